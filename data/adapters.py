@@ -1,0 +1,99 @@
+"""The adapter registry: files put in place first, then one row that publishes them."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from data.errors import CorruptAdapter, StorageFull
+from data.records import ReceiptRow, Version
+from data.store import Store
+
+WEIGHTS = "adapter_model.safetensors"
+UNPUBLISHED = ".writing-"
+"""A folder with this prefix is being written and has no row; a sweep removes it."""
+
+
+class AdapterRegistry:
+    """Versions on disk. A folder without a row is not a version and is swept."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self.store = store
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def publish(self, write: Callable[[Path], None], *, base_model: str, run_id: str | None, parent: int,
+                receipts: Sequence[ReceiptRow] = (), note: str = "") -> Version:
+        """Write an adapter and make it live.
+
+        Order: `write` fills a temporary folder, every file is synced, the folder is renamed, its parent is synced,
+        then one transaction inserts the version row, its receipts and its promotion. A kill at any point leaves
+        either no version or a whole one. The receipts' `version` is filled in by that transaction.
+
+        Raises: StorageFull: nothing was published and nothing is left behind.
+        """
+        writing = self.folder / f"{UNPUBLISHED}{secrets.token_hex(6)}"
+        writing.mkdir()
+        try:
+            write(writing)
+            sha256 = file_sha256(writing / WEIGHTS)
+            for path in [*writing.rglob("*"), writing]:
+                _sync(path)
+            final = self.folder / f"{base_model}-{sha256[:12]}-{secrets.token_hex(3)}"
+            os.rename(writing, final)
+            _sync(self.folder)
+            try:
+                return self.store.publish_version(base_model, sha256, final.name, run_id, parent,
+                                                  list(receipts), note)
+            except BaseException:
+                shutil.rmtree(final, ignore_errors=True)
+                raise
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageFull(f"The new version was not published because the disk that holds {self.folder} is full; free some space and train again.") from error
+            raise
+        finally:
+            shutil.rmtree(writing, ignore_errors=True)
+
+    def verify(self, number: int) -> Path:
+        """The folder of a version whose weights are the ones that were published.
+
+        Raises:
+            UnknownVersion: no such version.
+            CorruptAdapter: a file is missing, or its sha256 is another than the row's.
+        """
+        version = self.store.version(number)
+        path = self.folder / version.folder
+        try:
+            found = file_sha256(path / WEIGHTS)
+        except OSError as error:
+            raise CorruptAdapter(f"Version {number} cannot be used because its file {WEIGHTS} cannot be read ({error.strerror}); train a new version or make another one live.") from error
+        if found != version.sha256 or not (path / "adapter_config.json").is_file():
+            raise CorruptAdapter(f"Version {number} cannot be used because its files are not the ones that were published (sha256 differs); train a new version or make another one live.")
+        return path
+
+    def sweep(self) -> list[str]:
+        """Remove folders that no row publishes; call it only while holding the learner's lease. Returns their names."""
+        published = {row["folder"] for row in self.store.rows("SELECT folder FROM versions")}
+        gone = [path for path in self.folder.iterdir() if path.is_dir() and path.name not in published]
+        for path in gone:
+            shutil.rmtree(path, ignore_errors=True)
+        return sorted(path.name for path in gone)
+
+
+def file_sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,163 @@
+"""Conversations, turns and replies: what people said and what the model answered, with provenance."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import sqlite3
+from dataclasses import asdict, replace
+
+from data.database import Database, now
+from data.errors import NotYourReply, UnknownConversation, UnknownReply
+from data.records import Conversation, Generated, Reply, Sampling, Turn
+
+REPLY_COLUMNS = """replies.*, turns.conversation_id AS conversation_id, conversations.rater_id AS rater_id
+    FROM replies JOIN turns ON turns.id = replies.turn_id JOIN conversations ON conversations.id = turns.conversation_id"""
+
+
+class Chats(Database):
+    """Rows that the chat server writes while people talk."""
+
+    def add_rater(self, kind: str = "anonymous", name: str = "") -> str:
+        """A new person; returns their id."""
+        return self.ensure_rater(secrets.token_hex(8), kind, name)
+
+    def ensure_rater(self, rater_id: str, kind: str = "anonymous", name: str = "") -> str:
+        """The person with this id, added when they are new."""
+        with self.write() as db:
+            db["raters"].insert({"id": rater_id, "kind": kind, "name": name, "created_at": now()}, ignore=True)
+        return rater_id
+
+    def new_conversation(self, rater_id: str, title: str = "") -> Conversation:
+        row = {"id": secrets.token_urlsafe(9), "rater_id": rater_id, "title": title, "created_at": now()}
+        with self.write() as db:
+            db["conversations"].insert(row)
+        return Conversation(**row)
+
+    def conversation(self, conversation_id: str, rater_id: str | None = None) -> Conversation:
+        """A conversation with its turns and replies.
+
+        Raises:
+            UnknownConversation: no such conversation, or it is not `rater_id`'s.
+        """
+        row = self.row("SELECT * FROM conversations WHERE id = ?", conversation_id)
+        if row is None or rater_id not in (None, row["rater_id"]):
+            raise UnknownConversation(f"There is no conversation {conversation_id!r} of yours; start a new one.")
+        replies: dict[str, list[Reply]] = {}
+        for reply in self.rows(f"SELECT {REPLY_COLUMNS} WHERE turns.conversation_id = ? ORDER BY attempt", conversation_id):
+            replies.setdefault(reply["turn_id"], []).append(reply_from(reply))
+        turns = self.rows("SELECT * FROM turns WHERE conversation_id = ? ORDER BY position", conversation_id)
+        return Conversation(**row, turns=tuple(Turn(**turn, replies=tuple(replies.get(turn["id"], ()))) for turn in turns))
+
+    def conversations(self, rater_id: str) -> list[Conversation]:
+        """This person's conversations, newest first, without their turns."""
+        return [Conversation(**row) for row in self.rows(
+            "SELECT * FROM conversations WHERE rater_id = ? ORDER BY created_at DESC", rater_id)]
+
+    def add_turn(self, conversation_id: str, message: str) -> Turn:
+        """Append a person's message; the first one names the conversation."""
+        with self.write() as db:
+            position = self.row("SELECT count(*) AS n FROM turns WHERE conversation_id = ?", conversation_id)["n"]
+            turn = Turn(secrets.token_hex(8), conversation_id, position, message, now())
+            db["turns"].insert({k: v for k, v in asdict(turn).items() if k != "replies"})
+            if position == 0:
+                db.execute("UPDATE conversations SET title = ? WHERE id = ? AND title = ''",
+                           [" ".join(message.split())[:60], conversation_id])
+        return turn
+
+    def start_reply(self, turn_id: str, version: int, adapter_sha256: str | None, base_model: str, engine: str,
+                    sampling: Sampling, prompt_ids: tuple[int, ...], dropped_turns: int = 0) -> Reply:
+        """Write down everything that is known of a reply before its first token is sampled."""
+        reply_id = secrets.token_hex(8)
+        with self.write() as db:
+            attempt = self.row("SELECT count(*) AS n FROM replies WHERE turn_id = ?", turn_id)["n"]
+            db["replies"].insert({
+                "id": reply_id, "turn_id": turn_id, "attempt": attempt, "state": "streaming", "version": version,
+                "adapter_sha256": adapter_sha256, "base_model": base_model, "engine": engine,
+                "sampling": json.dumps(asdict(sampling)), "prompt_ids": json.dumps(list(prompt_ids)),
+                "dropped_turns": dropped_turns, "owner": this_process(), "started_at": now()})
+        return self.reply(reply_id)
+
+    def save_partial(self, reply_id: str, text: str) -> None:
+        """What was streamed so far, so that a crash loses a second and not a reply."""
+        with self.write() as db:
+            db.execute("UPDATE replies SET text = ? WHERE id = ? AND state = 'streaming'", [text, reply_id])
+
+    def finish_reply(self, reply_id: str, text: str, generated: Generated, first_token_seconds: float | None,
+                     seconds: float) -> Reply:
+        """Store the whole reply with its token ids and log-probs; only then may the last token be shown."""
+        with self.write() as db:
+            db["replies"].update(reply_id, {
+                "state": "failed" if generated.finish_reason == "error" else "done", "text": text,
+                "completion_ids": json.dumps(list(generated.completion_ids)),
+                "behavior_logprobs": json.dumps([round(x, 6) for x in generated.logprobs]),
+                "logprobs_temperature": generated.logprobs_temperature, "finish_reason": generated.finish_reason,
+                "first_token_seconds": first_token_seconds, "seconds": seconds})
+        return self.reply(reply_id)
+
+    def fail_reply(self, reply_id: str, text: str, error: str) -> None:
+        """Generation broke off; what was shown is kept, and it is never trained on."""
+        with self.write() as db:
+            db["replies"].update(reply_id, {"state": "failed", "text": text, "error": error, "finish_reason": "error"})
+
+    def import_reply(self, turn_id: str, base_model: str, prompt_ids: tuple[int, ...],
+                     completion_ids: tuple[int, ...], text: str, version: int = 0) -> Reply:
+        """A reply that no engine of ours sampled; without log-probs, the learner uses the base policy's own."""
+        reply = self.start_reply(turn_id, version, None, base_model, "imported",
+                                 Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=len(completion_ids)), prompt_ids)
+        return self.finish_reply(reply.id, text, Generated(tuple(completion_ids), (), 1.0, "stop"), None, 0.0)
+
+    def reply(self, reply_id: str, rater_id: str | None = None) -> Reply:
+        """One reply.
+
+        Raises:
+            UnknownReply: no such reply.
+            NotYourReply: it was shown to somebody else than `rater_id`.
+        """
+        row = self.row(f"SELECT {REPLY_COLUMNS} WHERE replies.id = ?", reply_id)
+        if row is None:
+            raise UnknownReply(f"There is no reply {str(reply_id)[:40]!r}; reload the page to see the replies you can rate.")
+        if rater_id not in (None, row["rater_id"]):
+            raise NotYourReply("This reply was shown to somebody else, so it is not yours to rate; rate the replies in your own conversations.")
+        return reply_from(row)
+
+    def fail_interrupted_replies(self) -> int:
+        """At server start: replies whose process is gone will never end; returns how many there were."""
+        with self.write() as db:
+            dead = [row["id"] for row in self.rows("SELECT id, owner FROM replies WHERE state = 'streaming'")
+                    if not _alive(row["owner"])]
+            for reply_id in dead:
+                db["replies"].update(reply_id, {"state": "failed", "finish_reason": "error",
+                                                "error": "The server stopped while this reply was being written."})
+        return len(dead)
+
+
+def this_process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _alive(owner: str) -> bool:
+    """Whether the process that writes a reply still runs. Our own id means an earlier process that had our number."""
+    host, _, pid = owner.rpartition(":")
+    if host != socket.gethostname():
+        return False
+    if owner == this_process():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def reply_from(row: sqlite3.Row) -> Reply:
+    """A `REPLY_COLUMNS` row as a record."""
+    values = {key: row[key] for key in row.keys() if key in Reply.__dataclass_fields__}
+    reply = Reply(**values)
+    return replace(reply, sampling=Sampling(**json.loads(row["sampling"])), prompt_ids=tuple(json.loads(row["prompt_ids"])),
+                   completion_ids=tuple(json.loads(row["completion_ids"])),
+                   behavior_logprobs=tuple(json.loads(row["behavior_logprobs"])))

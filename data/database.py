@@ -1,0 +1,113 @@
+"""Connections and transactions: WAL, a connection per thread, one writer transaction per event."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlite_utils import Database as SqliteUtilsDatabase
+
+from data.errors import Busy, StorageFull
+from data.migrations import migrations
+
+BUSY_SECONDS = 30
+"""How long a writer waits for another writer. Every transaction here lasts milliseconds."""
+
+
+def now() -> str:
+    """UTC as ISO 8601 with microseconds; sorts as text."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class Database:
+    """Opens or creates the SQLite file and brings its schema up to date.
+
+    Safe from many threads and many processes. Reads see the last committed state; writes go through `write()`.
+
+    Raises:
+        StorageFull: the disk is full; nothing is written.
+        Busy: another process held the writer's lock for 30 s.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._local = threading.local()
+        with _clear_errors(self.path):
+            migrations_db = self._connect()
+            migrations_db.conn.execute("BEGIN IMMEDIATE")      # two processes starting at once: one migrates, one waits
+            try:
+                migrations.apply(migrations_db)
+                migrations_db.conn.execute("COMMIT")
+            except BaseException:
+                migrations_db.rollback()
+                raise
+            finally:
+                migrations_db.close()
+
+    def _connect(self) -> SqliteUtilsDatabase:
+        # isolation_level None: transactions are opened by write() alone, never implicitly
+        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")        # a rating that was answered with "saved" survives a power cut
+        connection.execute("PRAGMA foreign_keys = ON")
+        return SqliteUtilsDatabase(connection)
+
+    @property
+    def db(self) -> SqliteUtilsDatabase:
+        """This thread's connection."""
+        if not hasattr(self._local, "db"):
+            self._local.db = self._connect()
+        return self._local.db
+
+    @contextmanager
+    def write(self) -> Iterator[SqliteUtilsDatabase]:
+        """One transaction that takes the writer's lock at once, so it never fails half way for want of it.
+
+        Nested calls join the outer transaction.
+        """
+        db = self.db
+        if db.conn.in_transaction:
+            yield db
+            return
+        with _clear_errors(self.path):
+            db.conn.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.conn.execute("COMMIT")
+            except BaseException:
+                db.rollback()
+                raise
+
+    def rows(self, sql: str, *parameters: object) -> list[sqlite3.Row]:
+        with _clear_errors(self.path):
+            return self.db.conn.execute(sql, parameters).fetchall()
+
+    def row(self, sql: str, *parameters: object) -> sqlite3.Row | None:
+        with _clear_errors(self.path):
+            return self.db.conn.execute(sql, parameters).fetchone()
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        if hasattr(self._local, "db"):
+            self._local.db.close()
+            del self._local.db
+
+
+@contextmanager
+def _clear_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if "full" in str(error) or "disk I/O error" in str(error):
+            raise StorageFull(f"Nothing was saved because the disk that holds {path.parent} is full; "
+                              f"free some space and try again.") from error
+        if "locked" in str(error):
+            raise Busy(f"Nothing was saved because another process kept {path.name} locked for {BUSY_SECONDS} s; "
+                       f"try again.") from error
+        raise

@@ -1,0 +1,61 @@
+"""Errors a person can act on. `str(error)` is one sentence: what happened, why, and what to do next."""
+
+
+class ChatError(Exception):
+    """Base of every error whose sentence may be shown to the person who caused it."""
+
+
+class BadSetting(ChatError):
+    """A setting is unknown or has a value that cannot be used."""
+
+
+class UnknownConversation(ChatError):
+    """No such conversation, or it belongs to somebody else (the two are not told apart on purpose)."""
+
+
+class UnknownReply(ChatError):
+    """No such reply."""
+
+
+class NotYourReply(ChatError):
+    """The reply was shown to somebody else."""
+
+
+class BadRating(ChatError):
+    """The rating's kind or value is not one of those that exist."""
+
+
+class EmptyMessage(ChatError):
+    """The message has no text."""
+
+
+class MessageTooLong(ChatError):
+    """The message alone does not fit the model's context."""
+
+
+class UnknownVersion(ChatError):
+    """No such adapter version."""
+
+
+class AdapterMismatch(ChatError):
+    """The adapter does not fit the base model."""
+
+
+class CorruptAdapter(ChatError):
+    """The adapter's files are missing or are not the ones that were published."""
+
+
+class ModelUnavailable(ChatError):
+    """The base model cannot be fetched, read or loaded."""
+
+
+class StorageFull(ChatError):
+    """The disk that holds the state folder is full."""
+
+
+class Busy(ChatError):
+    """Somebody else holds what is needed; trying again later helps."""
+
+
+class NotAllowed(ChatError):
+    """Only a signed-in maintainer may do this."""

@@ -1,0 +1,87 @@
+"""The schema, one migration a change. New and old databases take the same path: apply what is missing."""
+
+from __future__ import annotations
+
+from sqlite_utils import Database, Migrations
+
+migrations = Migrations("chat")
+
+
+@migrations()
+def m001_people_and_chat(db: Database) -> None:
+    db.executescript("""
+        CREATE TABLE raters (
+            id TEXT PRIMARY KEY, kind TEXT NOT NULL, name TEXT NOT NULL DEFAULT '', created_at TEXT NOT NULL
+        ) STRICT;
+        CREATE TABLE conversations (
+            id TEXT PRIMARY KEY, rater_id TEXT NOT NULL REFERENCES raters(id),
+            title TEXT NOT NULL DEFAULT '', created_at TEXT NOT NULL
+        ) STRICT;
+        CREATE INDEX conversations_of_rater ON conversations(rater_id, created_at);
+        CREATE TABLE turns (
+            id TEXT PRIMARY KEY, conversation_id TEXT NOT NULL REFERENCES conversations(id),
+            position INTEGER NOT NULL, message TEXT NOT NULL, created_at TEXT NOT NULL,
+            UNIQUE (conversation_id, position)
+        ) STRICT;
+        CREATE TABLE replies (
+            id TEXT PRIMARY KEY, turn_id TEXT NOT NULL REFERENCES turns(id), attempt INTEGER NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('streaming', 'done', 'failed')),
+            text TEXT NOT NULL DEFAULT '', error TEXT,
+            version INTEGER NOT NULL, adapter_sha256 TEXT, base_model TEXT NOT NULL, engine TEXT NOT NULL,
+            sampling TEXT NOT NULL, prompt_ids TEXT NOT NULL,
+            completion_ids TEXT NOT NULL DEFAULT '[]', behavior_logprobs TEXT NOT NULL DEFAULT '[]',
+            logprobs_temperature REAL NOT NULL DEFAULT 1.0, finish_reason TEXT, dropped_turns INTEGER NOT NULL DEFAULT 0,
+            owner TEXT NOT NULL, started_at TEXT NOT NULL, first_token_seconds REAL, seconds REAL,
+            UNIQUE (turn_id, attempt)
+        ) STRICT;
+    """)
+
+
+@migrations()
+def m002_ratings_are_events(db: Database) -> None:
+    """Append-only: taking a rating back is an event with value 0, the view says what is current."""
+    db.executescript("""
+        CREATE TABLE ratings (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, reply_id TEXT NOT NULL REFERENCES replies(id),
+            rater_id TEXT NOT NULL REFERENCES raters(id), kind TEXT NOT NULL CHECK (kind IN ('thumb', 'stars')),
+            value INTEGER NOT NULL, created_at TEXT NOT NULL,
+            CHECK ((kind = 'thumb' AND value IN (-1, 0, 1)) OR (kind = 'stars' AND value BETWEEN 0 AND 5))
+        ) STRICT;
+        CREATE INDEX ratings_of_reply ON ratings(reply_id, rater_id, kind, id);
+        CREATE VIEW newest_ratings AS
+            SELECT * FROM ratings WHERE id IN (SELECT max(id) FROM ratings GROUP BY reply_id, rater_id, kind);
+        CREATE VIEW current_ratings AS SELECT * FROM newest_ratings WHERE value <> 0;
+    """)
+
+
+@migrations()
+def m003_runs_and_versions(db: Database) -> None:
+    db.executescript("""
+        CREATE TABLE runs (
+            id TEXT PRIMARY KEY, base_model TEXT NOT NULL, state TEXT NOT NULL, "trigger" TEXT NOT NULL,
+            started_at TEXT NOT NULL, ended_at TEXT, progress TEXT NOT NULL, version INTEGER,
+            report TEXT NOT NULL DEFAULT '{}', error TEXT,
+            ratings_seen INTEGER NOT NULL, stop_requested INTEGER NOT NULL DEFAULT 0
+        ) STRICT;
+        CREATE TABLE versions (
+            number INTEGER PRIMARY KEY AUTOINCREMENT, base_model TEXT NOT NULL, sha256 TEXT NOT NULL,
+            folder TEXT NOT NULL UNIQUE, run_id TEXT REFERENCES runs(id), parent INTEGER NOT NULL,
+            created_at TEXT NOT NULL, error TEXT, note TEXT NOT NULL DEFAULT ''
+        ) STRICT;
+        CREATE TABLE promotions (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, version INTEGER NOT NULL, base_model TEXT NOT NULL,
+            reason TEXT NOT NULL, created_at TEXT NOT NULL
+        ) STRICT;
+        CREATE TABLE receipts (
+            version INTEGER NOT NULL REFERENCES versions(number), reply_id TEXT NOT NULL REFERENCES replies(id),
+            reward REAL NOT NULL, weight REAL NOT NULL, advantage REAL NOT NULL,
+            logprob_before REAL NOT NULL, logprob_after REAL NOT NULL, rating_ids TEXT NOT NULL,
+            PRIMARY KEY (version, reply_id)
+        ) STRICT;
+        CREATE INDEX receipts_of_reply ON receipts(reply_id);
+        CREATE TABLE requests (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, "trigger" TEXT NOT NULL, created_at TEXT NOT NULL, taken_at TEXT
+        ) STRICT;
+        CREATE TABLE leases (name TEXT PRIMARY KEY, owner TEXT NOT NULL, expires_at REAL NOT NULL) STRICT;
+        CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+    """)

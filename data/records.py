@@ -1,0 +1,228 @@
+"""The nouns: frozen records that the chat app and the learner exchange through the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+RatingKind = Literal["thumb", "stars"]
+BASE_VERSION = 0
+"""The version number that means "the base model alone, no adapter"."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a reply is sampled: nucleus and top-k at a temperature."""
+
+    temperature: float = 0.8
+    """Divides the logits before the softmax; 0 means greedy."""
+    top_p: float = 0.95
+    """Nucleus: the smallest set of tokens whose probability reaches this; 1 turns it off."""
+    top_k: int = 50
+    """Only the k most likely tokens; 0 turns it off."""
+    max_new_tokens: int = 320
+    """A reply ends after this many tokens at the latest."""
+    seed: int = 0
+    """Seed of this one reply. The same seed, prompt and version give the same reply when it is alone in a batch."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message as a chat template sees it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A base model that was imported into the state folder and is ready to serve and to train."""
+
+    id: str
+    """Lineage identity, `<name>-<first 12 hex of the source's sha256>`; adapters belong to exactly one."""
+    name: str
+    """What people read, e.g. `SmolLM2-135M-Instruct`."""
+    source: str
+    """What BASE_MODEL said."""
+    folder: Path
+    """`STATE_DIR/models/<id>`: tokenizer.json, tokenizer_config.json, base.json and the files below."""
+    architecture: str
+    """`llama`, `qwen2`, `qwen3`, ...: what the GGUF or config.json calls it."""
+    context_length: int
+    """Tokens the model can attend to, prompt and reply together."""
+    gguf: Path | None
+    """The source GGUF, or None when the source was a transformers folder."""
+    transformers: Path | None
+    """A transformers folder (config.json + safetensors), or None when the source was a GGUF."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What an engine knows of a finished reply; everything the learner needs is here."""
+
+    completion_ids: tuple[int, ...]
+    """Sampled token ids in order, the end-of-text token included when the model sampled it."""
+    logprobs: tuple[float, ...]
+    """Nats, one per completion id, full vocabulary (before top-k and top-p), at `logprobs_temperature`."""
+    logprobs_temperature: float
+    """The temperature that `logprobs` were taken at; engines report 1.0 when they see only raw logits."""
+    finish_reason: Literal["stop", "length", "cancelled", "error"]
+    """`stop`: end-of-text was sampled; `length`: max_new_tokens; `cancelled`: a person pressed Stop."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A stored reply with its provenance."""
+
+    id: str
+    turn_id: str
+    conversation_id: str
+    rater_id: str
+    attempt: int
+    """0 for the first reply to a message, counting up with Regenerate."""
+    state: Literal["streaming", "done", "failed"]
+    text: str
+    version: int
+    adapter_sha256: str | None
+    base_model: str
+    """`BaseModel.id`."""
+    engine: str
+    sampling: Sampling
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    behavior_logprobs: tuple[float, ...]
+    logprobs_temperature: float
+    finish_reason: str | None
+    dropped_turns: int
+    """How many of the oldest turns were left out because the conversation is longer than the context."""
+    started_at: str
+    first_token_seconds: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One message and the replies it got, oldest attempt first."""
+
+    id: str
+    conversation_id: str
+    position: int
+    message: str
+    created_at: str
+    replies: tuple[Reply, ...] = ()
+
+
+@dataclass(frozen=True)
+class Conversation:
+    id: str
+    rater_id: str
+    title: str
+    created_at: str
+    turns: tuple[Turn, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rating:
+    """One rating event. `value` is -1/+1 for a thumb, 1..5 for stars, 0 for "taken back"."""
+
+    id: int
+    reply_id: str
+    rater_id: str
+    kind: RatingKind
+    value: int
+    created_at: str
+
+
+@dataclass(frozen=True)
+class RatedReply:
+    """A finished reply with the current ratings people gave it: one training example."""
+
+    reply: Reply
+    ratings: tuple[Rating, ...]
+    """Current ones only: newest per rater and kind, none that was taken back."""
+    message: str = ""
+    """The person's message this replied to, for reports; training uses `reply.prompt_ids`."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One published adapter. The row is the publication."""
+
+    number: int
+    base_model: str
+    sha256: str
+    """Of the adapter's safetensors file."""
+    folder: str
+    """Name inside `STATE_DIR/adapters`."""
+    run_id: str | None
+    parent: int
+    """The version that was live when this one was trained."""
+    created_at: str
+    error: str | None = None
+    """Why the server could not load it, when it could not."""
+    note: str = ""
+    """One sentence for people: what it was trained on."""
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """One change of the live version: by a run, or by a maintainer (make live, roll back)."""
+
+    id: int
+    version: int
+    base_model: str
+    reason: str
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is. Written by the learner, read by the maintainer's page."""
+
+    stage: str
+    """`collect`, `anchor`, `train`, `gate`, `publish`."""
+    step: int = 0
+    steps: int = 0
+    loss: float | None = None
+    reward: float | None = None
+    """Mean reward of the ratings in the last step, weighted by the current policy (importance-weighted), in [-1, 1]."""
+    kl: float | None = None
+    """Nats per token, current policy against the base model."""
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One learner run."""
+
+    id: str
+    base_model: str
+    state: Literal["running", "published", "refused", "nothing_to_do", "stopped", "failed"]
+    trigger: str
+    """Who asked: `maintainer`, `ratings`, `time`, `shell`."""
+    started_at: str
+    ended_at: str | None
+    progress: Progress
+    version: int | None
+    report: dict = field(default_factory=dict)
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class ReceiptRow:
+    """How one rated reply counted in one published version."""
+
+    version: int
+    reply_id: str
+    reward: float
+    """In [-1, 1]."""
+    weight: float
+    """Confidence in [0, 1]."""
+    advantage: float
+    logprob_before: float
+    """Sum over the reply's tokens, nats, under the base model."""
+    logprob_after: float
+    """The same under this version."""
+    rating_ids: tuple[int, ...]
+    """The rating events this reward was made of."""

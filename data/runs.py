@@ -1,0 +1,119 @@
+"""Learner runs as both processes see them: requests, progress, the lease that keeps learners single, the due time."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from dataclasses import asdict
+
+from data.database import now
+from data.ratings import Ratings
+from data.records import Progress, Run
+
+
+class Runs(Ratings):
+    """What the maintainer's page asks for and what the learner reports."""
+
+    def request_training(self, trigger: str) -> int:
+        """Ask the learner for a run; a request that nobody took yet is joined, not repeated."""
+        with self.write() as db:
+            waiting = self.row("SELECT id FROM requests WHERE taken_at IS NULL ORDER BY id LIMIT 1")
+            if waiting:
+                return waiting["id"]
+            return db["requests"].insert({"trigger": trigger, "created_at": now()}, pk="id").last_pk
+
+    def next_request(self) -> str | None:
+        """Take the oldest request; returns who asked, or None."""
+        with self.write() as db:
+            row = self.row('SELECT id, "trigger" FROM requests WHERE taken_at IS NULL ORDER BY id LIMIT 1')
+            if row is None:
+                return None
+            db["requests"].update(row["id"], {"taken_at": now()})
+            return row["trigger"]
+
+    def training_requested(self) -> bool:
+        """Whether a request is still waiting for the learner."""
+        return self.row("SELECT 1 FROM requests WHERE taken_at IS NULL") is not None
+
+    def request_stop(self) -> None:
+        """Ask the running run to end before its next step, and forget requests that nobody took."""
+        with self.write() as db:
+            db.execute("UPDATE runs SET stop_requested = 1 WHERE state = 'running'")
+            db.execute("UPDATE requests SET taken_at = ? WHERE taken_at IS NULL", [now()])
+
+    def stop_requested(self, run_id: str) -> bool:
+        row = self.row("SELECT stop_requested FROM runs WHERE id = ?", run_id)
+        return bool(row and row["stop_requested"])
+
+    def start_run(self, base_model: str, trigger: str) -> Run:
+        """Open a run. Ratings that arrive from here on are fresh for the next one."""
+        run_id = secrets.token_hex(6)
+        with self.write() as db:
+            seen = self.row("SELECT coalesce(max(id), 0) AS id FROM ratings")["id"]
+            db["runs"].insert({"id": run_id, "base_model": base_model, "state": "running", "trigger": trigger,
+                               "started_at": now(), "progress": json.dumps(asdict(Progress("collect"))), "ratings_seen": seen})
+        return self.run(run_id)
+
+    def progress(self, run_id: str, progress: Progress) -> None:
+        with self.write() as db:
+            db["runs"].update(run_id, {"progress": json.dumps(asdict(progress))})
+
+    def finish_run(self, run_id: str, state: str, version: int | None = None, report: dict | None = None,
+                   error: str | None = None) -> Run:
+        with self.write() as db:
+            db["runs"].update(run_id, {"state": state, "ended_at": now(), "version": version,
+                                       "report": json.dumps(report or {}, ensure_ascii=False), "error": error})
+        return self.run(run_id)
+
+    def fail_abandoned_runs(self) -> int:
+        """For whoever holds the learner's lease: a run that is still `running` belongs to a learner that is gone."""
+        with self.write() as db:
+            return db.execute("UPDATE runs SET state = 'failed', ended_at = ?, error = ? WHERE state = 'running'", [
+                now(), "The learner was stopped before the run ended; nothing was published and no rating was lost. The next run starts afresh."]).rowcount
+
+    def run(self, run_id: str) -> Run:
+        return run_from(self.row("SELECT * FROM runs WHERE id = ?", run_id))
+
+    def last_run(self, base_model: str | None = None) -> Run | None:
+        runs = self.runs(1, base_model)
+        return runs[0] if runs else None
+
+    def runs(self, limit: int = 20, base_model: str | None = None) -> list[Run]:
+        """Newest first."""
+        return [run_from(row) for row in self.rows(
+            "SELECT * FROM runs WHERE ?1 IS NULL OR base_model = ?1 ORDER BY started_at DESC LIMIT ?2", base_model, limit)]
+
+    def acquire_lease(self, name: str, owner: str, seconds: float) -> bool:
+        """Take or renew a lease; False when somebody else holds it and it has not run out."""
+        with self.write() as db:
+            row = self.row("SELECT owner, expires_at FROM leases WHERE name = ?", name)
+            if row and row["owner"] != owner and row["expires_at"] > time.time():
+                return False
+            db["leases"].upsert({"name": name, "owner": owner, "expires_at": time.time() + seconds}, pk="name")
+            return True
+
+    def release_lease(self, name: str, owner: str) -> None:
+        with self.write() as db:
+            db.execute("DELETE FROM leases WHERE name = ? AND owner = ?", [name, owner])
+
+    def due_at(self) -> str | None:
+        """When the next run by time is due, ISO 8601 UTC; stored, so that a restart catches up."""
+        return self.mark("due_at")
+
+    def set_due_at(self, when: str) -> None:
+        self.set_mark("due_at", when)
+
+    def mark(self, name: str) -> str | None:
+        """A small named value that must survive a restart."""
+        row = self.row("SELECT value FROM marks WHERE name = ?", name)
+        return row["value"] if row else None
+
+    def set_mark(self, name: str, value: str) -> None:
+        with self.write() as db:
+            db["marks"].upsert({"name": name, "value": value}, pk="name")
+
+
+def run_from(row) -> Run:
+    values = {key: row[key] for key in row.keys() if key in Run.__dataclass_fields__}
+    return Run(**{**values, "progress": Progress(**json.loads(row["progress"])), "report": json.loads(row["report"])})

@@ -1,0 +1,154 @@
+"""Settings: one dataclass, read once from the environment and an optional TOML file."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import get_type_hints
+
+from data.errors import BadSetting
+from data.records import Sampling
+
+
+def setting(default, *, at_least=None, at_most=None, one_of=None):
+    return field(default=default, metadata={"at_least": at_least, "at_most": at_most, "one_of": one_of})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting. The environment variable is the field's name in capitals; the TOML key is the field's name."""
+
+    state_dir: Path = setting(Path(".state"))
+    """Where everything that changes lives: `chat.db`, `adapters/`, `models/`, `logs/`."""
+    base_model: str = setting("smollm2-135m-instruct")
+    """The default's name, a path to a GGUF or a transformers folder, `hf:org/name`, or `hf:org/name:file.gguf`."""
+    engine: str = setting("auto", one_of=("auto", "openvino", "transformers"))
+    """What samples replies. `auto`: OpenVINO on a CPU where it can read the model, else transformers."""
+    host: str = setting("127.0.0.1")
+    """Address to listen on; `0.0.0.0` for everybody, as a Space needs."""
+    port: int = setting(7860, at_least=0, at_most=65535)
+    """Port to listen on; 0 takes a free one."""
+    maintainer_password: str | None = setting(None)
+    """Password of the maintainer's sign-in. Unset: a one-time link is printed on the terminal at start."""
+    cookie_secret: str | None = setting(None)
+    """Signs the cookies by which people are known again. Unset: made once and kept in the state folder."""
+    system_prompt: str = setting("")
+    """First message of every conversation. Empty: what the model's own chat template puts there."""
+    temperature: float = setting(0.8, at_least=0, at_most=5)
+    """Divides the logits before sampling; 0 always takes the likeliest token (and then ratings teach little)."""
+    top_p: float = setting(0.95, at_least=0.01, at_most=1)
+    """Nucleus sampling: the smallest set of tokens that reaches this probability; 1 turns it off."""
+    top_k: int = setting(50, at_least=0)
+    """Only the k likeliest tokens; 0 turns it off."""
+    max_new_tokens: int = setting(320, at_least=1, at_most=8192)
+    """A reply ends after this many tokens at the latest."""
+    max_message_chars: int = setting(20_000, at_least=1)
+    """A longer message is refused with a clear sentence before it reaches the model."""
+    max_streams: int = setting(64, at_least=1)
+    """Replies written at once; the next person is told to try again."""
+    train_every_ratings: int = setting(32, at_least=0)
+    """A run starts by itself after this many fresh ratings; 0 turns it off."""
+    train_every_hours: float = setting(24.0, at_least=0)
+    """... or this long after the last run when there is at least one fresh rating; 0 turns it off."""
+    learner: bool = setting(True)
+    """Whether `app.py` starts the learner process beside the server; off when `python -m learner --watch` runs elsewhere."""
+    learning_rate: float = setting(5e-4, at_least=0, at_most=1)
+    """AdamW's, for the LoRA weights."""
+    epochs: int = setting(2, at_least=1, at_most=100)
+    """Passes over the rated replies in one run."""
+    batch_size: int = setting(8, at_least=1)
+    """Rated replies in one optimizer step."""
+    lora_rank: int = setting(8, at_least=1, at_most=256)
+    """Rank of the adapter's matrices."""
+    kl_coefficient: float = setting(0.1, at_least=0)
+    """How strongly the policy is held near the base model (beta)."""
+    baseline_margin: float = setting(0.15, at_least=0, at_most=1)
+    """The baseline is set this far below the mean reward, which keeps off-policy updates stable (delta)."""
+    seed: int = setting(0, at_least=0)
+    """Seed of a training run: the same ratings and seed give the same adapter."""
+
+    @property
+    def database(self) -> Path:
+        return self.state_dir / "chat.db"
+
+    @property
+    def adapters_dir(self) -> Path:
+        return self.state_dir / "adapters"
+
+    @property
+    def models_dir(self) -> Path:
+        return self.state_dir / "models"
+
+    @property
+    def logs_dir(self) -> Path:
+        return self.state_dir / "logs"
+
+    @property
+    def sampling(self) -> Sampling:
+        """How replies are sampled; each reply gets a seed of its own."""
+        return Sampling(self.temperature, self.top_p, self.top_k, self.max_new_tokens)
+
+
+def load_settings(environment: Mapping[str, str] = os.environ, file: Path | None = None) -> Settings:
+    """Settings from the environment over those from a TOML file (`SETTINGS_FILE`, else `settings.toml` if there is one) over the defaults.
+
+    Raises: BadSetting: an unknown key in the file, or a value that cannot be used; the sentence names it.
+    """
+    named = environment.get("SETTINGS_FILE")
+    path = file or Path(named or "settings.toml")
+    values: dict[str, object] = {}
+    if path.is_file():
+        values = _from_toml(path)
+    elif file or named:
+        raise BadSetting(f"The settings file {path} does not exist; create it or unset SETTINGS_FILE.")
+    for name in _NAMES:
+        if environment.get(name.upper(), "") != "":          # an empty variable means "not set", as in most hosts' forms
+            values[name] = environment[name.upper()]
+    return Settings(**{name: _convert(name, value) for name, value in values.items()})
+
+
+_NAMES = [f.name for f in fields(Settings)]
+_TYPES = get_type_hints(Settings)
+
+
+def _from_toml(path: Path) -> dict[str, object]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSetting(f"The settings file {path} is not valid TOML ({error}); mend that line and start again.") from error
+    for key in values:
+        if key not in _NAMES:
+            raise BadSetting(f"{path} has the unknown setting {key!r}; the known ones are {', '.join(_NAMES)}.")
+    return values
+
+
+def _convert(name: str, value: object) -> object:
+    """`value` as the field's type, within the field's bounds."""
+    kind, limits = _TYPES[name], Settings.__dataclass_fields__[name].metadata
+
+    def bad(wanted: str) -> BadSetting:
+        shown = "that value" if name in ("maintainer_password", "cookie_secret") else repr(value)
+        return BadSetting(f"{name.upper()} is {shown}, which cannot be used; it must be {wanted}.")
+
+    if kind is bool:
+        words = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+        if str(value).lower() not in words:
+            raise bad("true or false")
+        return words[str(value).lower()]
+    if kind is Path:
+        return Path(str(value)).expanduser()
+    if kind in (int, float):
+        try:
+            number = kind(str(value))
+        except ValueError:
+            raise bad("a whole number" if kind is int else "a number") from None
+        low, high = limits["at_least"], limits["at_most"]
+        if number != number or (low is not None and number < low) or (high is not None and number > high):
+            raise bad(f"at least {low}" if high is None else f"from {low} to {high}")
+        return number
+    if limits["one_of"] and value not in limits["one_of"]:
+        raise bad(f"one of {', '.join(limits['one_of'])}")
+    return str(value)

@@ -1,0 +1,80 @@
+"""Version rows: what was published, what is live, what each rating did."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from data.database import now
+from data.errors import UnknownVersion
+from data.records import BASE_VERSION, Promotion, ReceiptRow, Version
+from data.runs import Runs
+
+
+class Versions(Runs):
+    """Publication, promotion, rollback and receipts."""
+
+    def publish_version(self, base_model: str, sha256: str, folder: str, run_id: str | None, parent: int,
+                        receipts: list[ReceiptRow], note: str) -> Version:
+        """The publication itself: one transaction inserts the version, its receipts and its promotion.
+
+        Call `AdapterRegistry.publish` instead: it puts the files in place first.
+        """
+        with self.write() as db:
+            number = db["versions"].insert({
+                "base_model": base_model, "sha256": sha256, "folder": folder, "run_id": run_id, "parent": parent,
+                "created_at": now(), "note": note}, pk="number").last_pk
+            db["receipts"].insert_all({**asdict(receipt), "version": number, "rating_ids": json.dumps(list(receipt.rating_ids))}
+                                      for receipt in receipts)
+            self._promote(number, base_model, "published")
+        return self.version(number)
+
+    def version(self, number: int) -> Version:
+        """Raises: UnknownVersion: no such version."""
+        row = self.row("SELECT * FROM versions WHERE number = ?", number)
+        if row is None:
+            raise UnknownVersion(f"There is no version {number}; the versions page lists those that exist.")
+        return Version(**row)
+
+    def versions(self, base_model: str) -> list[Version]:
+        """Of one lineage, newest first."""
+        return [Version(**row) for row in self.rows(
+            "SELECT * FROM versions WHERE base_model = ? ORDER BY number DESC", base_model)]
+
+    def live_version(self, base_model: str) -> int:
+        """The version new replies should use: the newest promotion of this lineage whose version can be loaded; 0 is the base."""
+        row = self.row("""SELECT promotions.version AS version FROM promotions LEFT JOIN versions ON versions.number = promotions.version
+                          WHERE promotions.base_model = ? AND versions.error IS NULL ORDER BY promotions.id DESC LIMIT 1""", base_model)
+        return row["version"] if row else BASE_VERSION
+
+    def promote(self, number: int, base_model: str, reason: str) -> Promotion:
+        """Make a version live (0: the base model alone). A version that once failed to load gets another try.
+
+        Raises: UnknownVersion: no such version in this lineage; nothing changes.
+        """
+        with self.write() as db:
+            if number != BASE_VERSION:
+                version = self.version(number)
+                if version.base_model != base_model:
+                    raise UnknownVersion(f"Version {number} was trained on {version.base_model}; this server runs {base_model}, so it cannot be made live here.")
+                db["versions"].update(number, {"error": None})
+            return self._promote(number, base_model, reason)
+
+    def _promote(self, number: int, base_model: str, reason: str) -> Promotion:
+        row = {"version": number, "base_model": base_model, "reason": reason, "created_at": now()}
+        return Promotion(id=self.db["promotions"].insert(row, pk="id").last_pk, **row)
+
+    def promotions(self, base_model: str, limit: int = 20) -> list[Promotion]:
+        """Newest first: when which version went live, and why."""
+        return [Promotion(**row) for row in self.rows(
+            "SELECT * FROM promotions WHERE base_model = ? ORDER BY id DESC LIMIT ?", base_model, limit)]
+
+    def mark_failed(self, number: int, error: str) -> None:
+        """The server could not load it: it is never live again until a maintainer makes it so."""
+        with self.write() as db:
+            db["versions"].update(number, {"error": error})
+
+    def receipts(self, reply_id: str) -> list[ReceiptRow]:
+        """What each version made of this reply's ratings, newest version first."""
+        return [ReceiptRow(**{**row, "rating_ids": tuple(json.loads(row["rating_ids"]))}) for row in map(dict, self.rows(
+            "SELECT * FROM receipts WHERE reply_id = ? ORDER BY version DESC", reply_id))]
