@@ -1,0 +1,1 @@
+"""Product-level and unit tests. Everything here uses real parts: real files, real servers, a real (tiny) model."""

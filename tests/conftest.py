@@ -1,0 +1,26 @@
+"""Shared fixtures: a tiny random base model for mechanics, and the real default one for claims."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from data.base_models import import_base_model
+from data.records import BaseModel
+from tests.tiny import write_tiny_gguf
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory) -> BaseModel:
+    """A tiny random llama, imported from a GGUF file."""
+    folder = tmp_path_factory.mktemp("tiny")
+    return import_base_model(str(write_tiny_gguf(folder / "Tiny.gguf")), folder / "models")
+
+
+@pytest.fixture(scope="session")
+def real_base() -> BaseModel:
+    """SmolLM2-135M-Instruct, fetched once and kept between runs in TEST_MODELS_DIR or the user's cache."""
+    cache = os.environ.get("TEST_MODELS_DIR") or Path.home() / ".cache" / "chat-ratings-tests"
+    return import_base_model("smollm2-135m-instruct", Path(cache))
