@@ -1,0 +1,99 @@
+"""Replies as padded batches: sorted by length so that little is padded, split so that memory is bounded."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Example:
+    """One reply as the policy sees it. Token ids come from the store and are never re-tokenised."""
+
+    index: int
+    """Position in the run's list of rated replies."""
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    temperature: float
+    """What divides the logits, > 0; a greedy reply counts as sampled at 1, since its own distribution is degenerate."""
+
+    @property
+    def tokens(self) -> int:
+        return len(self.prompt_ids) + len(self.completion_ids)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B replies, T tokens wide (prompt and completion, padded on the right), C = the longest completion.
+
+    Shapes: `input_ids` and `attention_mask` (B, T); `completion_ids` and `completion_mask` (B, C);
+    `positions` (B, C) is the place in the sequence whose output predicts each completion token; `temperatures` (B,).
+    """
+
+    indexes: tuple[int, ...]
+    input_ids: Tensor
+    attention_mask: Tensor
+    completion_ids: Tensor
+    completion_mask: Tensor
+    positions: Tensor
+    temperatures: Tensor
+
+    def __len__(self) -> int:
+        return len(self.indexes)
+
+
+def make_batch(examples: Sequence[Example], device: torch.device | str = "cpu") -> Batch:
+    """Pad replies into one batch.
+
+    Raises: ValueError: a prompt or a completion is empty, or a temperature is not positive.
+    """
+    for example in examples:
+        if not example.prompt_ids or not example.completion_ids or not example.temperature > 0:
+            raise ValueError(f"reply {example.index} needs a prompt, a completion and a positive temperature")
+    width = max(example.tokens for example in examples)
+    longest = max(len(example.completion_ids) for example in examples)
+    size = len(examples)
+    input_ids = torch.zeros(size, width, dtype=torch.long)
+    attention_mask = torch.zeros(size, width, dtype=torch.long)
+    completion_ids = torch.zeros(size, longest, dtype=torch.long)
+    completion_mask = torch.zeros(size, longest, dtype=torch.bool)
+    positions = torch.zeros(size, longest, dtype=torch.long)
+    for row, example in enumerate(examples):
+        start, length = len(example.prompt_ids), len(example.completion_ids)
+        input_ids[row, :start + length] = torch.tensor(example.prompt_ids + example.completion_ids)
+        attention_mask[row, :start + length] = 1
+        completion_ids[row, :length] = torch.tensor(example.completion_ids)
+        completion_mask[row, :length] = True
+        positions[row, :length] = torch.arange(start - 1, start + length - 1)     # token t is predicted one place earlier
+    temperatures = torch.tensor([example.temperature for example in examples], dtype=torch.float32)
+    return Batch(tuple(example.index for example in examples), *(tensor.to(device) for tensor in (
+        input_ids, attention_mask, completion_ids, completion_mask, positions, temperatures)))
+
+
+def plan_steps(examples: Sequence[Example], batch_size: int, max_batch_tokens: int) -> list[list[list[Example]]]:
+    """Steps of `batch_size` replies of similar length, each a list of micro-batches of at most `max_batch_tokens` padded tokens.
+
+    A reply that is longer than `max_batch_tokens` gets a micro-batch of its own. Every reply is in exactly one step.
+    """
+    ordered = sorted(examples, key=lambda example: (example.tokens, example.index))
+    steps = []
+    for start in range(0, len(ordered), batch_size):
+        micro_batches: list[list[Example]] = []
+        for example in ordered[start:start + batch_size]:      # ascending: the newest is the widest
+            if micro_batches and (len(micro_batches[-1]) + 1) * example.tokens <= max_batch_tokens:
+                micro_batches[-1].append(example)
+            else:
+                micro_batches.append([example])
+        steps.append(micro_batches)
+    return steps
+
+
+def shuffled(steps: list[list[list[Example]]], seed: int) -> list[list[list[Example]]]:
+    """The same steps in an order that the seed alone decides."""
+    order = list(steps)
+    random.Random(seed).shuffle(order)
+    return order

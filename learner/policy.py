@@ -1,0 +1,165 @@
+"""The policy: base model + LoRA adapter, and the one place where log-probs are computed."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+
+from data.errors import AdapterMismatch, ModelUnavailable
+from data.records import BaseModel
+from learner.batches import Batch
+from learner.head import completion_scores
+
+LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ADAPTER = "default"
+"""peft's name for the adapter in training; a folder saved under it carries no extra path component."""
+BEHAVIOR = "behavior"
+
+
+class Scores(NamedTuple):
+    """What the policy says of a batch. Shapes (B, C), fp32, zero where `completion_mask` is False."""
+
+    logprobs: Tensor
+    """Nats, full vocabulary, at each reply's own temperature."""
+    kl: Tensor | None
+    """KL(base || policy) in nats at each place, or None when no reference was given."""
+
+
+class Policy:
+    """A causal language model whose LoRA weights are the only parameters.
+
+    Base weights and arithmetic are bf16 where the processor multiplies bf16 (measured 1.7 times faster), else fp32.
+    LoRA weights are fp32: steps of 5e-4 would be rounded away in bf16.
+
+    Raises: ModelUnavailable: the base model cannot be read, or computes its output in a way we do not reproduce.
+    """
+
+    def __init__(self, base: BaseModel, *, rank: int = 8, seed: int = 0, dtype: torch.dtype | None = None,
+                 device: str | None = None) -> None:
+        self.base = base
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.dtype = dtype or fast_dtype(self.device)
+        model = _load_base(base, self.dtype).to(self.device)
+        torch.manual_seed(seed)                       # LoRA's A starts random, B at zero
+        self.model: PeftModel = get_peft_model(model, LoraConfig(
+            r=rank, lora_alpha=2 * rank, lora_dropout=0.0, bias="none", task_type="CAUSAL_LM", target_modules=list(LINEARS)))
+        self.model.eval()                             # no dropout anywhere: old and new log-probs differ by the weights alone
+        self._decoder = model.get_decoder()
+        self._head = model.get_output_embeddings().weight
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """The LoRA weights in training, in a fixed order."""
+        return [parameter for name, parameter in self.model.named_parameters() if f".{ADAPTER}." in name]
+
+    def hidden(self, batch: Batch) -> Tensor:
+        """(N, H): last hidden states of the N completion tokens, in the order of `completion_mask`'s True places."""
+        states = self._decoder(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).last_hidden_state
+        rows = torch.arange(len(batch), device=states.device)[:, None].expand_as(batch.positions)
+        return states[rows[batch.completion_mask], batch.positions[batch.completion_mask]]
+
+    def scores(self, batch: Batch, reference_hidden: Tensor | None = None) -> Scores:
+        """Log-probs of the completion tokens, and KL from the base model where its hidden rows are given.
+
+        Args: reference_hidden: (N, H) what `hidden(batch)` gave under `reference()`.
+        """
+        return self.head(self.hidden(batch), batch, reference_hidden)
+
+    def head(self, hidden: Tensor, batch: Batch, reference_hidden: Tensor | None = None) -> Scores:
+        """`scores` from hidden rows that are at hand already."""
+        mask = batch.completion_mask
+        temperatures = batch.temperatures[:, None].expand_as(mask)[mask]
+        logprobs, kl = completion_scores(hidden, self._head, batch.completion_ids[mask], temperatures, reference_hidden)
+        return Scores(_spread(logprobs, mask), None if kl is None else _spread(kl, mask))
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """The base model alone: the adapter is disabled inside."""
+        with self.model.disable_adapter():
+            yield
+
+    @contextmanager
+    def behaving_as(self, folder: Path) -> Iterator[None]:
+        """A published version instead of the adapter in training: for behaviour log-probs.
+
+        Raises: AdapterMismatch: the folder holds no adapter for this base model.
+        """
+        try:
+            self.model.load_adapter(str(folder), BEHAVIOR, is_trainable=False, torch_device=str(self.device))
+        except (OSError, ValueError, RuntimeError, KeyError) as error:
+            raise AdapterMismatch(f"The adapter in {folder.name} does not fit {self.base.id}; start a new lineage with "
+                                  f"`python -m learner --fresh`.") from error
+        try:
+            self.model.set_adapter(BEHAVIOR)
+            yield
+        finally:
+            self.model.set_adapter(ADAPTER)
+            self.model.delete_adapter(BEHAVIOR)
+
+    def lora_b(self) -> list[Tensor]:
+        """Copies of the B halves: the adapter's effect is linear in them."""
+        return [parameter.detach().clone() for parameter in self._b()]
+
+    def set_scale(self, scale: float, full: Sequence[Tensor]) -> None:
+        """Make the adapter `scale` times the one whose B halves are `full`."""
+        with torch.no_grad():
+            for parameter, original in zip(self._b(), full, strict=True):
+                parameter.copy_(original * scale)
+
+    def _b(self) -> list[torch.nn.Parameter]:
+        return [parameter for name, parameter in self.model.named_parameters() if f".lora_B.{ADAPTER}." in name]
+
+    def save(self, folder: Path) -> None:
+        """Write `adapter_config.json` and `adapter_model.safetensors`: the same weights give the same bytes."""
+        self.model.save_pretrained(str(folder), selected_adapters=[ADAPTER])
+        (folder / "README.md").unlink(missing_ok=True)      # peft's empty model card
+        config_file = folder / "adapter_config.json"
+        config = json.loads(config_file.read_text())
+        config["base_model_name_or_path"] = self.base.id    # peft puts this machine's path here
+        config["target_modules"] = sorted(config["target_modules"])
+        config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bf16 where the hardware multiplies it, fp32 elsewhere (emulated bf16 is slower than fp32)."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if has_bf16 else torch.float32
+
+
+def _load_base(base: BaseModel, dtype: torch.dtype) -> torch.nn.Module:
+    logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
+    try:
+        if base.gguf is not None:
+            from transformers import GgufConfig
+
+            model = AutoModelForCausalLM.from_pretrained(
+                str(base.gguf.parent), gguf_file=base.gguf.name, dtype=dtype, attn_implementation="eager",
+                quantization_config=GgufConfig(dequantize=True))
+            model.config.quantization_config = None    # the weights are plain now, and peft would treat them as packed
+        else:
+            model = AutoModelForCausalLM.from_pretrained(str(base.transformers), dtype=dtype, attn_implementation="eager")
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelUnavailable(f"The learner cannot read the base model {base.id} ({str(error).splitlines()[0][:200]}); "
+                               f"delete {base.folder} to have it fetched again, or set BASE_MODEL to another one.") from error
+    unusual = [name for name in ("final_logit_softcapping", "logit_scale", "logits_scaling")
+               if getattr(model.config, name, None) not in (None, 1, 1.0)]
+    if unusual:
+        raise ModelUnavailable(f"The learner cannot train {base.id} because its output head uses {unusual[0]}; "
+                               f"set BASE_MODEL to a llama or qwen model.")
+    model.requires_grad_(False)
+    return model
+
+
+def _spread(values: Tensor, mask: Tensor) -> Tensor:
+    """(N,) values back to their True places of (B, C)."""
+    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter(mask, values)
