@@ -71,3 +71,10 @@ class Ratings(Chats):
             LEFT JOIN before USING (reply_id, rater_id, kind)
             WHERE replies.base_model = ?1 AND newest.id > (SELECT id FROM seen)
               AND newest.value <> coalesce(before.value, 0)""", base_model)["n"]
+
+    def recent_ratings(self, base_model: str, limit: int) -> list[dict]:
+        """The newest rating events with what they were given to, newest first; a maintainer's view."""
+        return [dict(row) for row in self.rows("""
+            SELECT ratings.created_at AS "when", kind, value, turns.message AS message, replies.text AS reply, replies.version AS version
+            FROM ratings JOIN replies ON replies.id = ratings.reply_id JOIN turns ON turns.id = replies.turn_id
+            WHERE replies.base_model = ? ORDER BY ratings.id DESC LIMIT ?""", base_model, limit)]

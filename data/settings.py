@@ -104,6 +104,8 @@ def load_settings(environment: Mapping[str, str] = os.environ, file: Path | None
         values = _from_toml(path)
     elif file or named:
         raise BadSetting(f"The settings file {path} does not exist; create it or unset SETTINGS_FILE.")
+    if environment.get("SPACE_ID"):
+        values.setdefault("host", "0.0.0.0")                  # inside a Space only its proxy can reach us
     for name in _NAMES:
         if environment.get(name.upper(), "") != "":          # an empty variable means "not set", as in most hosts' forms
             values[name] = environment[name.upper()]

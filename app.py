@@ -1,0 +1,123 @@
+"""Composition root, and a Space's entry: settings -> store -> engine -> pages; starts the learner beside the server."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from chat_app.engines import make_engine
+from chat_app.identity import Identity, cookie_key
+from chat_app.maintenance import Maintenance
+from chat_app.page import build_pages, launch_arguments
+from chat_app.service import ChatService
+from chat_app.serving import Serving
+from chat_app.sign_in import Door
+from data.adapters import AdapterRegistry
+from data.base_models import import_base_model
+from data.errors import ChatError
+from data.progress import terminal_progress
+from data.settings import Settings, load_settings
+from data.store import Store
+
+log = logging.getLogger("app")
+
+
+def main() -> int:
+    try:
+        return serve(load_settings())
+    except ChatError as error:
+        print(f"Cannot start: {error}", file=sys.stderr)
+        return 1
+
+
+def serve(settings: Settings) -> int:
+    """Run the chat server until SIGINT or SIGTERM; returns the exit status."""
+    set_up_logging(settings.logs_dir)
+    store = Store(settings.database)
+    store.fail_interrupted_replies()
+    with terminal_progress() as progress:
+        base = import_base_model(settings.base_model, settings.models_dir, progress)
+    registry = AdapterRegistry(store, settings.adapters_dir)
+    print(f"Loading {base.name} ...", flush=True)
+    serving = Serving(make_engine(settings.engine, base, settings.models_dir / "merged"), store, registry, base)
+    serving.start()
+    service = ChatService(store, serving, base, settings)
+    maintenance = Maintenance(store, registry, serving, base, settings)
+    identity = Identity(settings.cookie_secret or cookie_key(settings.state_dir))
+    url = ""
+
+    def announce(path: str) -> None:
+        print(f"\n  Maintainer sign-in, works once: {url}{path}\n", flush=True)
+
+    door = Door(identity, settings.maintainer_password, announce)
+    pages = build_pages(service, identity, maintenance, settings)
+    arguments = launch_arguments(identity)
+    arguments["app_kwargs"] = {"middleware": door.middleware()}
+    pages.queue(max_size=4 * settings.max_streams)
+    _, local_url, _ = pages.launch(server_name=settings.host, server_port=settings.port or None, prevent_thread_lock=True,
+                                   quiet=True, **arguments)
+    url = local_url.rstrip("/")
+    print(f"\n  Chat:       {url}\n  Maintainer: {url}/maintainer", flush=True)
+    door.announce_link()
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    learner = LearnerProcess(settings.logs_dir) if settings.learner else None
+    while not stop.wait(1):
+        if learner:
+            learner.keep_running()
+    print("Stopping: replies that are being written are kept.", flush=True)
+    if learner:
+        learner.close()
+    pages.close()
+    service.close()
+    serving.close()
+    return 0
+
+
+class LearnerProcess:
+    """`python -m learner --watch` as a child: started again when it dies, ended with the server.
+
+    The child's standard input is a pipe from here, so that it also ends when this process is killed.
+    """
+
+    def __init__(self, logs_dir: Path) -> None:
+        self._log = logs_dir / "learner.log"
+        self._child: subprocess.Popen | None = None
+        self._again_at = 0.0
+
+    def keep_running(self) -> None:
+        if self._child and self._child.poll() is None:
+            return
+        if self._child:
+            log.warning("The learner ended with status %s and is started again; %s says why", self._child.returncode, self._log)
+            self._child = None
+            self._again_at = time.monotonic() + 10
+        if time.monotonic() >= self._again_at:
+            with open(self._log, "ab") as output:
+                self._child = subprocess.Popen([sys.executable, "-m", "learner", "--watch", "--until-stdin-closes"],
+                                               stdin=subprocess.PIPE, stdout=output, stderr=output)
+
+    def close(self) -> None:
+        if self._child and self._child.poll() is None:
+            self._child.terminate()
+            try:
+                self._child.wait(15)
+            except subprocess.TimeoutExpired:
+                self._child.kill()                # safe at any instant: nothing half-published survives
+
+
+def set_up_logging(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+                        handlers=[logging.FileHandler(folder / "server.log", encoding="utf-8")])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

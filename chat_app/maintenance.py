@@ -1,0 +1,72 @@
+"""What a maintainer can do: start and stop training, make a version live, roll back, look. Callers check identity first."""
+
+from __future__ import annotations
+
+from data.adapters import AdapterRegistry
+from data.errors import Busy, UnknownVersion
+from data.records import BASE_VERSION, BaseModel
+from data.settings import Settings
+from data.store import Store
+from chat_app.serving import Serving
+
+
+class Maintenance:
+    def __init__(self, store: Store, registry: AdapterRegistry, serving: Serving, base: BaseModel, settings: Settings) -> None:
+        self.store, self.registry, self.serving, self.base, self.settings = store, registry, serving, base, settings
+
+    def train_now(self) -> None:
+        """Ask the learner for a run.
+
+        Raises: Busy: a run is going on.
+        """
+        run = self.store.last_run(self.base.id)
+        if run and run.state == "running":
+            raise Busy("A training run is going on; wait for it or stop it first.")
+        self.store.request_training("maintainer")
+
+    def stop_training(self) -> None:
+        """End the running run before its next step; nothing is published."""
+        self.store.request_stop()
+
+    def make_live(self, version: int) -> None:
+        """New replies use this version within seconds; 0 is the base model alone.
+
+        Raises: UnknownVersion, CorruptAdapter: nothing changes.
+        """
+        if version != BASE_VERSION:
+            self.registry.verify(version)
+        self.store.promote(version, self.base.id, "maintainer")
+
+    def roll_back(self) -> int:
+        """Make live what was live before the present version; returns its number.
+
+        Raises: UnknownVersion: the base model is live already. CorruptAdapter: its files are damaged.
+        """
+        live = self.store.live_version(self.base.id)
+        if live == BASE_VERSION:
+            raise UnknownVersion("The base model is live already, so there is nothing to roll back to.")
+        target = self.store.version(live).parent
+        if target != BASE_VERSION:
+            self.registry.verify(target)
+        self.store.promote(target, self.base.id, f"rolled back from version {live}")
+        return target
+
+    def overview(self) -> dict:
+        """Everything the maintainer's page shows, as plain values."""
+        store, base = self.store, self.base
+        live = store.live_version(base.id)
+        runs = store.runs(10, base.id)
+        return {
+            "live": live, "serving": self.serving.version, "loaded": list(self.serving.engine.loaded()),
+            "waiting": store.training_requested(),
+            "fresh_ratings": store.fresh_ratings(base.id), "recent_ratings": store.recent_ratings(base.id, 20),
+            "versions": [{"number": v.number, "created_at": v.created_at, "note": v.note, "error": v.error,
+                          "live": v.number == live, "sha256": v.sha256, "run_id": v.run_id} for v in store.versions(base.id)],
+            "promotions": [{"version": p.version, "reason": p.reason, "created_at": p.created_at} for p in store.promotions(base.id)],
+            "runs": [{"id": r.id, "state": r.state, "trigger": r.trigger, "started_at": r.started_at, "ended_at": r.ended_at,
+                      "version": r.version, "error": r.error, "progress": vars(r.progress), "report": r.report} for r in runs],
+            "sampling": {"temperature": self.settings.temperature, "top_p": self.settings.top_p, "top_k": self.settings.top_k,
+                         "max_new_tokens": self.settings.max_new_tokens},
+            "schedule": {"every_ratings": self.settings.train_every_ratings, "every_hours": self.settings.train_every_hours,
+                         "due_at": store.due_at()},
+        }

@@ -1,0 +1,56 @@
+"""The bounded set of replies that are being written, at most one in a conversation."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from chat_app.replies import ReplyJob
+from data.errors import Busy
+
+
+class Places:
+    """Thread-safe. A place is reserved before any work is done, so that two clicks cannot start two replies."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._jobs: dict[str, ReplyJob] = {}
+        self._reserved: list[str | None] = []
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def reserve(self, conversation_id: str | None) -> Iterator[Callable[[ReplyJob], ReplyJob]]:
+        """A place for one reply, given back unless the function it yields is called with the running job.
+
+        Raises: Busy: this conversation has a running reply, or every place is taken.
+        """
+        with self._lock:
+            self._forget_finished()
+            if conversation_id in self._jobs or (conversation_id and conversation_id in self._reserved):
+                raise Busy("A reply is still being written in this conversation; wait for it or press Stop.")
+            if len(self._jobs) + len(self._reserved) >= self.limit:
+                raise Busy(f"All {self.limit} places are taken right now; try again in a few seconds.")
+            self._reserved.append(conversation_id)
+        try:
+            yield self._fill
+        finally:
+            with self._lock:
+                self._reserved.remove(conversation_id)
+
+    def running(self, conversation_id: str) -> ReplyJob | None:
+        with self._lock:
+            self._forget_finished()
+            return self._jobs.get(conversation_id)
+
+    def all(self) -> list[ReplyJob]:
+        with self._lock:
+            return list(self._jobs.values())
+
+    def _fill(self, job: ReplyJob) -> ReplyJob:
+        with self._lock:
+            self._jobs[job.conversation_id] = job
+        return job
+
+    def _forget_finished(self) -> None:
+        self._jobs = {key: job for key, job in self._jobs.items() if not job.done}

@@ -1,0 +1,60 @@
+"""From a conversation to prompt token ids that fit the model's context."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from data.errors import EmptyMessage, MessageTooLong
+from data.records import Message, Turn
+from data.tokenizer import ChatTokenizer
+
+
+@dataclass(frozen=True)
+class Prompt:
+    ids: tuple[int, ...]
+    dropped_turns: int
+    """How many of the oldest turns had to be left out."""
+    room: int
+    """Tokens left for the reply."""
+
+
+def check_message(text: str, max_chars: int) -> str:
+    """The message without surrounding white space.
+
+    Raises: EmptyMessage, MessageTooLong.
+    """
+    text = text.strip() if isinstance(text, str) else ""
+    if not text:
+        raise EmptyMessage("The message is empty; write something and send it again.")
+    if len(text) > max_chars:
+        raise MessageTooLong(f"The message has {len(text):,} characters and the limit is {max_chars:,}; shorten it or send it in parts.")
+    return text
+
+
+def fit_prompt(earlier: Sequence[Turn], message: str, tokenizer: ChatTokenizer, *, context_length: int,
+               max_new_tokens: int, system_prompt: str = "") -> Prompt:
+    """Render the conversation; the oldest turns leave until prompt and reply fit the context together.
+
+    Raises: MessageTooLong: the message alone leaves no room for a reply.
+    """
+    history = [turn for turn in earlier if answer_of(turn)]
+    wanted = min(max_new_tokens, context_length // 2)
+    for dropped in range(len(history) + 1):
+        ids = tokenizer.render(_messages(history[dropped:], message, system_prompt))
+        if len(ids) + wanted <= context_length:
+            return Prompt(tuple(ids), dropped, context_length - len(ids))
+    raise MessageTooLong(f"The message takes {len(ids):,} tokens and the model can read {context_length - wanted:,} before it answers; shorten it or send it in parts.")
+
+
+def answer_of(turn: Turn) -> str:
+    """What the conversation goes on from: the newest finished attempt's text, or "" when there is none."""
+    finished = [reply.text for reply in turn.replies if reply.state == "done" and reply.text]
+    return finished[-1] if finished else ""
+
+
+def _messages(history: Sequence[Turn], message: str, system_prompt: str) -> list[Message]:
+    messages = [Message("system", system_prompt)] if system_prompt else []
+    for turn in history:
+        messages += [Message("user", turn.message), Message("assistant", answer_of(turn))]
+    return [*messages, Message("user", message)]

@@ -1,0 +1,106 @@
+"""One reply while it is being written: a thread reads the engine, keeps the text and stores it; pages only watch."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from chat_app.serving import Started
+from data.errors import ChatError, StorageFull
+from data.records import Reply
+from data.store import Store
+from data.tokenizer import ChatTokenizer
+
+log = logging.getLogger(__name__)
+
+DECODE_SECONDS = 0.03
+SAVE_SECONDS = 1.0
+RETRY_SECONDS = 2.0
+
+
+class ReplyJob:
+    """A reply that goes on whether or not anybody watches: a closed tab loses nothing.
+
+    `text` grows; `done` turns true only after the reply is stored (or cannot be, then `error` says so).
+    """
+
+    def __init__(self, reply: Reply, started: Started, store: Store, tokenizer: ChatTokenizer) -> None:
+        self.reply_id, self.conversation_id = reply.id, reply.conversation_id
+        self.version, self.dropped_turns = reply.version, reply.dropped_turns
+        self.text, self.done, self.error = "", False, None
+        self._stream, self._store, self._tokenizer = started.stream, store, tokenizer
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"reply {reply.id}", daemon=True)
+        self._thread.start()
+
+    def wait(self, seen: int, timeout: float = 1.0) -> int:
+        """Block until the text is longer than `seen`, or the reply is done, or the time is up; returns its length."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self.text) != seen or self.done, timeout)
+            return len(self.text)
+
+    def cancel(self) -> None:
+        """Stop soon; what was written is kept."""
+        self._stream.cancel()
+
+    def close(self, timeout: float) -> None:
+        """Server shutdown: cancel, and wait until what was written is stored."""
+        self._closing.set()
+        self.cancel()
+        self._thread.join(timeout)
+
+    def _show(self, text: str, *, done: bool = False, error: str | None = None) -> None:
+        with self._changed:
+            self.text, self.done, self.error = text, done or self.done, error
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        begun, first, shown, saved, ids = time.monotonic(), None, 0.0, time.monotonic(), []
+        try:
+            for new in self._stream:
+                clock = time.monotonic()
+                first = first or clock - begun
+                ids += new
+                if clock - shown >= DECODE_SECONDS:
+                    shown = clock
+                    # half a character at the end would flicker as U+FFFD; it comes with the next token
+                    self._show(self._tokenizer.decode(ids).rstrip("\ufffd"))
+                if clock - saved >= SAVE_SECONDS:
+                    saved = clock
+                    self._save_partial()
+            generated = self._stream.result()
+        except Exception as error:
+            log.exception("Reply %s broke off", self.reply_id)
+            sentence = str(error) if isinstance(error, ChatError) else "The model stopped in the middle of this reply; use Regenerate to try again."
+            self._store_finally(lambda: self._store.fail_reply(self.reply_id, self.text, sentence), self.text, sentence)
+            return
+        text = self._tokenizer.decode(generated.completion_ids).rstrip("\ufffd")
+        seconds = time.monotonic() - begun
+        self._store_finally(lambda: self._store.finish_reply(self.reply_id, text, generated, first, seconds), text, None)
+
+    def _save_partial(self) -> None:
+        try:
+            self._store.save_partial(self.reply_id, self.text)
+        except ChatError as error:                # the end of the reply is stored with patience; this was only a safety copy
+            log.warning("%s", error)
+
+    def _store_finally(self, write, text: str, error: str | None) -> None:
+        """Store the end of the reply, waiting for room on the disk if need be; the text is kept here until then."""
+        while True:
+            try:
+                write()
+                self._show(text, done=True, error=error)
+                return
+            except StorageFull:
+                self._show(text, done=True, error="The disk is full, so this reply is not saved yet; it is kept in memory and saved as soon as there is room.")
+                log.error("Reply %s waits in memory: the disk is full", self.reply_id)
+            except Exception:
+                log.exception("Reply %s cannot be stored", self.reply_id)
+                self._show(text, done=True, error="This reply could not be saved; copy it if you need it, and tell the maintainer.")
+                return
+            finally:
+                self._store.close()               # this thread's connection
+            if self._closing.wait(RETRY_SECONDS):
+                return

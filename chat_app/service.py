@@ -1,0 +1,117 @@
+"""What a person can do: send, regenerate, stop, look, rate. Pages and the public API both come through here."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+
+from chat_app.places import Places
+from chat_app.prompts import Prompt, check_message, fit_prompt
+from chat_app.replies import ReplyJob
+from chat_app.serving import Serving
+from data.errors import UnknownConversation
+from data.records import BaseModel, Conversation, Turn
+from data.settings import Settings
+from data.store import Store
+from data.tokenizer import ChatTokenizer
+
+CLOSE_SECONDS = 10
+
+
+class ChatService:
+    """One chat server's use cases. Every method takes the caller's rater id and checks what is theirs."""
+
+    def __init__(self, store: Store, serving: Serving, base: BaseModel, settings: Settings) -> None:
+        self.store, self.serving, self.base, self.settings = store, serving, base, settings
+        self.tokenizer = ChatTokenizer(base.folder)
+        self._places = Places(settings.max_streams)
+
+    def send(self, rater_id: str, conversation_id: str | None, text: str) -> ReplyJob:
+        """Append a message and start its reply; without a conversation, start one.
+
+        Raises:
+            EmptyMessage, MessageTooLong, UnknownConversation, StorageFull: nothing was stored.
+            Busy: too many replies are being written, or one in this conversation is; nothing was stored.
+        """
+        text = check_message(text, self.settings.max_message_chars)
+        with self._places.reserve(conversation_id or None) as fill:
+            earlier = self.conversation(rater_id, conversation_id).turns if conversation_id else ()
+            prompt = self._prompt(earlier, text)
+
+            def new_turn() -> str:
+                home = conversation_id or self.store.new_conversation(self.store.ensure_rater(rater_id)).id
+                return self.store.add_turn(home, text).id
+
+            return fill(self._start(new_turn, prompt))
+
+    def regenerate(self, rater_id: str, conversation_id: str) -> ReplyJob:
+        """Another attempt at the last message; earlier attempts keep their ratings.
+
+        Raises: UnknownConversation, Busy, StorageFull.
+        """
+        with self._places.reserve(conversation_id) as fill:
+            turns = self.conversation(rater_id, conversation_id).turns
+            if not turns:
+                raise UnknownConversation("There is nothing to regenerate yet; send a message first.")
+            *earlier, last = turns
+            return fill(self._start(lambda: last.id, self._prompt(earlier, last.message)))
+
+    def stop(self, rater_id: str, conversation_id: str) -> None:
+        """End the reply that is being written in this conversation, if any; what was written is kept."""
+        self.conversation(rater_id, conversation_id)
+        job = self.running(conversation_id)
+        if job:
+            job.cancel()
+
+    def running(self, conversation_id: str) -> ReplyJob | None:
+        """The reply that is being written in this conversation: a reloaded page goes on watching it."""
+        return self._places.running(conversation_id)
+
+    def conversation(self, rater_id: str, conversation_id: str) -> Conversation:
+        """Raises: UnknownConversation: it does not exist or is somebody else's."""
+        return self.store.conversation(conversation_id, rater_id)
+
+    def rate(self, rater_id: str, reply_id: str, kind: str, value: int) -> dict[str, int]:
+        """Append a rating; 0 takes it back. Returns the current ratings of that reply.
+
+        Raises: BadRating, UnknownReply, NotYourReply, StorageFull: nothing was written.
+        """
+        return self.store.add_rating(reply_id, rater_id, kind, value)
+
+    def ratings(self, rater_id: str, conversation_id: str) -> dict[str, dict[str, int]]:
+        return self.store.ratings_of(rater_id, conversation_id)
+
+    def status(self) -> dict:
+        """What runs: version, base model, engine, fresh ratings and the last run."""
+        run = self.store.last_run(self.base.id)
+        shown = ("id", "state", "trigger", "error", "version", "started_at", "ended_at")
+        return {"version": self.serving.version, "base_model": self.base.name, "engine": self.serving.engine.name,
+                "fresh_ratings": self.store.fresh_ratings(self.base.id),
+                "run": None if run is None else {**{k: getattr(run, k) for k in shown}, **asdict(run.progress)}}
+
+    def close(self) -> None:
+        """End running replies, keeping what they wrote."""
+        jobs = self._places.all()
+        for job in jobs:
+            job.cancel()
+        for job in jobs:
+            job.close(CLOSE_SECONDS)
+
+    def _prompt(self, earlier: Sequence[Turn], message: str) -> Prompt:
+        return fit_prompt(earlier, message, self.tokenizer, context_length=self.base.context_length,
+                          max_new_tokens=self.settings.max_new_tokens, system_prompt=self.settings.system_prompt)
+
+    def _start(self, turn_id: Callable[[], str], prompt: Prompt) -> ReplyJob:
+        """Sample first, store second, in one transaction: a reply that cannot start leaves no half of a turn behind."""
+        sampling = replace(self.settings.sampling, seed=secrets.randbelow(2**31),
+                           max_new_tokens=min(self.settings.max_new_tokens, prompt.room))
+        started = self.serving.stream(prompt.ids, sampling)
+        try:
+            with self.store.write():
+                reply = self.store.start_reply(turn_id(), started.version, started.adapter_sha256, self.base.id,
+                                               self.serving.engine.name, sampling, prompt.ids, prompt.dropped_turns)
+        except BaseException:
+            started.stream.cancel()
+            raise
+        return ReplyJob(reply, started, self.store, self.tokenizer)

@@ -1,0 +1,109 @@
+"""Which version answers: follows the live version in the store and swaps engine states without dropping a stream."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chat_app.engines.protocol import Engine, ReplyStream, VersionNotLoaded
+from data.adapters import AdapterRegistry
+from data.errors import Busy, ChatError, ModelUnavailable, StorageFull
+from data.records import BASE_VERSION, BaseModel, Sampling
+from data.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Started:
+    """A stream that an engine accepted, and which version writes it."""
+
+    stream: ReplyStream
+    version: int
+    adapter_sha256: str | None
+
+
+class Serving:
+    """Keeps the engine on the live version.
+
+    `follow()` starts a thread that looks at the store twice a second: a new live version is built beside the
+    running one, new replies go to it once it is ready, and the old one is freed after its streams end. A version
+    that cannot be loaded is marked with the reason and the old one stays.
+    """
+
+    def __init__(self, engine: Engine, store: Store, registry: AdapterRegistry, base: BaseModel) -> None:
+        self.engine, self.store, self.registry, self.base = engine, store, registry, base
+        self.version = BASE_VERSION
+        self._sha256: str | None = None
+        self._stop = threading.Event()
+        self._follower = threading.Thread(target=self._follow, name="version follower", daemon=True)
+
+    def start(self) -> None:
+        """Load the live version before anyone is answered; falls back to older ones, at last to the base.
+
+        Raises: ModelUnavailable: not even the base model can be loaded.
+        """
+        while True:
+            wanted = self.store.live_version(self.base.id)
+            if self._load(wanted):
+                break
+            if wanted == BASE_VERSION or self.store.live_version(self.base.id) == wanted:
+                if not self._load(BASE_VERSION):
+                    raise ModelUnavailable(f"The base model {self.base.name} cannot be loaded; the log above says why.")
+                break
+        self._follower.start()
+
+    def stream(self, prompt_ids: Sequence[int], sampling: Sampling) -> Started:
+        """Start a reply on the current version.
+
+        Raises: Busy or another ChatError: nothing was started.
+        """
+        for _ in range(10):                       # the version may be swapped out between reading it and using it
+            version, sha256 = self.version, self._sha256
+            try:
+                return Started(self.engine.stream(prompt_ids, sampling, version), version, sha256)
+            except VersionNotLoaded:
+                continue
+        raise Busy("The model is being swapped right now; send the message again.")
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._follower.is_alive():
+            self._follower.join(timeout=30)
+        self.engine.close()
+
+    def _follow(self) -> None:
+        while not self._stop.wait(0.5):
+            try:
+                wanted = self.store.live_version(self.base.id)
+                if wanted != self.version:
+                    self._load(wanted)
+            except ChatError as error:            # the disk is full, the store is busy: try again at the next look
+                log.warning("%s", error)
+                self._stop.wait(5)
+            except Exception:
+                log.exception("Looking for a new version failed; the server goes on with version %s", self.version)
+                self._stop.wait(5)
+
+    def _load(self, version: int) -> bool:
+        """Build, switch, free the old one. False when the version is unusable; it is marked then."""
+        old = self.version
+        try:
+            adapter = None if version == BASE_VERSION else self.registry.verify(version)
+            sha256 = None if version == BASE_VERSION else self.store.version(version).sha256
+            if version not in self.engine.loaded():
+                self.engine.load(version, adapter)
+        except (StorageFull, Busy):
+            raise
+        except Exception as error:
+            log.exception("Version %s cannot be loaded; version %s stays", version, old)
+            if version != BASE_VERSION:
+                self.store.mark_failed(version, str(error) if isinstance(error, ChatError) else f"It could not be loaded ({error}); train a new version or make another one live.")
+            return False
+        self.version, self._sha256 = version, sha256
+        if old != version and old in self.engine.loaded():
+            self.engine.unload(old)
+        log.info("Version %s answers from now on", version)
+        return True

@@ -1,0 +1,116 @@
+"""The HTTP side of identity: the rater's cookie on the page, the maintainer's sign-in. Pure ASGI, so streams pass unbuffered."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from urllib.parse import parse_qs
+
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+
+from chat_app.identity import MAINTAINER_COOKIE, MAINTAINER_SECONDS, RATER_COOKIE, RATER_SECONDS, Identity
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS_A_MINUTE = 10
+MAX_FORM_BYTES = 4096
+MAINTAINER_PAGE = "/maintainer"
+
+
+class Door:
+    """Lets maintainers in: by password, or by a link that works once and was printed on the terminal.
+
+    Never by network address: behind a reverse proxy everybody looks local.
+    """
+
+    def __init__(self, identity: Identity, password: str | None, announce: Callable[[str], None]) -> None:
+        self.identity, self.password, self._announce = identity, password, announce
+        self._token: str | None = None
+        self._wrong: list[float] = []
+        self._lock = threading.Lock()
+
+    def announce_link(self) -> None:
+        """Print a fresh one-time link when there is no password."""
+        if self.password is None:
+            with self._lock:
+                self._token = secrets.token_urlsafe(24)
+            self._announce(f"/sign-in?token={self._token}")
+
+    def opens_for(self, *, password: str | None = None, token: str | None = None) -> bool:
+        """Whether the password, or the one-time token, is right. A right token is used up."""
+        with self._lock:
+            recent = [t for t in self._wrong if t > time.monotonic() - 60]
+            self._wrong = recent
+            if len(recent) >= ATTEMPTS_A_MINUTE:
+                return False
+            wanted, given = (self.password, password) if self.password is not None else (self._token, token)
+            if wanted and given and hmac.compare_digest(wanted.encode(), given.encode()):
+                if self.password is None:
+                    self._token = None
+                return True
+            self._wrong.append(time.monotonic())
+            return False
+
+    def middleware(self) -> list[Middleware]:
+        return [Middleware(_DoorMiddleware, door=self)]
+
+
+class _DoorMiddleware:
+    def __init__(self, app, door: Door) -> None:
+        self.app, self.door, self.identity = app, door, door.identity
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        request = Request(scope, receive)
+        path = scope["path"].rstrip("/") or "/"
+        if path == "/sign-in":
+            return await (await self._sign_in(request))(scope, receive, send)
+        if path == "/sign-out" and request.method == "POST":
+            response = RedirectResponse(MAINTAINER_PAGE, status_code=303)
+            response.delete_cookie(MAINTAINER_COOKIE)
+            return await response(scope, receive, send)
+        if request.method == "GET" and path in ("/", MAINTAINER_PAGE) and not self.identity.rater_of_cookie(request.cookies.get(RATER_COOKIE)):
+            cookie = self._cookie(request, RATER_COOKIE, self.identity.new_rater_cookie(), RATER_SECONDS)
+
+            async def send_with_cookie(message) -> None:
+                if message["type"] == "http.response.start":
+                    message = {**message, "headers": [*message["headers"], (b"set-cookie", cookie.encode())]}
+                await send(message)
+
+            return await self.app(scope, receive, send_with_cookie)
+        await self.app(scope, receive, send)
+
+    async def _sign_in(self, request: Request) -> Response:
+        if request.method == "POST":
+            body = b""
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_FORM_BYTES:
+                    return PlainTextResponse("That is no sign-in form.", status_code=413)
+            password = parse_qs(body.decode("utf-8", "replace")).get("password", [""])[0]
+            allowed = self.door.opens_for(password=password)
+        elif self.door.password is None and request.query_params.get("token"):
+            allowed = self.door.opens_for(token=request.query_params["token"])
+        else:
+            return RedirectResponse(MAINTAINER_PAGE, status_code=303)
+        if not allowed:
+            log.warning("A maintainer sign-in was refused")
+            return RedirectResponse(f"{MAINTAINER_PAGE}?refused=1", status_code=303)
+        response = RedirectResponse(MAINTAINER_PAGE, status_code=303)
+        response.headers.append("set-cookie", self._cookie(request, MAINTAINER_COOKIE, self.identity.maintainer_cookie(), MAINTAINER_SECONDS))
+        self.door.announce_link()
+        return response
+
+    def _cookie(self, request: Request, name: str, value: str, seconds: int) -> str:
+        # Inside another site's frame (a Space) only a partitioned cookie arrives, and partitioning is also what keeps
+        # that other site from using it; everywhere else Lax does both.
+        https = request.headers.get("x-forwarded-proto", request.url.scheme) == "https"
+        place = "SameSite=None; Secure; Partitioned" if https else "SameSite=Lax"
+        return f"{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; {place}"
