@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 import gradio as gr
@@ -24,14 +25,15 @@ def cookie_key(folder: Path) -> str:
     """The key that signs cookies, made once and kept readable by its owner alone, so that a restart forgets nobody."""
     path = folder / "cookie.key"
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text()
-    with os.fdopen(handle, "w") as file:
-        key = secrets.token_hex(32)
-        file.write(key)
-    return key
+    if not path.exists():
+        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".cookie.key-") as file:      # 0600 from the start
+            file.write(secrets.token_hex(32))
+            file.flush()
+            try:
+                os.link(file.name, path)          # whole or not at all, and the first of two processes wins
+            except FileExistsError:
+                pass
+    return path.read_text()
 
 
 class Identity:

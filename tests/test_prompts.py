@@ -1,0 +1,69 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chat_app.prompts import answer_of, check_message, fit_prompt
+from data.errors import EmptyMessage, MessageTooLong
+from data.records import Message, Reply, Sampling, Turn
+from data.tokenizer import ChatTokenizer
+
+
+def reply(text: str, attempt: int = 0, state: str = "done") -> Reply:
+    return Reply(id=f"r{attempt}", turn_id="t", conversation_id="c", rater_id="me", attempt=attempt, state=state, text=text, version=0,
+                 adapter_sha256=None, base_model="base", engine="openvino", sampling=Sampling(), prompt_ids=(), completion_ids=(),
+                 behavior_logprobs=(), logprobs_temperature=1.0, finish_reason="stop", dropped_turns=0, started_at="", first_token_seconds=None, seconds=None)
+
+
+def turn(message: str, *replies: Reply) -> Turn:
+    return Turn("t", "c", 0, message, "", replies)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_base) -> ChatTokenizer:
+    return ChatTokenizer(tiny_base.folder)
+
+
+def test_a_message_loses_only_the_white_space_around_it():
+    assert check_message("  two\n words \n", 20) == "two\n words"
+
+
+@pytest.mark.parametrize("text", ["", "   \n\t ", None, 7])
+def test_an_empty_message_is_refused(text):
+    with pytest.raises(EmptyMessage):
+        check_message(text, 20)
+
+
+def test_a_message_over_the_limit_is_refused_with_both_numbers():
+    with pytest.raises(MessageTooLong, match="100,000 characters and the limit is 20,000"):
+        check_message("x" * 100_000, 20_000)
+
+
+def test_the_conversation_goes_on_from_the_newest_finished_attempt():
+    assert answer_of(turn("q", reply("first"), reply("second", 1), reply("broken", 2, "failed"))) == "second"
+    assert answer_of(turn("q", reply("", state="failed"))) == ""
+
+
+def test_a_short_conversation_is_rendered_whole_in_order(tokenizer):
+    prompt = fit_prompt([turn("one", reply("ONE"))], "two", tokenizer, context_length=10_000, max_new_tokens=5, system_prompt="Be brief.")
+    assert prompt.dropped_turns == 0
+    assert list(prompt.ids) == tokenizer.render([Message("system", "Be brief."), Message("user", "one"), Message("assistant", "ONE"), Message("user", "two")])
+
+
+def test_a_turn_whose_reply_failed_is_left_out_without_counting_as_dropped(tokenizer):
+    prompt = fit_prompt([turn("lost", reply("half", state="failed"))], "two", tokenizer, context_length=10_000, max_new_tokens=5)
+    assert prompt.dropped_turns == 0 and list(prompt.ids) == tokenizer.render([Message("user", "two")])
+
+
+@settings(max_examples=40, deadline=None)
+@given(lengths=st.lists(st.integers(1, 60), max_size=6), context=st.integers(120, 400), new=st.integers(1, 500))
+def test_prompt_and_reply_always_fit_and_only_the_oldest_turns_leave(tokenizer, lengths, context, new):
+    earlier = [turn(f"q{n}" + "x" * length, reply(f"a{n}")) for n, length in enumerate(lengths)]
+    prompt = fit_prompt(earlier, "last", tokenizer, context_length=context, max_new_tokens=new)
+    assert len(prompt.ids) + min(new, context // 2) <= context and prompt.room == context - len(prompt.ids)
+    text = tokenizer.decode(prompt.ids)
+    assert [f"q{n}x" in text for n in range(len(lengths))] == [n >= prompt.dropped_turns for n in range(len(lengths))]
+
+
+def test_a_message_that_alone_fills_the_context_is_refused(tokenizer):
+    with pytest.raises(MessageTooLong, match="the model can read"):
+        fit_prompt([], "word " * 400, tokenizer, context_length=300, max_new_tokens=100)
