@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +12,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging as transformers_logging
 
 from data.errors import AdapterMismatch, ModelUnavailable
 from data.records import BaseModel
@@ -26,12 +26,14 @@ BEHAVIOR = "behavior"
 
 
 class Scores(NamedTuple):
-    """What the policy says of a batch. Shapes (B, C), fp32, zero where `completion_mask` is False."""
+    """What the policy says of a batch, fp32."""
 
     logprobs: Tensor
-    """Nats, full vocabulary, at each reply's own temperature."""
-    kl: Tensor | None
-    """KL(base || policy) in nats at each place, or None when no reference was given."""
+    """(B, C) nats, full vocabulary, at each reply's own temperature; zero where `completion_mask` is False."""
+    kl_sum: Tensor
+    """Scalar: KL(base || policy) in nats, summed over the tokens of the anchored replies."""
+    kl_tokens: int
+    """How many tokens that sum runs over; 0 when no reply of the batch is anchored."""
 
 
 class Policy:
@@ -66,19 +68,29 @@ class Policy:
         rows = torch.arange(len(batch), device=states.device)[:, None].expand_as(batch.positions)
         return states[rows[batch.completion_mask], batch.positions[batch.completion_mask]]
 
-    def scores(self, batch: Batch, reference_hidden: Tensor | None = None) -> Scores:
-        """Log-probs of the completion tokens, and KL from the base model where its hidden rows are given.
+    def scores(self, batch: Batch, anchored: Mapping[int, Tensor] | None = None) -> Scores:
+        """Log-probs of the completion tokens, and the KL from the base model on anchored replies.
 
-        Args: reference_hidden: (N, H) what `hidden(batch)` gave under `reference()`.
+        Args: anchored: by example index, the (completion length, H) rows that `hidden` gave under `reference()`.
         """
-        return self.head(self.hidden(batch), batch, reference_hidden)
+        return self.head(self.hidden(batch), batch, anchored)
 
-    def head(self, hidden: Tensor, batch: Batch, reference_hidden: Tensor | None = None) -> Scores:
+    def head(self, hidden: Tensor, batch: Batch, anchored: Mapping[int, Tensor] | None = None) -> Scores:
         """`scores` from hidden rows that are at hand already."""
         mask = batch.completion_mask
         temperatures = batch.temperatures[:, None].expand_as(mask)[mask]
-        logprobs, kl = completion_scores(hidden, self._head, batch.completion_ids[mask], temperatures, reference_hidden)
-        return Scores(_spread(logprobs, mask), None if kl is None else _spread(kl, mask))
+        reference = [anchored[index] for index in batch.indexes if index in anchored] if anchored else []
+        is_anchored = torch.tensor([bool(anchored) and index in anchored for index in batch.indexes], device=mask.device)
+        with_kl = is_anchored[:, None].expand_as(mask)[mask]                       # (N,)
+        values = torch.zeros(len(hidden), dtype=torch.float32, device=mask.device)
+        kl_sum = values.new_zeros(())
+        for rows, base_rows in ((with_kl, torch.cat(reference) if reference else None), (~with_kl, None)):
+            if rows.any():
+                logprobs, kl = completion_scores(hidden[rows], self._head, batch.completion_ids[mask][rows], temperatures[rows], base_rows)
+                values = values.masked_scatter(rows, logprobs)
+                kl_sum = kl_sum if kl is None else kl.sum()
+        spread = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device).masked_scatter(mask, values)
+        return Scores(spread, kl_sum, int(with_kl.sum()))
 
     @contextmanager
     def reference(self) -> Iterator[None]:
@@ -137,7 +149,8 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 
 def _load_base(base: BaseModel, dtype: torch.dtype) -> torch.nn.Module:
-    logging.getLogger("transformers.modeling_utils").setLevel(logging.ERROR)
+    transformers_logging.set_verbosity_error()        # it reports every layer; what matters here is an exception
+    transformers_logging.disable_progress_bar()
     try:
         if base.gguf is not None:
             from transformers import GgufConfig
@@ -159,7 +172,3 @@ def _load_base(base: BaseModel, dtype: torch.dtype) -> torch.nn.Module:
     model.requires_grad_(False)
     return model
 
-
-def _spread(values: Tensor, mask: Tensor) -> Tensor:
-    """(N,) values back to their True places of (B, C)."""
-    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter(mask, values)

@@ -1,0 +1,123 @@
+"""Rated conversations from a JSON file into the store, as if they had been held and rated here.
+
+    [{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}, ...],
+      "rating": {"stars": 3},        or {"thumb": 1}, or both; it counts for every assistant message of the conversation
+      "rater": "name"},              optional: ratings of one name are one person's; without it the file's name is used
+     ...]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.errors import ChatError
+from data.records import BaseModel, Message
+from data.store import Store
+from data.tokenizer import ChatTokenizer
+
+ROLES = ("system", "user", "assistant")
+
+
+class BadImport(ChatError):
+    """The file is not a list of rated conversations."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import added."""
+
+    conversations: int
+    replies: int
+    already_there: int
+    """Conversations of the file that an earlier import had added."""
+
+
+def import_conversations(store: Store, base: BaseModel, tokenizer: ChatTokenizer, file: Path) -> Imported:
+    """Add the file's conversations in one transaction: all of them, or none when one is malformed.
+
+    Text is tokenised here, once; each assistant message becomes a finished reply of engine `imported` without
+    behaviour log-probs. Importing the same conversation again adds nothing.
+
+    Raises:
+        BadImport: the file cannot be read or has another shape; the sentence says where.
+        BadRating: a rating has an unknown kind or value.
+    """
+    entries = _read(file)
+    conversations = replies = already_there = 0
+    with store.write():
+        for number, entry in enumerate(entries, start=1):
+            mark = "imported:" + _sha256([base.id, entry, file.name])
+            if store.mark(mark):
+                already_there += 1
+                continue
+            replies += _import_one(store, base, tokenizer, _messages(entry, number, file), _rating(entry, number, file),
+                                   str(entry.get("rater") or file.name))
+            store.set_mark(mark, "1")
+            conversations += 1
+    return Imported(conversations, replies, already_there)
+
+
+def end_token(tokenizer: ChatTokenizer) -> tuple[int, ...]:
+    """The token that ends an assistant's message in this chat template; empty when the template uses none."""
+    rendered = tokenizer.render([Message("user", "a"), Message("assistant", "b")])
+    return tuple(token for token in rendered if token in tokenizer.eos_ids)[-1:]
+
+
+def _import_one(store: Store, base: BaseModel, tokenizer: ChatTokenizer, messages: Sequence[Message], rating: dict, rater: str) -> int:
+    rater_id = store.ensure_rater("imported-" + _sha256(rater)[:12], "imported", rater)
+    conversation = store.new_conversation(rater_id)
+    turn, added, end = None, 0, end_token(tokenizer)
+    for place, message in enumerate(messages):
+        if message.role == "user":
+            turn = store.add_turn(conversation.id, message.content)
+        elif message.role == "assistant":
+            reply = store.import_reply(turn.id, base.id, tuple(tokenizer.render(messages[:place])),
+                                       tuple(tokenizer.encode(message.content)) + end, message.content)
+            for kind, value in rating.items():
+                store.add_rating(reply.id, rater_id, kind, value)
+            added += 1
+    return added
+
+
+def _read(file: Path) -> list[dict]:
+    try:
+        entries = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadImport(f"Nothing was imported because {file} cannot be read ({error}); check the path.") from error
+    except json.JSONDecodeError as error:
+        raise BadImport(f"Nothing was imported because {file} is not valid JSON (line {error.lineno}: {error.msg}); mend it and import again.") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise BadImport(f'Nothing was imported because {file} is not a list of conversations; the form is [{{"messages": [...], "rating": {{"stars": 3}}}}].')
+    return entries
+
+
+def _messages(entry: dict, number: int, file: Path) -> list[Message]:
+    def bad(what: str) -> BadImport:
+        return BadImport(f"Nothing was imported because conversation {number} of {file} {what}; mend it and import again.")
+
+    found = entry.get("messages")
+    if not isinstance(found, list) or not found:
+        raise bad('has no list "messages"')
+    for message in found:
+        if not isinstance(message, dict) or message.get("role") not in ROLES or not isinstance(message.get("content"), str) or not message["content"].strip():
+            raise bad(f'has a message that is not {{"role": one of {", ".join(ROLES)}, "content": some text}}')
+    messages = [Message(message["role"], message["content"]) for message in found]
+    roles = [message.role for message in messages]
+    if "assistant" not in roles or "user" not in roles[:roles.index("assistant")]:
+        raise bad("needs a user's message and an assistant's answer to it")
+    return messages
+
+
+def _rating(entry: dict, number: int, file: Path) -> dict:
+    rating = entry.get("rating")
+    if not isinstance(rating, dict) or not rating:
+        raise BadImport(f'Nothing was imported because conversation {number} of {file} has no rating; give it "rating": {{"stars": 1 to 5}} or {{"thumb": 1 or -1}}.')
+    return rating
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, ensure_ascii=False, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,182 @@
+"""Composition root of the learner: `python -m learner --once [--json] | --watch | --fresh | --import FILE`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data.adapters import AdapterRegistry
+from data.base_models import import_base_model
+from data.errors import ChatError
+from data.importing import import_conversations
+from data.records import BASE_VERSION, BaseModel, Progress, Run
+from data.settings import Settings, load_settings
+from data.store import Store
+from data.tokenizer import ChatTokenizer
+from learner.config import LearnerConfig
+from learner.schedule import next_due
+
+NICENESS = 10
+"""Replies come first on a shared processor."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit code: 0 also for a refused candidate and for nothing to do, 1 for an error, told in one sentence."""
+    options = _parser().parse_args(arguments)
+    if not (options.once or options.watch or options.fresh or options.file):
+        _parser().error("say what to do: --once, --watch, --fresh or --import FILE")
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s learner: %(message)s", datefmt="%H:%M:%S")
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    settings = None
+    try:
+        settings = load_settings()
+        return _do(options, settings, stopping)
+    except ChatError as error:
+        print(error, file=sys.stderr)
+    except Exception as error:                               # the edge: one sentence here, the rest in the log
+        where = _write_traceback(settings)
+        print(f"The learner stopped because of an unexpected {type(error).__name__} ({error}); {where}", file=sys.stderr)
+    return 1
+
+
+def _do(options: argparse.Namespace, settings: Settings, stopping: threading.Event) -> int:
+    store = Store(settings.database)
+    base = import_base_model(settings.base_model, settings.models_dir, _DownloadBar())
+    if options.file:
+        done = import_conversations(store, base, ChatTokenizer(base.folder), options.file)
+        print(f"Imported {done.conversations} conversations with {done.replies} replies from {options.file}"
+              + (f"; {done.already_there} were there already." if done.already_there else "."), file=sys.stderr)
+    if options.fresh:
+        print(start_lineage(store, base), file=sys.stderr)
+    if options.once:
+        run = train_once(store, settings, base, options.trigger, stopping)
+        print(json.dumps(summary(run, store), ensure_ascii=False) if options.json else _sentence(run))
+    if options.watch:
+        os.nice(NICENESS)
+        from learner.watch import watch
+
+        watch(store, settings, base.id, stopping)
+    return 0
+
+
+def start_lineage(store: Store, base: BaseModel) -> str:
+    """`--fresh`: the base model alone goes live, so that nothing an earlier adapter was trained on acts any more.
+
+    Versions, conversations and ratings stay; a maintainer can make an old version live again. Ratings that were given
+    to this base model's own versions train the next one, as always.
+    """
+    live = store.live_version(base.id)
+    if live == BASE_VERSION:
+        return f"{base.name} already answers without an adapter; the next run starts from it."
+    store.promote(BASE_VERSION, base.id, "a new lineage was started from the shell")
+    return f"{base.name} answers without an adapter now (version {live} did before); the next run starts from it."
+
+
+def train_once(store: Store, settings: Settings, base: BaseModel, trigger: str, stopping: threading.Event) -> Run:
+    """One run in this process, at low priority; the next due time counts from its end."""
+    if os.nice(0) < NICENESS:
+        os.nice(NICENESS - os.nice(0))
+    from learner.run import train                            # torch is imported here and nowhere before
+
+    with _TrainingBar() as bar:
+        run = train(store, AdapterRegistry(store, settings.adapters_dir), base, learner_config(settings), trigger=trigger,
+                    on_progress=bar.show, should_stop=stopping.is_set)
+    if settings.train_every_hours > 0:
+        store.set_due_at(next_due(datetime.now(UTC), settings.train_every_hours).isoformat())
+    return run
+
+
+def learner_config(settings: Settings) -> LearnerConfig:
+    return LearnerConfig(
+        learning_rate=settings.learning_rate, epochs=settings.epochs, batch_size=settings.batch_size, lora_rank=settings.lora_rank,
+        kl_coefficient=settings.kl_coefficient, baseline_margin=settings.baseline_margin, seed=settings.seed,
+        sampling_temperature=settings.temperature)
+
+
+def summary(run: Run, store: Store) -> dict:
+    """What `--json` prints: the run's report with the four keys scripts rely on always present."""
+    return {**run.report, "state": run.state, "run": run.id, "published": run.state == "published",
+            "version": run.version if run.version is not None else store.live_version(run.base_model),
+            "ratings_used": run.report.get("ratings_used", 0), "gate": run.report.get("gate")}
+
+
+def _sentence(run: Run) -> str:
+    said = run.report.get("reason", "")
+    if run.state == "published":
+        return f"Version {run.version} is live, trained on {run.report.get('ratings_used', 0)} ratings. {said}"
+    return said
+
+
+class _TrainingBar:
+    """A progress bar on a terminal, silence elsewhere."""
+
+    def __enter__(self) -> _TrainingBar:
+        self._bar = tqdm(total=None, unit="step", disable=not sys.stderr.isatty(), file=sys.stderr)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def show(self, progress: Progress) -> None:
+        self._bar.total = progress.steps or None
+        self._bar.n = progress.step
+        figures = {"loss": progress.loss, "reward": progress.reward, "kl": progress.kl}
+        left = "" if progress.seconds_left is None else f" {progress.seconds_left:.0f} s left"
+        self._bar.set_description(progress.stage + left, refresh=False)
+        self._bar.set_postfix({name: f"{value:.3f}" for name, value in figures.items() if value is not None}, refresh=False)
+        self._bar.refresh()
+
+
+class _DownloadBar:
+    """One bar per file that is fetched or converted."""
+
+    def __init__(self) -> None:
+        self._bar, self._label = None, None
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        if label != self._label:
+            self._bar = tqdm(total=total, desc=label, unit="B", unit_scale=True, disable=not sys.stderr.isatty(), file=sys.stderr)
+            self._label = label
+        self._bar.n = done
+        self._bar.refresh()
+        if done >= total:
+            self._bar.close()
+            self._label = None
+
+
+def _write_traceback(settings: Settings | None) -> str:
+    try:
+        settings.logs_dir.mkdir(parents=True, exist_ok=True)
+        with open(settings.logs_dir / "learner.log", "a", encoding="utf-8") as file:
+            file.write(f"{datetime.now(UTC).isoformat()}\n{traceback.format_exc()}\n")
+    except (OSError, AttributeError):                        # no settings yet, or no room: the terminal is what is left
+        traceback.print_exc()
+        return "see above and try again."
+    return f"see {settings.logs_dir / 'learner.log'} and try again."
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m learner", description="Train a new adapter version from the ratings.")
+    parser.add_argument("--once", action="store_true", help="one run now")
+    parser.add_argument("--watch", action="store_true", help="wait for requests and due times, and run")
+    parser.add_argument("--fresh", action="store_true", help="let the base model answer without an adapter (nothing is deleted)")
+    parser.add_argument("--import", dest="file", type=Path, metavar="FILE", help="add rated conversations from a JSON file")
+    parser.add_argument("--json", action="store_true", help="end with one line of JSON: version, published, ratings_used, gate, ...")
+    parser.add_argument("--trigger", default="shell", help=argparse.SUPPRESS)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

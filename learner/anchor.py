@@ -1,0 +1,83 @@
+"""What the base model says of the replies: computed once a run, before the first step.
+
+One pass with the adapter disabled gives the reference log-probs of every rated reply, and for the replies the KL
+anchor uses also the base model's last hidden states. A hidden row is 576 numbers where its distribution is 49,152;
+put through the frozen output head it *is* that distribution, so KL(base || policy) is exact over the full vocabulary,
+costs one matrix product more in the training step's own forward pass, and needs no generation.
+
+The anchor wants replies sampled by the base model: those of version 0. When there are none (every reply came from a
+later version, or was imported) it uses the replies at hand: still the exact KL, at places other policies visit.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from learner.batches import Example, make_batch
+from learner.policy import Policy
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The base model's view of a run's replies, by example index."""
+
+    logprobs: dict[int, Tensor]
+    """(completion length,) nats at the reply's temperature."""
+    hidden: dict[int, Tensor]
+    """(completion length, H), only for anchored replies, in the policy's dtype."""
+
+
+def choose_anchor(indexes: Sequence[int], sampled_by_base: Sequence[bool], limit: int, seed: int) -> frozenset[int]:
+    """At most `limit` of the replies that the base model sampled, or of all replies when it sampled none."""
+    pool = [index for index, by_base in zip(indexes, sampled_by_base, strict=True) if by_base] or list(indexes)
+    return frozenset(pool if len(pool) <= limit else random.Random(seed).sample(pool, limit))
+
+
+@torch.no_grad()
+def reference_pass(policy: Policy, micro_batches: Sequence[Sequence[Example]], anchored: frozenset[int],
+                   on_batch: Callable[[], None]) -> Reference:
+    """Run every reply through the base model once. `on_batch` is called after each micro-batch and may raise to stop."""
+    logprobs, hidden = {}, {}
+    with policy.reference():
+        for examples in micro_batches:
+            batch = make_batch(examples, policy.device)
+            states = policy.hidden(batch)
+            lengths = [len(example.completion_ids) for example in examples]
+            for example, scores, rows in zip(examples, policy.head(states, batch).logprobs, states.split(lengths), strict=True):
+                logprobs[example.index] = scores[:len(example.completion_ids)].clone()
+                if example.index in anchored:
+                    hidden[example.index] = rows.clone()
+            on_batch()
+    return Reference(logprobs, hidden)
+
+
+@torch.no_grad()
+def logprob_pass(policy: Policy, micro_batches: Sequence[Sequence[Example]], on_batch: Callable[[], None],
+                 reference: Reference | None = None) -> tuple[dict[int, Tensor], float | None]:
+    """Log-probs of every reply under the policy as it is, and the mean KL per token over the anchored ones.
+
+    Returns: by example index (completion length,) nats; nats per token, or None without anchored replies.
+    """
+    logprobs, kl_sum, kl_tokens = {}, 0.0, 0
+    for examples in micro_batches:
+        batch = make_batch(examples, policy.device)
+        scores = policy.scores(batch, reference.hidden if reference else None)
+        for example, row in zip(examples, scores.logprobs, strict=True):
+            logprobs[example.index] = row[:len(example.completion_ids)].clone()
+        kl_sum += float(scores.kl_sum)
+        kl_tokens += scores.kl_tokens
+        on_batch()
+    return logprobs, (kl_sum / kl_tokens if kl_tokens else None)
+
+
+def pad(rows: dict[int, Tensor], indexes: Sequence[int], width: int) -> Tensor:
+    """(B, C): the rows of these replies side by side, zero where a reply has ended."""
+    table = torch.zeros(len(indexes), width)
+    for place, index in enumerate(indexes):
+        table[place, :len(rows[index])] = rows[index]
+    return table

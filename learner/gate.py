@@ -1,0 +1,203 @@
+"""G0, the first gate: nobody talks to a candidate that diverged.
+
+A candidate is measured beside the base model: finite numbers, KL to base, the likelihood of a frozen text, and
+its own replies to fixed prompts (how unlikely the base finds them, repetition, empty ones, length). When a figure is out
+of bounds the adapter is scaled down and measured again; the strongest one that passes is published. G0 says "not
+broken", it does not say "better".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib.resources import files
+
+import torch
+
+from data.records import Message
+from data.tokenizer import ChatTokenizer
+from learner.anchor import Reference, logprob_pass
+from learner.batches import Example, plan_steps
+from learner.config import GateLimits
+from learner.policy import Policy
+from learner.sampler import Sampler
+
+TEXT_WINDOW = 256
+"""Tokens of frozen text per row."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured of one model."""
+
+    finite: bool
+    kl: float
+    """Nats per token, KL(base || this)."""
+    text_nll: float
+    """Nats per token on the frozen text."""
+    surprise: float
+    """Nats per token of its own replies under the base model."""
+    repetition: float
+    """Mean share of 4-grams that a reply has said before."""
+    empty: float
+    """Share of replies without a visible character."""
+    tokens: float
+    """Mean tokens per reply, end-of-text not counted."""
+    ended: float
+    """Share of replies that ended by themselves."""
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """What the gate decided and why."""
+
+    passed: bool
+    scale: float
+    """Strength at which the adapter passed; 0 when it did not."""
+    reason: str
+    """One sentence for people."""
+    base: Figures
+    tried: tuple[tuple[float, Figures, str], ...]
+    """(scale, figures, what was out of bounds or '') in the order tried."""
+    replies: tuple[tuple[str, str, str], ...]
+    """(prompt, the base model's reply, the candidate's reply) for reports."""
+
+    def as_dict(self) -> dict:
+        """JSON-able; figures are rounded, and null where they are not finite."""
+        return {
+            "passed": self.passed, "scale": self.scale, "reason": self.reason, "base": _rounded(self.base),
+            "tried": [{"scale": scale, "problem": problem, **_rounded(figures)} for scale, figures, problem in self.tried],
+            "replies": [dict(zip(("prompt", "before", "after"), row, strict=True)) for row in self.replies]}
+
+
+class Gate:
+    """Measures the base model once, then any number of candidates beside it.
+
+    Args:
+        reference, anchor: the base model's view of the replies the KL is taken on.
+        sampler: answers prompts with whatever the policy currently is.
+        check: called between measurements; may raise to stop the run.
+    """
+
+    def __init__(self, policy: Policy, sampler: Sampler, tokenizer: ChatTokenizer, limits: GateLimits, reference: Reference,
+                 anchor: Sequence[Example], *, temperature: float, seed: int, check: Callable[[], None] = lambda: None) -> None:
+        self.policy, self.sampler, self.tokenizer, self.limits = policy, sampler, tokenizer, limits
+        self.reference, self.temperature, self.seed, self.check = reference, temperature if temperature > 0 else 1.0, seed, check
+        self.anchor = _micro_batches(anchor)
+        self.prompts = fixed_prompts()[:limits.prompts]
+        self.prompt_ids = [tuple(tokenizer.render([Message("user", prompt)])) for prompt in self.prompts]
+        self.text = _micro_batches(_windows(tokenizer.encode(frozen_text())))
+        with policy.reference():
+            self.base_replies = self._sample()
+            self.base = replace(self._figures(self.base_replies), kl=0.0)
+
+    def decide(self) -> GateReport:
+        """Try the scales in turn; the policy is left at the scale that passed, or at the first when none did."""
+        full = self.policy.lora_b()
+        tried = []
+        for scale in self.limits.scales:
+            self.policy.set_scale(scale, full)
+            figures, replies = self._measure()
+            problem = out_of_bounds(figures, self.base, self.limits)
+            tried.append((scale, figures, problem))
+            if not problem:
+                strength = "" if scale == 1 else f" at {scale:.0%} of its strength, because at full strength {tried[0][2]}"
+                return GateReport(True, scale, f"The candidate passed{strength}.", self.base, tuple(tried), self._beside(replies))
+            if not figures.finite:
+                break                                             # scaling does not mend a NaN
+        self.policy.set_scale(1.0, full)
+        return GateReport(False, 0.0, f"The candidate was refused because {tried[-1][2]}; the version before stays live.",
+                          self.base, tuple(tried), self._beside(replies))
+
+    def _measure(self) -> tuple[Figures, list[list[int]]]:
+        if not all(bool(parameter.isfinite().all()) for parameter in self.policy.parameters()):
+            return Figures(False, *[math.nan] * 7), []
+        replies = self._sample()
+        return self._figures(replies), replies
+
+    def _sample(self) -> list[list[int]]:
+        self.check()
+        try:
+            return self.sampler.sample(self.prompt_ids, max_new_tokens=self.limits.new_tokens,
+                                       temperature=self.temperature, seed=self.seed)
+        except RuntimeError:                                      # torch refuses to sample from NaN or infinite probabilities
+            return []
+
+    def _figures(self, replies: list[list[int]]) -> Figures:
+        if not replies:
+            return Figures(False, *[math.nan] * 7)
+        _, kl = logprob_pass(self.policy, self.anchor, self.check, self.reference)
+        text, _ = logprob_pass(self.policy, self.text, self.check)
+        own = [Example(place, prompt, tuple(reply), self.temperature)
+               for place, (prompt, reply) in enumerate(zip(self.prompt_ids, replies, strict=True)) if reply]
+        with self.policy.reference():
+            surprise, _ = logprob_pass(self.policy, _micro_batches(own), self.check)
+        spoken = [[token for token in reply if token not in self.tokenizer.eos_ids] for reply in replies]
+        text_nll, own_nll = -float(torch.cat(list(text.values())).mean()), -float(torch.cat(list(surprise.values())).mean())
+        kl = 0.0 if kl is None else kl
+        return Figures(
+            finite=all(map(math.isfinite, (kl, text_nll, own_nll))), kl=kl, text_nll=text_nll, surprise=own_nll,
+            repetition=_mean(repeated_share(reply) for reply in spoken),
+            empty=_mean(not self.tokenizer.decode(reply).strip() for reply in spoken),
+            tokens=_mean(len(reply) for reply in spoken),
+            ended=_mean(len(reply) < len(whole) for reply, whole in zip(spoken, replies, strict=True)))
+
+    def _beside(self, replies: list[list[int]]) -> tuple[tuple[str, str, str], ...]:
+        after = [self.tokenizer.decode(reply) for reply in replies] or ["(not sampled: the numbers are not finite)"] * len(self.prompts)
+        return tuple(zip(self.prompts, [self.tokenizer.decode(reply) for reply in self.base_replies], after, strict=True))
+
+
+def out_of_bounds(candidate: Figures, base: Figures, limits: GateLimits) -> str:
+    """The first figure that is out of bounds, in plain words; '' when all are within."""
+    if not candidate.finite:
+        return "its numbers are not finite"
+    if candidate.kl > limits.max_kl:
+        return f"it moved {candidate.kl:.2f} nats a token from the base model (limit {limits.max_kl:.2f})"
+    if candidate.text_nll - base.text_nll > limits.max_text_nll_rise:
+        return f"it finds ordinary text {candidate.text_nll - base.text_nll:.2f} nats a token less likely than the base model does (limit {limits.max_text_nll_rise:.2f})"
+    if candidate.empty - base.empty > limits.max_empty_rise:
+        return f"{candidate.empty:.0%} of its replies are empty (base model: {base.empty:.0%})"
+    if candidate.tokens < limits.min_length_ratio * base.tokens:
+        return f"its replies shrank to {candidate.tokens:.0f} tokens (base model: {base.tokens:.0f})"
+    if candidate.repetition - base.repetition > limits.max_repetition_rise:
+        return f"it repeats itself: {candidate.repetition:.0%} of its 4-grams (base model: {base.repetition:.0%})"
+    if candidate.surprise - base.surprise > limits.max_surprise_rise:
+        return f"the base model finds its replies {candidate.surprise - base.surprise:.2f} nats a token less likely than its own (limit {limits.max_surprise_rise:.2f})"
+    return ""
+
+
+def repeated_share(ids: Sequence[int], n: int = 4) -> float:
+    """Share of a reply's n-grams that it said before: 0 for a reply shorter than n, towards 1 for a loop."""
+    grams = [tuple(ids[place:place + n]) for place in range(len(ids) - n + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def frozen_text() -> str:
+    """A few paragraphs, written for this purpose, mostly English."""
+    return files("learner").joinpath("frozen_text.txt").read_text(encoding="utf-8")
+
+
+def fixed_prompts() -> list[str]:
+    """What every candidate is asked, one prompt a line."""
+    return files("learner").joinpath("gate_prompts.txt").read_text(encoding="utf-8").splitlines()
+
+
+def _windows(ids: Sequence[int]) -> list[Example]:
+    """Frozen text as examples at temperature 1 whose prompt is their first token."""
+    pieces = [ids[start:start + TEXT_WINDOW] for start in range(0, len(ids), TEXT_WINDOW)]
+    return [Example(place, (piece[0],), tuple(piece[1:]), 1.0) for place, piece in enumerate(pieces) if len(piece) > 1]
+
+
+def _micro_batches(examples: Sequence[Example]) -> list[list[Example]]:
+    return [micro_batch for step in plan_steps(examples, 8, 4096) for micro_batch in step]
+
+
+def _mean(values) -> float:
+    values = [float(value) for value in values]
+    return sum(values) / len(values)
+
+
+def _rounded(figures: Figures) -> dict:
+    return {name: value if isinstance(value, bool) else (round(value, 4) if math.isfinite(value) else None)
+            for name, value in asdict(figures).items()}

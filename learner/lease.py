@@ -1,0 +1,48 @@
+"""One learner at a time: a lease in the store, kept alive by a thread while the run computes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from data.chats import this_process
+from data.errors import Busy
+from data.store import Store
+
+NAME = "learner"
+SECONDS = 20.0
+"""A learner that was killed is succeeded this much later at the latest."""
+
+
+@contextmanager
+def learner_lease(store: Store, wait: float = 2 * SECONDS, seconds: float = SECONDS) -> Iterator[None]:
+    """Hold the learner's lease inside.
+
+    Raises: Busy: another learner still held it after `wait` seconds.
+    """
+    owner = this_process()
+    give_up = time.monotonic() + wait
+    while not store.acquire_lease(NAME, owner, seconds):
+        if time.monotonic() > give_up:
+            raise Busy("Another learner is at work on this state folder; wait for it to end, or stop it on the training page.")
+        time.sleep(0.25)
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(seconds / 4):
+            try:
+                store.acquire_lease(NAME, owner, seconds)
+            except Busy:                                     # the next renewal comes before the lease runs out
+                continue
+        store.close()                                        # this thread's connection
+
+    thread = threading.Thread(target=renew, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        store.release_lease(NAME, owner)

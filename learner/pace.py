@@ -1,0 +1,77 @@
+"""Where a run is: progress for the store and the terminal, time left, and the place where a stop request is heard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from data.records import Progress
+from data.store import Store
+from learner.errors import Stopped
+from learner.steps import StepFigures
+
+REPORT_SECONDS = 0.5
+"""Progress between steps is written at most this often."""
+
+
+class Pace:
+    """Counts work in token passes, so that the time left is an estimate before the first step too.
+
+    Every method may raise Stopped.
+    """
+
+    def __init__(self, store: Store, run_id: str, on_progress: Callable[[Progress], None], should_stop: Callable[[], bool]) -> None:
+        self._store, self._run_id, self._on_progress, self._should_stop = store, run_id, on_progress, should_stop
+        self._started = self._stage_started = time.monotonic()
+        self._work: dict[str, int] = {}
+        self._speed: float | None = None
+        self._now = Progress("collect")
+        self._written = 0.0
+
+    def seconds(self) -> float:
+        return round(time.monotonic() - self._started, 2)
+
+    def expect(self, **work: int) -> None:
+        """Token passes per stage still to come; a training token counts 3 (forward, and backward twice that)."""
+        self._work = dict(work)
+
+    def stage(self, name: str, *, step: int = 0, steps: int = 0) -> None:
+        """A stage begins; the one before tells the speed."""
+        before = self._now
+        spent, done = time.monotonic() - self._stage_started, self._work.pop(before.stage, 0)
+        if done and spent > 0:
+            self._speed = done / spent
+        self._stage_started = time.monotonic()
+        self._write(Progress(name, step, steps, before.loss, before.reward, before.kl, self._left(0.0)))
+
+    def step(self, figures: StepFigures) -> None:
+        """An optimizer step was made."""
+        share = figures.step / figures.steps
+        self._speed = self._work.get("train", 0) * share / max(1e-9, time.monotonic() - self._stage_started) or self._speed
+        kl = figures.kl if figures.kl is not None else self._now.kl
+        self._write(Progress("train", figures.step, figures.steps, figures.loss, figures.reward, kl, self._left(share)))
+
+    def check(self) -> None:
+        """Between two batches of a stage without steps."""
+        if time.monotonic() - self._written > REPORT_SECONDS:
+            spent = (time.monotonic() - self._stage_started) * (self._speed or 0.0)
+            total = self._work.get(self._now.stage, 0)
+            left = self._left(min(1.0, spent / total)) if self._speed and total else self._now.seconds_left
+            now = self._now
+            self._write(Progress(now.stage, now.step, now.steps, now.loss, now.reward, now.kl, left))
+        elif self._should_stop():
+            raise Stopped
+
+    def _left(self, share: float) -> float | None:
+        """Seconds, when `share` of the current stage is done; `_work` holds it and what follows."""
+        if not self._speed:
+            return None
+        later = sum(work for name, work in self._work.items() if name != self._now.stage)
+        return round((later + self._work.get(self._now.stage, 0) * (1 - share)) / self._speed, 1)
+
+    def _write(self, progress: Progress) -> None:
+        self._now, self._written = progress, time.monotonic()
+        self._store.progress(self._run_id, progress)
+        self._on_progress(progress)
+        if self._should_stop() or self._store.stop_requested(self._run_id):
+            raise Stopped

@@ -1,0 +1,179 @@
+"""One learner run, from ratings to a published version: read `learn` aloud."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+import torch
+
+from data.adapters import AdapterRegistry
+from data.errors import ChatError
+from data.records import BASE_VERSION, BaseModel, Progress, RatedReply, ReceiptRow, Run
+from data.store import Store
+from data.tokenizer import ChatTokenizer
+from learner.anchor import choose_anchor, logprob_pass, reference_pass
+from learner.batches import Example, plan_steps
+from learner.behavior import behavior_pass
+from learner.config import LearnerConfig
+from learner.errors import Stopped
+from learner.estimator import advantages
+from learner.gate import Gate
+from learner.lease import learner_lease
+from learner.pace import Pace
+from learner.policy import Policy
+from learner.rewards import Reward, rewards
+from learner.sampler import PolicySampler, Sampler
+from learner.steps import Signals, StepFigures, count_steps, train_steps
+
+GATE_ANCHOR = 32
+"""Replies on which the gate takes the candidate's KL; all anchored ones are measured once more for the report."""
+
+
+def train(store: Store, registry: AdapterRegistry, base: BaseModel, config: LearnerConfig, *, trigger: str,
+          on_progress: Callable[[Progress], None] = lambda progress: None, should_stop: Callable[[], bool] = lambda: False,
+          make_sampler: Callable[[Policy, ChatTokenizer], Sampler] | None = None) -> Run:
+    """Refit an adapter on all current ratings of `base` and publish it if it passes the gate.
+
+    The process may be killed at any instant: a version is published by one transaction or not at all, and the next run
+    starts by closing what a killed one left open.
+
+    Args:
+        trigger: who asked: `maintainer`, `ratings`, `time`, `shell`.
+        on_progress: called with everything that is also written to the store.
+        should_stop: asked between steps, beside the store's own stop request.
+        make_sampler: who answers the gate's prompts; None: the learner's own policy.
+    Returns: the ended run; its report is JSON-able.
+    Raises: Busy: another learner is at work. ChatError: the run failed for a reason a person can act on. Either way
+        the run row says so, and so it does for any other exception.
+    """
+    with learner_lease(store):
+        close_interrupted_runs(store, registry)
+        run = store.start_run(base.id, trigger)
+        pace = Pace(store, run.id, on_progress, should_stop)
+        try:
+            return learn(store, registry, base, config, run, pace, make_sampler or _own_sampler)
+        except Stopped:
+            return store.finish_run(run.id, "stopped", report={"reason": "The run was stopped before it ended; nothing was published.",
+                                                               "published": False, "seconds": pace.seconds()})
+        except ChatError as error:
+            store.finish_run(run.id, "failed", error=str(error))
+            raise
+        except BaseException as error:
+            store.finish_run(run.id, "failed", error=f"The run broke off because of an unexpected {type(error).__name__} ({error}); "
+                                                     f"no rating was lost, and the learner's log has the details.")
+            raise
+
+
+def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: LearnerConfig, run: Run, pace: Pace,
+          make_sampler: Callable[[Policy, ChatTokenizer], Sampler]) -> Run:
+    """collect -> anchor -> train -> gate -> publish."""
+    pace.stage("collect")
+    replies = store.rated_replies(base.id)
+    signals = rewards(replies)
+    examples = [example for example in map(_example, range(len(replies)), replies) if example.tokens <= config.max_reply_tokens]
+    report = {"base_model": base.id, "trigger": run.trigger, "published": False, "version": None,
+              "data": _data_used(replies, signals, examples), "ratings_used": sum(len(signals[e.index].rating_ids) for e in examples)}
+    if not examples:
+        reason = ("There is nothing to do because no reply of this base model has a rating yet; chat, rate, and train again."
+                  if not replies else f"There is nothing to do because every rated reply is longer than {config.max_reply_tokens} tokens.")
+        return store.finish_run(run.id, "nothing_to_do", report={**report, "reason": reason, "gate": None})
+
+    policy = Policy(base, rank=config.lora_rank, seed=config.seed)
+    tokenizer = ChatTokenizer(base.folder)
+    plan = plan_steps(examples, config.batch_size, config.max_batch_tokens)
+    micro_batches = [micro_batch for step in plan for micro_batch in step]
+    tokens = sum(example.tokens for example in examples)
+    steps = count_steps(len(plan), config)
+    pace.expect(anchor=2 * tokens, train=3 * tokens * steps // len(plan), gate=20_000, publish=tokens)
+
+    pace.stage("anchor", steps=steps)
+    sampled_by_base = [replies[e.index].reply.version == BASE_VERSION and replies[e.index].reply.engine != "imported" for e in examples]
+    anchored = choose_anchor([e.index for e in examples], sampled_by_base, config.anchor_replies, config.seed)
+    reference = reference_pass(policy, micro_batches, anchored, pace.check)
+    behavior, behavior_report = behavior_pass(policy, registry, replies, examples, reference, config.max_batch_tokens, pace.check)
+
+    pace.stage("train", steps=steps)
+    learning = _signals(signals, examples, config)
+    history = train_steps(policy, plan, learning, reference, behavior, config, pace.step)
+
+    pace.stage("gate", steps=steps, step=steps)
+    pool = [example for example in examples if example.index in anchored]
+    gate = Gate(policy, make_sampler(policy, tokenizer), tokenizer, config.gate, reference,
+                pool if len(pool) <= GATE_ANCHOR else random.Random(config.seed).sample(pool, GATE_ANCHOR),
+                temperature=config.sampling_temperature, seed=config.seed, check=pace.check)
+    verdict = gate.decide()
+    report |= {"behavior": behavior_report, "training": _training_figures(history), "gate": verdict.as_dict(),
+               "reason": verdict.reason, "config": asdict(config)}
+    if not verdict.passed:
+        return store.finish_run(run.id, "refused", report={**report, "seconds": pace.seconds()})
+
+    pace.stage("publish", steps=steps, step=steps)
+    after, kl = logprob_pass(policy, micro_batches, pace.check, reference)
+    receipts = [ReceiptRow(version=0, reply_id=signals[e.index].reply_id, reward=signals[e.index].reward, weight=signals[e.index].weight,
+                           advantage=float(learning.advantages[e.index]), logprob_before=float(reference.logprobs[e.index].sum()),
+                           logprob_after=float(after[e.index].sum()), rating_ids=signals[e.index].rating_ids) for e in examples]
+    version = registry.publish(policy.save, base_model=base.id, run_id=run.id, parent=store.live_version(base.id), receipts=receipts,
+                               note=_note(report["data"], verdict.scale))
+    report |= {"published": True, "version": version.number, "adapter_sha256": version.sha256, "kl": None if kl is None else round(kl, 5),
+               "seconds": pace.seconds()}
+    return store.finish_run(run.id, "published", version=version.number, report=report)
+
+
+def close_interrupted_runs(store: Store, registry: AdapterRegistry) -> None:
+    """After a kill, and only while holding the lease: end runs that are still open and sweep unpublished folders.
+
+    A run that was killed between the publication and its own last word did publish.
+    """
+    for run in store.runs(20):
+        if run.state == "running":
+            published = [version for version in store.versions(run.base_model) if version.run_id == run.id]
+            if published:
+                store.finish_run(run.id, "published", version=published[0].number, report={
+                    "published": True, "version": published[0].number, "adapter_sha256": published[0].sha256, "gate": None,
+                    "reason": "The version was published; the learner was stopped before it could write its report."})
+    store.fail_abandoned_runs()
+    registry.sweep()
+
+
+def _own_sampler(policy: Policy, tokenizer: ChatTokenizer) -> Sampler:
+    return PolicySampler(policy, tokenizer.eos_ids)
+
+
+def _example(index: int, rated: RatedReply) -> Example:
+    reply = rated.reply
+    return Example(index, reply.prompt_ids, reply.completion_ids, reply.sampling.temperature if reply.sampling.temperature > 0 else 1.0)
+
+
+def _signals(found: Sequence[Reward], examples: Sequence[Example], config: LearnerConfig) -> Signals:
+    """Rewards of the replies in training as tensors over all indexes; replies that were left out have weight 0."""
+    used = {example.index for example in examples}
+    values = torch.tensor([reward.reward for reward in found])
+    weights = torch.tensor([reward.weight if index in used else 0.0 for index, reward in enumerate(found)])
+    weights = weights * len(used) / weights.sum()                        # mean 1 over the replies in training
+    return Signals(values, weights, advantages(values, weights, margin=config.baseline_margin))
+
+
+def _data_used(replies: Sequence[RatedReply], found: Sequence[Reward], examples: Sequence[Example]) -> dict:
+    ratings = [rating for rated in replies for rating in rated.ratings]
+    return {
+        "replies": len(examples), "left_out_too_long": len(replies) - len(examples),
+        "raters": len({rating.rater_id for rating in ratings}),
+        "thumbs_up": sum(r.kind == "thumb" and r.value > 0 for r in ratings),
+        "thumbs_down": sum(r.kind == "thumb" and r.value < 0 for r in ratings),
+        "stars": {str(stars): sum(r.kind == "stars" and r.value == stars for r in ratings) for stars in range(1, 6)},
+        "completion_tokens": sum(len(example.completion_ids) for example in examples),
+        "mean_reward": round(sum(found[e.index].reward for e in examples) / len(examples), 4) if examples else None}
+
+
+def _training_figures(history: Sequence[StepFigures]) -> dict:
+    """The whole curve, one row a step, and where it ended."""
+    rows = [{name: round(value, 5) if isinstance(value, float) else value for name, value in asdict(figures).items()} for figures in history]
+    return {"steps": len(rows), "last": rows[-1], "curve": rows}
+
+
+def _note(data: dict, scale: float) -> str:
+    rated, raters = data["replies"], data["raters"]
+    strength = "" if scale == 1 else f", at {scale:.0%} strength"
+    return f"Trained on {rated} rated {'reply' if rated == 1 else 'replies'} from {raters} {'person' if raters == 1 else 'people'}{strength}."

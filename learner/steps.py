@@ -1,0 +1,110 @@
+"""The optimizer's loop over rated replies: the only place where weights change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from learner.anchor import Reference, pad
+from learner.batches import Example, make_batch, shuffled
+from learner.config import LearnerConfig
+from learner.estimator import policy_gradient_loss, weighted_reward
+from learner.policy import Policy
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What each rated reply teaches, by example index, (N,) each."""
+
+    rewards: Tensor
+    weights: Tensor
+    """Confidences divided by their mean."""
+    advantages: Tensor
+
+
+@dataclass(frozen=True)
+class StepFigures:
+    """One optimizer step."""
+
+    step: int
+    steps: int
+    loss: float
+    reward: float
+    """Importance-weighted mean reward of the step's replies."""
+    kl: float | None
+    """Nats per token on the step's anchored replies; None when it has none."""
+    masked: float
+    """Share of tokens outside the trust region."""
+    taper: float
+    """Mean factor on the step's replies; 1 when nothing was tapered."""
+    gradient_norm: float
+
+
+def count_steps(steps_per_epoch: int, config: LearnerConfig) -> int:
+    """Whole epochs, and more of them while there would be fewer than `min_steps` steps."""
+    return steps_per_epoch * max(config.epochs, -(-config.min_steps // steps_per_epoch))
+
+
+def learning_rate_at(step: int, steps: int, config: LearnerConfig) -> float:
+    """Linear warm-up, then linear decay to a tenth at the last step. `step` counts from 0."""
+    warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
+    return config.learning_rate * warm * (1 - 0.9 * step / max(1, steps - 1))
+
+
+def train_steps(policy: Policy, plan: list[list[list[Example]]], signals: Signals, reference: Reference,
+                behavior: Mapping[int, Tensor], config: LearnerConfig, on_step: Callable[[StepFigures], None]) -> list[StepFigures]:
+    """Refit the adapter. `on_step` is called after every step and may raise to stop.
+
+    The trust region is centred on what the policy said when it last visited the reply: the base model in the first
+    epoch, the visit before in later ones.
+    """
+    parameters = policy.parameters()
+    optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+    old = dict(reference.logprobs)
+    max_length = max(len(example.completion_ids) for step in plan for micro_batch in step for example in micro_batch)
+    steps = count_steps(len(plan), config)
+    history: list[StepFigures] = []
+    for epoch in range(steps // len(plan)):
+        for micro_batches in shuffled(plan, config.seed + epoch):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate_at(len(history), steps, config)
+            figures = _step(policy, optimizer, parameters, micro_batches, signals, reference, behavior, old, max_length, config)
+            history.append(StepFigures(len(history) + 1, steps, *figures))
+            on_step(history[-1])
+    return history
+
+
+def _step(policy: Policy, optimizer, parameters, micro_batches, signals: Signals, reference: Reference, behavior, old,
+          max_length: int, config: LearnerConfig) -> tuple:
+    """Forward, backward and update over one step's micro-batches; renews `old` for the replies it visits."""
+    anchored_tokens = sum(len(example.completion_ids) for examples in micro_batches for example in examples
+                          if example.index in reference.hidden)
+    loss_sum = kl_sum = masked = 0.0
+    seen = []
+    for examples in micro_batches:
+        batch = make_batch(examples, policy.device)
+        indexes, width = list(batch.indexes), batch.completion_mask.shape[1]
+        scores = policy.scores(batch, reference.hidden)
+        parts = policy_gradient_loss(
+            scores.logprobs, pad(behavior, indexes, width).to(policy.device), pad(old, indexes, width).to(policy.device),
+            signals.advantages[indexes].to(policy.device), signals.weights[indexes].to(policy.device), batch.completion_mask,
+            trust_region=config.trust_region, max_length=max_length, batch_size=config.batch_size)
+        anchor = config.kl_coefficient * scores.kl_sum / max(1, anchored_tokens)
+        loss = parts.loss + anchor
+        loss.backward()
+        loss_sum += float(loss.detach())
+        kl_sum += float(scores.kl_sum.detach())
+        masked += float(parts.masked) * len(examples)
+        seen.append((indexes, parts.ratio.cpu(), parts.taper.cpu()))
+        for example, row in zip(examples, scores.logprobs.detach(), strict=True):
+            old[example.index] = row[:len(example.completion_ids)].clone()
+    norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_gradient_norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    indexes = [index for group, _, _ in seen for index in group]
+    ratios, tapers = torch.cat([ratio for _, ratio, _ in seen]), torch.cat([taper for _, _, taper in seen])
+    reward = float(weighted_reward(signals.rewards[indexes], signals.weights[indexes], ratios))
+    return loss_sum, reward, kl_sum / anchored_tokens if anchored_tokens else None, masked / len(indexes), float(tapers.mean()), float(norm)

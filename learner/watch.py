@@ -1,0 +1,85 @@
+"""`python -m learner --watch`: waits for a request or a due time, and runs the learner as a child process.
+
+Torch lives in the child alone: its gigabyte is given back when the run ends, and the waiting process stays small.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+
+from data.chats import this_process
+from data.errors import ChatError
+from data.settings import Settings
+from data.store import Store
+from learner.schedule import next_due, run_due
+
+POLL_SECONDS = 1.0
+STANDBY_LEASE_SECONDS = 10.0
+"""A second watcher on the same state folder stands by and takes over this much after the first is gone."""
+STOP_SECONDS = 60.0
+"""How long a run may take to reach its next step after it was asked to stop, before it is killed (which loses nothing)."""
+
+log = logging.getLogger("learner")
+
+
+def watch(store: Store, settings: Settings, base_model: str, stopping: threading.Event) -> None:
+    """Serve requests and the schedule until `stopping` is set; errors are logged and the watch goes on."""
+    owner = this_process()
+    log.info("watching %s for %s: every %s fresh ratings or %s hours", settings.database, base_model,
+             settings.train_every_ratings, settings.train_every_hours)
+    try:
+        while not stopping.is_set():
+            trigger = None
+            try:
+                if store.acquire_lease("watcher", owner, STANDBY_LEASE_SECONDS):
+                    trigger = next_trigger(store, settings, base_model)
+            except ChatError as error:                       # a busy or full disk passes; the watch is this process's edge
+                log.error("%s", error)
+            if trigger:
+                _run_child(trigger, store, owner, stopping)
+            else:
+                stopping.wait(POLL_SECONDS)
+    finally:
+        store.release_lease("watcher", owner)
+        log.info("stopped watching")
+
+
+def next_trigger(store: Store, settings: Settings, base_model: str) -> str | None:
+    """Who wants a run now, if anybody. The first due time is set here; later ones when a run ends."""
+    if requested := store.next_request():
+        return requested
+    now = datetime.now(UTC)
+    due = store.due_at()
+    if due is None and settings.train_every_hours > 0:
+        due = next_due(now, settings.train_every_hours).isoformat()
+        store.set_due_at(due)
+    return run_due(store.fresh_ratings(base_model), now, datetime.fromisoformat(due) if due else None, store.last_run(base_model),
+                   every_ratings=settings.train_every_ratings, every_hours=settings.train_every_hours)
+
+
+def _run_child(trigger: str, store: Store, owner: str, stopping: threading.Event) -> None:
+    """One run in a process of its own, stopped between steps when the watch is."""
+    log.info("a run starts (%s)", trigger)
+    child = subprocess.Popen([sys.executable, "-m", "learner", "--once", "--json", "--trigger", trigger], stdout=subprocess.PIPE, text=True)
+    result: list[str] = []
+    reader = threading.Thread(target=lambda: result.extend(child.stdout.read().splitlines()), daemon=True)
+    reader.start()
+    asked = False
+    while child.poll() is None:
+        if stopping.wait(POLL_SECONDS) and not asked:
+            child.terminate()
+            asked = True
+            try:
+                child.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                child.kill()
+        try:
+            store.acquire_lease("watcher", owner, STANDBY_LEASE_SECONDS)
+        except ChatError as error:
+            log.error("%s", error)
+    reader.join()
+    log.info("the run ended: %s", result[-1][:500] if result and child.returncode == 0 else f"exit code {child.returncode}")
