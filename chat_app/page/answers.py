@@ -1,0 +1,37 @@
+"""How a server function answers the page: always a dict with `ok`, because the browser is never told of an exception."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+
+from data.errors import ChatError
+
+log = logging.getLogger(__name__)
+
+
+def answering(function: Callable[..., dict]) -> Callable[..., dict]:
+    """`{"ok": True, ...what it returned}`, or `{"ok": False, "kind": ..., "error": sentence}`.
+
+    A known error's sentence is for the person. Any other error is logged and the person is told so, in no detail.
+    """
+
+    @functools.wraps(function)
+    def answer(*args, **kwargs) -> dict:
+        try:
+            return {"ok": True, **function(*args, **kwargs)}
+        except ChatError as error:
+            return {"ok": False, "kind": type(error).__name__, "error": str(error)}
+        except Exception:
+            log.exception("%s failed", function.__name__)
+            return {"ok": False, "kind": "Unexpected",
+                    "error": "Something went wrong on the server; it is written in its log. Please try again."}
+
+    return answer
+
+
+def field(payload: object, name: str, kind: type = str):
+    """`payload[name]` when it is of that kind, else None: whoever speaks HTTP can send anything."""
+    value = payload.get(name) if isinstance(payload, dict) else None
+    return value if isinstance(value, kind) else None

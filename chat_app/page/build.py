@@ -1,0 +1,47 @@
+"""Both pages as one Gradio app, and the arguments it is launched with."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from chat_app.api import add_api
+from chat_app.page.chat_page import build_chat_page
+from chat_app.page.maintainer_page import build_maintainer_page
+from chat_app.page.scripted_html import FOLDER, read
+from chat_app.page.strings import catalogue
+
+STYLES = ("base.css", "chat.css", "maintainer.css")
+FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "PingFang SC", "Hiragino Sans GB",
+         "Noto Sans CJK SC", "Noto Sans SC", "Microsoft YaHei", "sans-serif"]
+MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "Noto Sans Mono CJK SC", "monospace"]
+
+
+def build_pages(service, identity, maintenance, settings) -> gr.Blocks:
+    """The chat and the functions scripts may call at `/`, the maintainer's page at `/maintainer`."""
+    with gr.Blocks(title=catalogue()["en"]["product"], fill_width=True, analytics_enabled=False) as pages:
+        build_chat_page(service, identity)
+        add_api(service, identity)
+    with pages.route("Maintainer", "/maintainer", show_in_navbar=False):
+        build_maintainer_page(identity, maintenance, password=bool(settings.maintainer_password))
+    return pages
+
+
+def launch_arguments(middleware: list) -> dict:
+    """What `Blocks.launch` needs for these pages, beside host and port; `middleware` sets the cookies and signs people in."""
+    return {
+        "app_kwargs": {"middleware": middleware},
+        "css": read(*STYLES),
+        "theme": theme(),
+        "favicon_path": str(FOLDER / "icon.svg"),
+        "footer_links": [],
+        "run_history": False,       # on by default; it would keep prompts and replies in the browser's storage
+        "ssr_mode": False,
+        "show_error": True,
+    }
+
+
+def theme() -> gr.themes.Base:
+    """Gradio's own parts in our colours, with the system's fonts: nothing is fetched from another server."""
+    return gr.themes.Base(font=FONTS, font_mono=MONO_FONTS).set(
+        body_background_fill="#faf9f7", body_background_fill_dark="#151413",
+        body_text_color="#1f1d1a", body_text_color_dark="#f1efec")

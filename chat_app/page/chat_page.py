@@ -1,0 +1,138 @@
+"""The chat page: its server functions and the stream of the reply that is being written."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+
+import gradio as gr
+
+from chat_app.page.answers import answering, field
+from chat_app.page.scripted_html import ScriptedHTML, read
+from chat_app.page.strings import catalogue
+from chat_app.page.views import conversation_view, reply_view, running_view, turn_view
+from data.errors import BadRating, ChatError
+
+SCRIPTS = ("dom.js", "words.js", "rating.js", "reply.js", "conversation.js", "composer.js", "chat.js")
+LANE_SCRIPT = "watch('value', () => window.dispatchEvent(new CustomEvent('reply-part', {detail: props.value})));"
+LOOK_SECONDS = 1 / 30
+"""How often a stream looks for new text ..."""
+PART_SECONDS = 1 / 15
+"""... and how often it sends it at most: smooth to read, and 16 streams at once leave the cores to the model."""
+HEARTBEAT_SECONDS = 2.0
+"""A stream without new text still says that it is there, so that the page can tell waiting from a lost connection."""
+
+
+def build_chat_page(service, identity) -> None:
+    """Add the chat page's components and events to the Blocks that is being built.
+
+    The page's own script draws it. What changes something is a server function (`chat_calls`); the text of a reply
+    that is being written arrives through a second, invisible component, so that an update carries one reply, not all.
+    """
+    page = ScriptedHTML(js_on_load=read(*SCRIPTS), server_functions=chat_calls(service, identity), strings=catalogue(),
+                        elem_id="chat", elem_classes=["page"])
+    lane = ScriptedHTML(js_on_load=LANE_SCRIPT, elem_id="lane", visible="hidden")
+    page.follow(_follower(service, identity), None, lane, api_name="ui_follow", api_visibility="private", show_progress="hidden",
+                trigger_mode="multiple", concurrency_limit=None, concurrency_id="streams")
+
+
+def chat_calls(service, identity) -> list[Callable]:
+    """The server functions of the chat page. Each finds out by itself who asks, and touches only what is theirs."""
+
+    def owned(request: gr.Request, payload: dict):
+        """The rater and their conversation, which the payload names."""
+        rater = identity.rater(request)
+        return rater, service.conversation(rater, field(payload, "conversation") or "")
+
+    @answering
+    def ui_open(payload: dict, request: gr.Request) -> dict:
+        """A conversation: the one that is named, or else this person's latest, or else none."""
+        rater, named = identity.rater(request), field(payload, "conversation")
+        found = [c.id for c in service.store.conversations(rater)[:1]] if named is None else [named]
+        if not found or field(payload, "fresh", bool):
+            return {"conversation": None, "status": service.status()}
+        conversation = service.conversation(rater, found[0])
+        return {"conversation": conversation_view(conversation, service.ratings(rater, conversation.id), service.running(conversation.id)),
+                "status": service.status()}
+
+    @answering
+    def ui_send(payload: dict, request: gr.Request) -> dict:
+        rater = identity.rater(request)
+        return last_turn(rater, service.send(rater, field(payload, "conversation"), field(payload, "text") or ""))
+
+    @answering
+    def ui_regenerate(payload: dict, request: gr.Request) -> dict:
+        rater = identity.rater(request)
+        return last_turn(rater, service.regenerate(rater, field(payload, "conversation") or ""))
+
+    def last_turn(rater: str, job) -> dict:
+        conversation = service.conversation(rater, job.conversation_id)
+        return {"conversation": conversation.id, "reply": job.reply_id,
+                "turn": turn_view(conversation.turns[-1], service.ratings(rater, conversation.id), job)}
+
+    @answering
+    def ui_stop(payload: dict, request: gr.Request) -> dict:
+        rater, conversation = owned(request, payload)
+        service.stop(rater, conversation.id)
+        return {}
+
+    @answering
+    def ui_rate(payload: dict, request: gr.Request) -> dict:
+        value = field(payload, "value", int)
+        if value is None:
+            raise BadRating("A rating needs a whole number; use 1, -1 or 0 for a thumb and 0 to 5 for stars.")
+        return {"rating": service.rate(identity.rater(request), field(payload, "reply") or "", field(payload, "kind") or "", value)}
+
+    @answering
+    def ui_look(payload: dict, request: gr.Request) -> dict:
+        """What may have changed since: the status, and of the open conversation its replies and ratings."""
+        if field(payload, "conversation") is None:
+            return {"status": service.status()}
+        rater, conversation = owned(request, payload)
+        job = service.running(conversation.id)
+        return {"status": service.status(), "ratings": service.ratings(rater, conversation.id),
+                "replies": [reply.id for turn in conversation.turns for reply in turn.replies],
+                "running": job.reply_id if job is not None and not job.done else None}
+
+    return [ui_open, ui_send, ui_regenerate, ui_stop, ui_rate, ui_look]
+
+
+def _follower(service, identity) -> Callable:
+    async def ui_follow(event: gr.EventData, request: gr.Request) -> AsyncIterator[dict]:
+        """Parts of the reply that is being written in the conversation the event names, then its stored end.
+
+        Only reads: the reply is written and stored whether or not anybody follows it.
+        """
+        payload = event._data
+        try:
+            rater, conversation_id = identity.rater(request), field(payload, "conversation") or ""
+            conversation = await asyncio.to_thread(service.conversation, rater, conversation_id)
+        except ChatError:
+            return
+        job = service.running(conversation.id)
+        if job is not None:
+            async for part in _parts(job):
+                yield {"conversation": conversation.id, "reply": part}
+            if job.error:
+                yield {"conversation": conversation.id, "reply": {**running_view(job), "state": "failed", "error": job.error}}
+                return
+            conversation = await asyncio.to_thread(service.conversation, rater, conversation.id)
+        replies = [reply for turn in conversation.turns for reply in turn.replies]
+        wanted = job.reply_id if job is not None else field(payload, "reply")
+        for reply in replies:
+            if reply.id == wanted:
+                yield {"conversation": conversation.id, "reply": reply_view(reply)}
+
+    return ui_follow
+
+
+async def _parts(job) -> AsyncIterator[dict]:
+    """The view of `job` each time it changed, at most every PART_SECONDS and at least every HEARTBEAT_SECONDS."""
+    sent, sent_at, beat = None, 0.0, 0
+    while not job.done:
+        now, seen = time.monotonic(), len(job.text)
+        if (seen != sent and now - sent_at >= PART_SECONDS) or now - sent_at >= HEARTBEAT_SECONDS:
+            sent, sent_at, beat = seen, now, beat + 1
+            yield {**running_view(job), "beat": beat}          # equal values would not reach the browser
+        await asyncio.sleep(LOOK_SECONDS)

@@ -1,0 +1,75 @@
+// Where a message is written. The draft leaves the field only when the server has taken it.
+
+function createComposer({send, stop}) {
+  const field = make('textarea', {rows: 1, placeholder: words.placeholder, 'aria-label': words.message, enterkeyhint: 'send', autocomplete: 'off', on: {input: onInput, keydown: onKey}});
+  const sendButton = make('button', {type: 'submit', class: 'round send', 'aria-label': words.send, title: words.send}, icon('send'));
+  const stopButton = make('button', {type: 'button', class: 'round stop', 'aria-label': words.stop, title: words.stop, hidden: true, on: {click: stop}}, icon('stop'));
+  const notice = make('p', {class: 'notice', role: 'alert', hidden: true});
+  const form = make('form', {class: 'composer', on: {submit: onSubmit}}, field, sendButton, stopButton);
+  let sending = false, writing = false;
+
+  function onInput() {
+    fit();
+    sessionStorage.setItem('draft', field.value);
+    hideNotice();
+    refresh();
+  }
+
+  // Enter sends, Shift+Enter starts a line; an Enter that chooses a candidate in an input method does neither.
+  function onKey(event) {
+    if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+    event.preventDefault();
+    onSubmit(event);
+  }
+
+  async function onSubmit(event) {
+    event.preventDefault();
+    if (!sending && !writing && field.value.trim()) await submit(field.value);
+  }
+
+  async function submit(text) {
+    sending = true;
+    refresh();
+    hideNotice();
+    const answer = await send(text);
+    sending = false;
+    if (!answer.ok) showNotice(problem(answer));
+    else if (field.value === text) setDraft('');          // what was typed meanwhile stays
+    refresh();
+  }
+
+  function setDraft(text) {
+    field.value = text;
+    sessionStorage.setItem('draft', text);
+    fit();
+  }
+
+  function fit() {
+    field.style.height = 'auto';
+    field.style.height = `${Math.min(field.scrollHeight, 220)}px`;
+  }
+
+  function refresh() {
+    sendButton.disabled = sending || !field.value.trim();
+    sendButton.hidden = writing;
+    stopButton.hidden = !writing;
+    form.classList.toggle('busy', sending || writing);
+  }
+
+  function showNotice(text) { setText(notice, text); notice.hidden = false; }
+  function hideNotice() { notice.hidden = true; }
+
+  setDraft(sessionStorage.getItem('draft') || '');
+  refresh();
+  return {
+    node: make('div', {class: 'composer-box'}, notice, form),
+    submit, showNotice, hideNotice, fit,
+    focus() { field.focus({preventScroll: true}); },
+    setWriting(isWriting) {
+      const hadFocus = document.activeElement === stopButton;
+      writing = isWriting;
+      refresh();
+      if (hadFocus && !writing) field.focus({preventScroll: true});
+    },
+  };
+}

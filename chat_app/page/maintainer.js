@@ -1,0 +1,89 @@
+// The maintainer's page: the sign-in form, or training, versions, ratings and sampling settings.
+
+const SOON = 1000, LATER = 4000;             // ms between looks at the server, while something trains and else
+let timer = null;
+
+const training = createTraining({train: () => act('ui_train'), stopTraining: () => act('ui_stop_training', {}, () => words.stopping)});
+const versions = createVersions({
+  makeLive: version => act('ui_make_live', {version}, answer => say('made_live', {version: versionName(answer.live)})),
+  rollBack: () => act('ui_roll_back', {}, answer => say('made_live', {version: versionName(answer.live)})),
+});
+const ratings = make('ul', {class: 'rating-list'});
+const sampling = make('dl', {class: 'figures'});
+const notice = make('p', {class: 'notice', role: 'status', hidden: true});
+const signOut = make('form', {method: 'post', action: 'sign-out', hidden: true}, make('button', {class: 'quiet-button'}, words.sign_out));
+const main = make('main', {class: 'column wide'});
+const dashboard = [notice, training.node, versions.node,
+  make('section', {class: 'card', 'aria-labelledby': 'ratings-title'}, make('h2', {id: 'ratings-title'}, words.ratings), ratings), training.runs,
+  make('section', {class: 'card', 'aria-labelledby': 'sampling-title'}, make('h2', {id: 'sampling-title'}, words.settings), sampling)];
+
+element.replaceChildren(make('header', {class: 'topbar'},
+  make('a', {class: 'brand', href: './', 'aria-label': words.home}, make('span', {class: 'mark', 'aria-hidden': 'true'}, icon('star')), make('h1', {}, words.m_title)),
+  make('span', {class: 'spacer'}), make('a', {class: 'quiet-button', href: './'}, words.to_chat), signOut), main);
+document.title = `${words.m_title} · ${words.product}`;
+look();
+document.addEventListener('visibilitychange', () => { if (!document.hidden) look(); });
+
+async function look() {
+  clearTimeout(timer);
+  const answer = await ask('ui_overview');
+  if (answer.ok) show(answer.overview);
+  else if (answer.kind === 'NotAllowed') showSignIn();
+  else showNotice(problem(answer), true);
+  const training = answer.ok && (answer.overview.waiting || answer.overview.runs[0]?.state === 'running');
+  if (!document.hidden && answer.kind !== 'NotAllowed') timer = setTimeout(look, training ? SOON : LATER);
+}
+
+async function act(name, payload = {}, success = null) {
+  const answer = await ask(name, payload);
+  if (!answer.ok) showNotice(problem(answer), true);
+  else if (success) showNotice(success(answer), false);
+  else notice.hidden = true;
+  await look();
+}
+
+function show(overview) {
+  arrange(main, dashboard);
+  signOut.hidden = false;
+  training.show(overview);
+  versions.show(overview);
+  showRatings(overview.recent_ratings);
+  sampling.replaceChildren(...Object.entries(overview.sampling).map(([name, value]) => make('div', {}, make('dt', {}, words[name] || name), make('dd', {}, String(value)))));
+}
+
+function showRatings(recent) {
+  const key = JSON.stringify(recent);
+  if (ratings.shownKey === key) return;
+  ratings.shownKey = key;
+  const rows = recent.map(rating => make('li', {},
+    make('span', {class: `rating-value ${rating.kind}${rating.value > 0 ? '' : ' low'}`}, ratingWords(rating)),
+    make('div', {class: 'rating-of'}, make('p', {}, rating.message), make('p', {class: 'muted clipped'}, rating.reply)),
+    make('span', {class: 'muted'}, `${versionName(rating.version)}, ${shortTime(rating.when)}`)));
+  ratings.replaceChildren(...(rows.length ? rows : [make('li', {class: 'muted'}, words.no_ratings)]));
+}
+
+function ratingWords({kind, value}) {
+  if (value === 0) return words.back;
+  if (kind === 'thumb') return value > 0 ? words.thumb_up : words.thumb_down;
+  return say('n_stars', {n: value});
+}
+
+function showSignIn() {
+  signOut.hidden = true;
+  if (main.querySelector('.sign-in')) return;
+  const refused = new URLSearchParams(location.search).has('refused');
+  const failed = refused ? make('p', {class: 'problem', role: 'alert'}, words.sign_in_failed) : null;
+  const form = make('form', {class: 'sign-in-form', method: 'post', action: 'sign-in'},
+    make('label', {for: 'password'}, words.password),
+    make('input', {id: 'password', name: 'password', type: 'password', autocomplete: 'current-password', required: true}),
+    make('button', {class: 'main-button'}, words.sign_in));
+  arrange(main, [make('section', {class: 'card sign-in'}, make('h2', {}, words.sign_in),
+    make('p', {}, props.password ? words.sign_in_password : words.sign_in_link), failed, props.password ? form : null)]);
+  main.querySelector('input')?.focus();
+}
+
+function showNotice(text, isProblem) {
+  notice.classList.toggle('problem', isProblem);
+  setText(notice, text);
+  notice.hidden = false;
+}

@@ -1,0 +1,91 @@
+// Thumbs and stars of one reply. What is shown changes at once; it falls back to what the server last confirmed
+// when saving fails. Saves of one reply run one after the other, in the order of the clicks.
+
+function createRating(replyId) {
+  let confirmed = {}, shown = {}, waiting = 0, changedAt = 0, queue = Promise.resolve();
+
+  const up = thumbButton('up', 1), down = thumbButton('down', -1);
+  const stars = [1, 2, 3, 4, 5].map(starButton);
+  const starGroup = make('div', {class: 'stars', role: 'radiogroup', 'aria-label': words.stars, title: words.clear_hint, on: {keydown: onStarKey, mouseleave: () => preview(0)}}, ...stars);
+  const note = make('span', {class: 'rating-note', role: 'status'});
+  const failure = make('p', {class: 'reply-note problem', role: 'alert', hidden: true});
+  const group = make('div', {class: 'rating', role: 'group', 'aria-label': words.rate}, up, down, starGroup, note);
+
+  function thumbButton(name, value) {
+    return iconButton('thumb', words[name], () => save('thumb', shown.thumb === value ? 0 : value), {class: `icon-button thumb ${name}`, 'aria-pressed': 'false'});
+  }
+
+  function starButton(n) {
+    const label = say('star', {n});
+    return make('button', {type: 'button', class: 'star', role: 'radio', 'aria-checked': 'false', 'aria-label': label, tabindex: '-1',
+      on: {click: () => save('stars', shown.stars === n ? 0 : n), mouseenter: () => preview(n)}}, icon('star'));
+  }
+
+  // Arrows only move the focus, so that passing over a star does not save it; Enter and Space choose.
+  function onStarKey(event) {
+    const at = stars.indexOf(document.activeElement);
+    const step = {ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1}[event.key];
+    if (step) focusStar((at + step + 5) % 5);
+    else if (event.key === 'Home') focusStar(0);
+    else if (event.key === 'End') focusStar(4);
+    else if (/^[1-5]$/.test(event.key)) { focusStar(event.key - 1); save('stars', Number(event.key)); }
+    else if (['0', 'Delete', 'Backspace'].includes(event.key)) save('stars', 0);
+    else return;
+    event.preventDefault();
+  }
+
+  function focusStar(i) {
+    stars.forEach((star, j) => { star.tabIndex = i === j ? 0 : -1; });
+    stars[i].focus();
+  }
+
+  function preview(n) {
+    stars.forEach((star, i) => star.classList.toggle('preview', i < n));
+  }
+
+  function paint(rating) {
+    shown = rating;
+    up.setAttribute('aria-pressed', rating.thumb === 1);
+    down.setAttribute('aria-pressed', rating.thumb === -1);
+    stars.forEach((star, i) => {
+      star.setAttribute('aria-checked', rating.stars === i + 1);
+      star.classList.toggle('lit', i < (rating.stars || 0));
+      if (!starGroup.contains(document.activeElement)) star.tabIndex = i + 1 === (rating.stars || 1) ? 0 : -1;
+    });
+  }
+
+  function save(kind, value) {
+    preview(0);
+    paint({...shown, [kind]: value});
+    setText(note, words.saving);
+    failure.hidden = true;
+    waiting += 1;
+    changedAt = Date.now();
+    queue = queue.then(() => ask('ui_rate', {reply: replyId, kind, value})).then(answer => settle(answer, value));
+  }
+
+  function settle(answer, value) {
+    waiting -= 1;
+    changedAt = Date.now();
+    if (answer.ok) confirmed = answer.rating;
+    else {
+      setText(failure, say('not_saved', {why: problem(answer)}));
+      failure.hidden = false;
+    }
+    if (waiting > 0) return;                    // a later click is still on its way and decides
+    paint(confirmed);
+    setText(note, !answer.ok ? '' : value === 0 ? words.taken_back : words.saved);
+    note.classList.remove('fades');
+    requestAnimationFrame(() => note.classList.add('fades'));
+  }
+
+  // What the server knows as of `askedAt`; older than our own last change, it says nothing new.
+  function take(rating, askedAt = Infinity) {
+    if (waiting > 0 || askedAt <= changedAt) return;
+    confirmed = rating || {};
+    paint(confirmed);
+  }
+
+  paint({});
+  return {group, failure, take};
+}

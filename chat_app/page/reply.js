@@ -1,0 +1,69 @@
+// One reply: who answered, its text, what went otherwise than planned, its rating.
+
+function createReply(id, actions) {
+  const rating = createRating(id);
+  const version = make('span', {class: 'reply-version'});
+  const body = make('div', {class: 'reply-body'});
+  const waiting = make('p', {class: 'reply-waiting'}, make('span', {class: 'dots', 'aria-hidden': 'true'}, make('i'), make('i'), make('i')), make('span', {}, words.waiting));
+  const notes = make('div', {class: 'reply-notes'});
+  const copy = iconButton('copy', words.copy, onCopy);
+  const again = iconButton('again', words.regenerate, actions.regenerate, {class: 'icon-button again'});
+  const earlier = iconButton('back', words.earlier_attempt, () => actions.page(-1));
+  const later = iconButton('forth', words.later_attempt, () => actions.page(1));
+  const count = make('span', {class: 'attempt-count'});
+  const pager = make('div', {class: 'attempts', role: 'group'}, earlier, count, later);
+  const tools = make('div', {class: 'tools'}, pager, again, copy);
+  const node = make('article', {class: 'reply', 'data-reply': id, 'aria-label': words.assistant},
+    version, waiting, body, notes, make('div', {class: 'reply-bar'}, rating.group, tools), rating.failure);
+  let wasWriting = false;
+
+  async function onCopy() {
+    await copyText(body.innerText);
+    copy.replaceChildren(icon('check'));
+    actions.announce(words.copied);
+    setTimeout(() => copy.replaceChildren(icon('copy')), 1500);
+  }
+
+  function noteLines(reply) {
+    const lines = [];
+    if (reply.dropped_turns > 0) lines.push([say('dropped', {n: reply.dropped_turns}), '']);
+    if (reply.state === 'failed') lines.push([language === 'en' && reply.error || words.broke, 'problem']);
+    else if (reply.finish === 'cancelled') lines.push([words.stopped, '']);
+    else if (reply.finish === 'length') lines.push([words.cut, '']);
+    else if (reply.state === 'done' && !reply.html.trim()) lines.push([words.empty, '']);
+    return lines;
+  }
+
+  // `place`: which attempt this is ({index, of}); `isLast`: whether it answers the newest message.
+  function show(reply, place, isLast, busy) {
+    const writing = reply.state === 'streaming';
+    setText(version, say('answered_by', {version: versionName(reply.version)}));
+    patchHtml(body, reply.html);
+    body.classList.toggle('writing', writing);
+    node.setAttribute('aria-busy', writing);
+    waiting.hidden = !writing || reply.html !== '';
+    arrange(notes, noteLines(reply).map(([text, kind]) => make('p', {class: `reply-note ${kind}`}, text)));
+    again.hidden = !isLast || writing || busy;
+    copy.hidden = writing || !reply.html;
+    pager.hidden = place.of < 2;
+    pager.setAttribute('aria-label', say('attempt', {n: place.index + 1, of: place.of}));
+    setText(count, `${place.index + 1}/${place.of}`);
+    earlier.disabled = place.index === 0;
+    later.disabled = place.index === place.of - 1;
+    if (wasWriting && !writing) actions.announce(words.reply_done);
+    wasWriting = writing;
+  }
+
+  return {node, rating, show};
+}
+
+// The clipboard needs https or localhost; elsewhere a hidden field does it.
+async function copyText(text) {
+  if (navigator.clipboard && isSecureContext) return navigator.clipboard.writeText(text);
+  const field = make('textarea', {class: 'sr', 'aria-hidden': 'true'});
+  field.value = text;
+  element.append(field);
+  field.select();
+  document.execCommand('copy');
+  field.remove();
+}

@@ -1,0 +1,42 @@
+// The list of versions: what each was trained on, which is live, and the two ways to change that.
+
+function createVersions({makeLive, rollBack}) {
+  const list = make('ul', {class: 'version-list'});
+  const back = make('button', {type: 'button', class: 'quiet-button', on: {click: rollBack}}, words.roll_back);
+
+  function row(version, overview) {
+    const live = version.number === overview.live;
+    const marks = [
+      live ? make('span', {class: 'mark-live'}, words.live) : null,
+      !live && overview.loaded.includes(version.number) ? make('span', {class: 'mark-loaded'}, words.loaded) : null,
+      version.error ? make('span', {class: 'mark-error'}, words.could_not_load) : null,
+    ];
+    const lines = [make('p', {class: 'version-title'}, make('strong', {}, upperFirst(versionName(version.number))), ...marks),
+      make('p', {class: 'muted'}, [version.note, shortTime(version.created_at)].filter(Boolean).join(' · '))];
+    if (version.error) lines.push(make('p', {class: 'problem'}, version.error));
+    const label = `${words.make_live}: ${versionName(version.number)}`;
+    const button = live ? null : make('button', {type: 'button', class: 'quiet-button', 'aria-label': label, on: {click: () => makeLive(version.number)}}, words.make_live);
+    return make('li', {'data-version': version.number}, make('div', {}, ...lines), button);
+  }
+
+  return {
+    node: make('section', {class: 'card', 'aria-labelledby': 'versions-title'},
+      make('div', {class: 'card-head'}, make('h2', {id: 'versions-title'}, words.versions), back), list),
+    show(overview) {
+      const rows = [...overview.versions, {number: 0, note: words.base_note, created_at: null, error: null}];
+      const key = JSON.stringify([rows, overview.live, overview.loaded]);
+      back.hidden = overview.live === 0;
+      if (list.shownKey === key) return;                 // an unchanged list keeps its nodes, so a focused button stays
+      list.shownKey = key;
+      list.replaceChildren(...rows.map(version => row(version, overview)));
+    },
+  };
+}
+
+function upperFirst(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+function shortTime(iso) {
+  return iso ? new Intl.DateTimeFormat(language, {dateStyle: 'medium', timeStyle: 'short'}).format(new Date(iso)) : '';
+}

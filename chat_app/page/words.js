@@ -1,0 +1,21 @@
+// What the page says, in the browser's language (`?lang=en` or `?lang=zh` overrides it).
+
+const language = (new URLSearchParams(location.search).get('lang') || navigator.language || 'en').toLowerCase().startsWith('zh') ? 'zh' : 'en';
+const words = props.strings[language];
+document.documentElement.lang = language === 'zh' ? 'zh-CN' : 'en';
+
+function say(key, values = {}) {
+  let sentence = words[key];
+  if (typeof sentence === 'object') sentence = sentence[values.n === 0 && sentence.none ? 'none' : values.n === 1 ? 'one' : 'many'];
+  return sentence.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? values[name.toLowerCase()] ?? '')
+                 .replace(/^\p{Ll}/u, letter => sentence.startsWith('{V') ? letter.toUpperCase() : letter);
+}
+
+function versionName(number) {
+  return number === 0 ? words.base_model : say('version', {n: number});
+}
+
+// A refused call as a sentence: ours when the catalogue has one for this kind, else the server's.
+function problem(answer) {
+  return words.errors[answer.kind] || answer.error || words.errors.Unexpected;
+}
