@@ -78,7 +78,7 @@ class Serving:
         while not self._stop.wait(0.5):
             try:
                 wanted = self.store.live_version(self.base.id)
-                if wanted != self.version:
+                if wanted != self.version or wanted not in self.engine.loaded():      # the latter: its engine state died
                     self._load(wanted)
             except ChatError as error:            # the disk is full, the store is busy: try again at the next look
                 log.warning("%s", error)

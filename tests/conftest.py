@@ -24,3 +24,11 @@ def real_base() -> BaseModel:
     """SmolLM2-135M-Instruct, fetched once and kept between runs in TEST_MODELS_DIR or the user's cache."""
     cache = os.environ.get("TEST_MODELS_DIR") or Path.home() / ".cache" / "chat-ratings-tests"
     return import_base_model("smollm2-135m-instruct", Path(cache))
+
+
+@pytest.fixture(scope="session")
+def endless_base(tmp_path_factory) -> BaseModel:
+    """A tiny model whose replies go on until they are stopped, long enough to do things meanwhile."""
+    folder = tmp_path_factory.mktemp("endless")
+    file = write_tiny_gguf(folder / "Endless.gguf", hidden=128, feed_forward=512, layers=4, context_length=8192, endless=True)
+    return import_base_model(str(file), folder / "models")

@@ -28,12 +28,14 @@ def write_tiny_gguf(
     feed_forward: int = 128,
     context_length: int = 1024,
     scale: float = 0.3,
+    endless: bool = False,
 ) -> Path:
     """Write a random model of `architecture` (llama, qwen2) to `path`.
 
     Args:
         seed: the same seed gives the same bytes.
         scale: spread of the weights; large enough that the next token is neither certain nor uniform.
+        endless: end-of-text is never among the 50 likeliest tokens, so a reply goes on until its limit.
     """
     random = np.random.default_rng(seed)
     tokens = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()), *(merge.replace(" ", "") for merge in MERGES)]
@@ -71,7 +73,10 @@ def write_tiny_gguf(
     def norm(name: str) -> None:
         writer.add_tensor(f"{name}.weight", (1 + 0.1 * random.standard_normal(hidden)).astype(np.float32))
 
-    matrix("token_embd", len(tokens), hidden, scale)
+    embedding = random.standard_normal((len(tokens), hidden)) * scale
+    if endless:
+        embedding[: len(SPECIAL)] = 0      # tied to the output: their logits are 0, the middle of all the others
+    writer.add_tensor("token_embd.weight", embedding.astype(np.float16))
     for block in range(layers):
         for name, rows, columns in (
             ("attn_q", hidden, hidden),
