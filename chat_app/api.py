@@ -15,7 +15,7 @@ from data.errors import ChatError
 def add_api(service: ChatService, identity: Identity) -> None:
     """Register the three endpoints; call it inside the Blocks context."""
 
-    def send(message: str, conversation_id: str | None = None, *, request: gr.Request) -> Iterator[dict[str, Any]]:
+    def send(message: str, conversation_id: str | None = None, request: gr.Request = None) -> Iterator[dict[str, Any]]:
         """Stream a reply; the last value is whole. Values: {conversation_id, reply_id, text, version}."""
         try:
             job = service.send(identity.rater(request), conversation_id or None, message)

@@ -10,18 +10,19 @@ from tqdm import tqdm
 
 @contextmanager
 def terminal_progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Yields `progress(label, done, total)` in bytes; draws one bar a label on standard error."""
-    bars: dict[str, tqdm] = {}
+    """Yields `progress(label, done, total)` in bytes; one bar a label, one after the other, on standard error."""
+    bar: tqdm | None = None
 
     def progress(label: str, done: int, total: int) -> None:
-        bar = bars.get(label)
-        if bar is None:
-            bar = bars[label] = tqdm(desc=label, total=total or None, initial=done, unit="B", unit_scale=True)
-        bar.total = total or None
+        nonlocal bar
+        if bar is None or bar.desc != f"{label}: ":          # tqdm appends the colon
+            if bar is not None:
+                bar.close()
+            bar = tqdm(desc=label, total=total or None, initial=done, unit="B", unit_scale=True)
         bar.update(done - bar.n)
 
     try:
         yield progress
     finally:
-        for bar in bars.values():
+        if bar is not None:
             bar.close()
