@@ -96,14 +96,14 @@ def _continue_download(client: httpx.Client, url: str, file: PinnedFile, part: P
     if done > file.size:  # left over from something else: no prefix of this file
         part.unlink()
         done = 0
-    headers = {"Range": f"bytes={done}-"} if done else {}
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
     with client.stream("GET", url, headers=headers) as answer:
         answer.raise_for_status()
         resumed = answer.status_code == 206 and answer.headers.get("content-range", "").startswith(f"bytes {done}-")
         if done and not resumed:
             done = 0  # the server sent the whole file, or another range than the one we asked for
         with part.open("ab" if resumed else "wb") as out:
-            for block in answer.iter_bytes(1 << 18):
+            for block in answer.iter_raw():  # as they come: a fixed size would lose what it had gathered when the line drops
                 if done + len(block) > file.size:
                     break  # longer than pinned: what is there fails the hash check
                 out.write(block)

@@ -1,0 +1,154 @@
+"""One servable GGUF per version: the base model's weights with the adapter added, in an encoding that is read exactly.
+
+Version 0 is re-encoded too: OpenVINO rounds the zero points of Q4_1 to integers, so the file as published is not the
+model that the learner trains.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from chat_app.engines.lora import Delta, read_deltas
+from data.download import sha256_of
+from data.errors import CorruptAdapter, ModelUnavailable, StorageFull
+from data.records import BaseModel
+
+Encoding = Literal["Q8_0", "F16"]
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
+"""Those OpenVINO's reader knows, and whose tensor names and layout `lora.py` knows."""
+
+
+def servable_gguf(base: BaseModel, version: int, adapter: Path | None, cache_dir: Path, *, encoding: Encoding = "Q8_0") -> Path:
+    """`cache_dir/<base id>/v<version>-<sha12>-<encoding>.gguf`, written first when it is not there yet.
+
+    Args:
+        adapter: a peft folder; None for the base model alone.
+        encoding: Q8_0 is 8.5 bits a weight and the faster one; F16 is 16 and exact to half precision.
+    Raises: ModelUnavailable; AdapterMismatch; CorruptAdapter; StorageFull.
+    """
+    target = servable_path(base, version, adapter, cache_dir, encoding=encoding)
+    if target.exists():  # only ever renamed into place when whole
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".merge-", dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        _write(base, adapter, temporary, encoding)
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(f"The disk that holds {cache_dir} is full, so version {version} cannot be served; free some room.") from error
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
+
+
+def servable_path(base: BaseModel, version: int, adapter: Path | None, cache_dir: Path, *, encoding: Encoding = "Q8_0") -> Path:
+    """Where `servable_gguf` puts its file. The name holds all that the content depends on.
+
+    Raises: CorruptAdapter: the adapter's weights are missing.
+    """
+    if adapter is None:
+        digest = base.id.rsplit("-", 1)[-1]
+    elif (adapter / "adapter_model.safetensors").is_file():
+        digest = sha256_of(adapter / "adapter_model.safetensors")[:12]
+    else:
+        raise CorruptAdapter(f"The adapter in {adapter.name} has lost its weights. Roll back or train again.")
+    return cache_dir / base.id / f"v{version}-{digest}-{encoding.lower()}.gguf"
+
+
+def sweep_cache(cache_dir: Path, keep: Iterable[Path]) -> None:
+    """Delete servable files other than `keep`, and what killed merges left behind."""
+    keep = set(keep)
+    for path in cache_dir.glob("*/v*.gguf"):
+        if path not in keep:
+            path.unlink(missing_ok=True)
+    for path in cache_dir.glob("*/.merge-*"):
+        if time.time() - path.stat().st_mtime > 3600:  # a younger one may be at work in another process
+            path.unlink(missing_ok=True)
+
+
+def _write(base: BaseModel, adapter: Path | None, target: Path, encoding: Encoding) -> None:
+    """One tensor in memory at a time: sizes are announced first, then each is dequantised, added to and encoded."""
+    from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, LlamaFileType
+
+    if base.gguf is None or base.architecture not in ARCHITECTURES:
+        raise ModelUnavailable(f"{base.name} ({base.architecture}) has no GGUF form we can merge into; set ENGINE=transformers.")
+    try:
+        reader = GGUFReader(base.gguf)
+    except (OSError, ValueError, IndexError) as error:
+        raise ModelUnavailable(f"{base.gguf} cannot be read ({error}). Start again to import the base model anew.") from error
+    shapes = {tensor.name: _shape(tensor) for tensor in reader.tensors if len(tensor.shape) == 2}
+    heads = reader.fields[f"{base.architecture}.attention.head_count"].contents()
+    kv_heads = reader.fields.get(f"{base.architecture}.attention.head_count_kv")
+    deltas: dict[str, Delta] = {}
+    if adapter is not None:
+        deltas = read_deltas(
+            adapter, shapes, architecture=base.architecture, heads=heads, kv_heads=kv_heads.contents() if kv_heads else heads
+        )
+    kinds = {tensor.name: _kind(tensor, encoding) for tensor in reader.tensors}
+
+    writer = GGUFWriter(target, base.architecture)
+    _copy_metadata(reader, writer)
+    writer.add_file_type(LlamaFileType.MOSTLY_Q8_0 if encoding == "Q8_0" else LlamaFileType.MOSTLY_F16)
+    for tensor in reader.tensors:
+        kind, shape = kinds[tensor.name], _shape(tensor)
+        if kind == GGMLQuantizationType.Q8_0:  # 32 weights are 32 bytes and one half-precision scale
+            shape = (*shape[:-1], shape[-1] // 32 * 34)
+            writer.add_tensor_info(tensor.name, shape, np.dtype(np.uint8), int(np.prod(shape)), raw_dtype=kind)
+        else:
+            dtype = np.dtype(np.float16 if kind == GGMLQuantizationType.F16 else np.float32)
+            writer.add_tensor_info(tensor.name, shape, dtype, int(np.prod(shape)) * dtype.itemsize)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for tensor in reader.tensors:
+        writer.write_tensor_data(_encoded(tensor, kinds[tensor.name], deltas.get(tensor.name)))
+    writer.close()
+
+
+def _encoded(tensor, kind, delta: Delta | None) -> np.ndarray:
+    from gguf.quants import dequantize, quantize
+
+    if delta is None and tensor.tensor_type == kind:
+        return np.ascontiguousarray(tensor.data)
+    weight = dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False).reshape(_shape(tensor))
+    if delta is not None:
+        weight = weight + delta.up @ delta.down
+    return quantize(weight, kind)
+
+
+def _kind(tensor, encoding: Encoding):
+    """Matrices in `encoding` (F16 where rows do not divide into blocks of 32); norms and biases in F32."""
+    from gguf import GGMLQuantizationType
+
+    if len(tensor.shape) < 2:
+        return GGMLQuantizationType.F32
+    return GGMLQuantizationType.Q8_0 if encoding == "Q8_0" and _shape(tensor)[-1] % 32 == 0 else GGMLQuantizationType.F16
+
+
+def _shape(tensor) -> tuple[int, ...]:
+    """(rows, columns): GGUF counts dimensions from the fastest."""
+    return tuple(int(size) for size in reversed(tensor.shape))
+
+
+def _copy_metadata(reader, writer) -> None:
+    from gguf import GGUFValueType
+
+    for field in reader.fields.values():
+        if field.name.startswith("GGUF.") or field.name in ("general.architecture", "general.file_type"):
+            continue  # the writer's own
+        kind = field.types[0]
+        writer.add_key_value(field.name, field.contents(), kind, sub_type=field.types[-1] if kind == GGUFValueType.ARRAY else None)

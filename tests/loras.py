@@ -1,0 +1,45 @@
+"""Random peft adapters on disk, large enough to change what a model says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from data.records import BaseModel
+
+
+def load_policy(base: BaseModel):
+    """The base model as a plain transformers model in single precision, unmarked as quantised."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    if base.gguf is None:
+        return AutoModelForCausalLM.from_pretrained(base.transformers, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(base.folder, gguf_file=base.gguf.name, dtype=torch.float32)
+    del model.config.quantization_config
+    model.hf_quantizer = None
+    return model.eval()
+
+
+def write_random_lora(base: BaseModel, folder: Path, *, seed: int = 0, spread: float = 0.05, **options) -> Path:
+    """A LoRA of rank 8 on every linear layer, both matrices random, saved by peft itself."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    config = LoraConfig(**{"r": 8, "lora_alpha": 16, "target_modules": "all-linear", "task_type": "CAUSAL_LM", **options})
+    policy = get_peft_model(load_policy(base), config)
+    for name, weight in policy.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=spread)
+    policy.save_pretrained(folder)
+    return folder
+
+
+def forward_logprobs(model, prompt_ids, completion_ids) -> list[float]:
+    """Nats of each completion token, full vocabulary, temperature 1: one plain forward pass."""
+    import torch
+
+    ids = torch.tensor([[*prompt_ids, *completion_ids]])
+    with torch.no_grad():
+        logprobs = torch.log_softmax(model(input_ids=ids).logits[0].float(), dim=-1)
+    return [logprobs[len(prompt_ids) - 1 + at, token].item() for at, token in enumerate(completion_ids)]
