@@ -8,7 +8,7 @@ const versions = createVersions({
   makeLive: version => act('ui_make_live', {version}, answer => say('made_live', {version: versionName(answer.live)})),
   rollBack: () => act('ui_roll_back', {}, answer => say('made_live', {version: versionName(answer.live)})),
 });
-const ratings = make('ul', {class: 'rating-list'});
+const ratings = make('ul', {class: 'rating-list', tabindex: 0, 'aria-labelledby': 'ratings-title'});
 const sampling = make('dl', {class: 'figures'});
 const notice = make('p', {class: 'notice', role: 'status', hidden: true});
 const signOut = make('form', {method: 'post', action: 'sign-out', hidden: true}, make('button', {class: 'quiet-button'}, words.sign_out));

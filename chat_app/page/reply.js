@@ -37,7 +37,7 @@ function createReply(id, actions) {
   // `place`: which attempt this is ({index, of}); `isLast`: whether it answers the newest message.
   function show(reply, place, isLast, busy) {
     const writing = reply.state === 'streaming';
-    setText(version, say('answered_by', {version: versionName(reply.version)}));
+    setText(version, upperFirst(versionName(reply.version)));
     patchHtml(body, reply.html);
     body.classList.toggle('writing', writing);
     node.setAttribute('aria-busy', writing);

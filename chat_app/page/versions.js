@@ -33,10 +33,6 @@ function createVersions({makeLive, rollBack}) {
   };
 }
 
-function upperFirst(text) {
-  return text.charAt(0).toUpperCase() + text.slice(1);
-}
-
 function shortTime(iso) {
   return iso ? new Intl.DateTimeFormat(language, {dateStyle: 'medium', timeStyle: 'short'}).format(new Date(iso)) : '';
 }

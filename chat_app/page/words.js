@@ -4,11 +4,15 @@ const language = (new URLSearchParams(location.search).get('lang') || navigator.
 const words = props.strings[language];
 document.documentElement.lang = language === 'zh' ? 'zh-CN' : 'en';
 
+// A sentence of the catalogue; `n` chooses between `none`, `one` and `many`, and {Version} starts a sentence.
 function say(key, values = {}) {
   let sentence = words[key];
   if (typeof sentence === 'object') sentence = sentence[values.n === 0 && sentence.none ? 'none' : values.n === 1 ? 'one' : 'many'];
-  return sentence.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? values[name.toLowerCase()] ?? '')
-                 .replace(/^\p{Ll}/u, letter => sentence.startsWith('{V') ? letter.toUpperCase() : letter);
+  return sentence.replace(/\{(\w+)\}/g, (_, name) => name === 'Version' ? upperFirst(values.version) : values[name] ?? '');
+}
+
+function upperFirst(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 function versionName(number) {
