@@ -39,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    if options.until_stdin_closes:
+        threading.Thread(target=lambda: (sys.stdin.buffer.read(), stopping.set()), daemon=True).start()
     settings = None
     try:
         settings = load_settings()
@@ -174,6 +176,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fresh", action="store_true", help="let the base model answer without an adapter (nothing is deleted)")
     parser.add_argument("--import", dest="file", type=Path, metavar="FILE", help="add rated conversations from a JSON file")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON: version, published, ratings_used, gate, ...")
+    parser.add_argument("--until-stdin-closes", action="store_true",
+                        help="stop as on SIGTERM when standard input ends, so that no learner outlives the process that started it")
     parser.add_argument("--trigger", default="shell", help=argparse.SUPPRESS)
     return parser
 

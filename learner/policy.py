@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GgufConfig
 from transformers.utils import logging as transformers_logging
 
 from data.errors import AdapterMismatch, ModelUnavailable
@@ -52,8 +54,10 @@ class Policy:
         self.dtype = dtype or fast_dtype(self.device)
         model = _load_base(base, self.dtype).to(self.device)
         torch.manual_seed(seed)                       # LoRA's A starts random, B at zero
-        self.model: PeftModel = get_peft_model(model, LoraConfig(
-            r=rank, lora_alpha=2 * rank, lora_dropout=0.0, bias="none", task_type="CAUSAL_LM", target_modules=list(LINEARS)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)    # peft asks transformers for a name that it renamed
+            self.model: PeftModel = get_peft_model(model, LoraConfig(
+                r=rank, lora_alpha=2 * rank, lora_dropout=0.0, bias="none", task_type="CAUSAL_LM", target_modules=list(LINEARS)))
         self.model.eval()                             # no dropout anywhere: old and new log-probs differ by the weights alone
         self._decoder = model.get_decoder()
         self._head = model.get_output_embeddings().weight
@@ -131,7 +135,7 @@ class Policy:
 
     def save(self, folder: Path) -> None:
         """Write `adapter_config.json` and `adapter_model.safetensors`: the same weights give the same bytes."""
-        self.model.save_pretrained(str(folder), selected_adapters=[ADAPTER])
+        self.model.save_pretrained(str(folder), selected_adapters=[ADAPTER], save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)      # peft's empty model card
         config_file = folder / "adapter_config.json"
         config = json.loads(config_file.read_text())
@@ -152,15 +156,10 @@ def _load_base(base: BaseModel, dtype: torch.dtype) -> torch.nn.Module:
     transformers_logging.set_verbosity_error()        # it reports every layer; what matters here is an exception
     transformers_logging.disable_progress_bar()
     try:
-        if base.gguf is not None:
-            from transformers import GgufConfig
-
-            model = AutoModelForCausalLM.from_pretrained(
-                str(base.gguf.parent), gguf_file=base.gguf.name, dtype=dtype, attn_implementation="eager",
-                quantization_config=GgufConfig(dequantize=True))
-            model.config.quantization_config = None    # the weights are plain now, and peft would treat them as packed
-        else:
-            model = AutoModelForCausalLM.from_pretrained(str(base.transformers), dtype=dtype, attn_implementation="eager")
+        # a reader of GGUF files draws its own bar on stderr, whatever it is told
+        with redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model = _read_base(base, dtype)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelUnavailable(f"The learner cannot read the base model {base.id} ({str(error).splitlines()[0][:200]}); "
                                f"delete {base.folder} to have it fetched again, or set BASE_MODEL to another one.") from error
@@ -172,3 +171,13 @@ def _load_base(base: BaseModel, dtype: torch.dtype) -> torch.nn.Module:
     model.requires_grad_(False)
     return model
 
+
+def _read_base(base: BaseModel, dtype: torch.dtype) -> torch.nn.Module:
+    # eager attention: in bf16 on a CPU it was faster than the fused kinds
+    if base.gguf is None:
+        return AutoModelForCausalLM.from_pretrained(str(base.transformers), dtype=dtype, attn_implementation="eager")
+    model = AutoModelForCausalLM.from_pretrained(
+        str(base.gguf.parent), gguf_file=base.gguf.name, dtype=dtype, attn_implementation="eager",
+        quantization_config=GgufConfig(dequantize=True))
+    model.config.quantization_config = None            # the weights are plain now, and peft would treat them as packed
+    return model

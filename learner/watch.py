@@ -64,7 +64,8 @@ def next_trigger(store: Store, settings: Settings, base_model: str) -> str | Non
 def _run_child(trigger: str, store: Store, owner: str, stopping: threading.Event) -> None:
     """One run in a process of its own, stopped between steps when the watch is."""
     log.info("a run starts (%s)", trigger)
-    child = subprocess.Popen([sys.executable, "-m", "learner", "--once", "--json", "--trigger", trigger], stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen([sys.executable, "-m", "learner", "--once", "--json", "--until-stdin-closes", "--trigger", trigger],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     result: list[str] = []
     reader = threading.Thread(target=lambda: result.extend(child.stdout.read().splitlines()), daemon=True)
     reader.start()
