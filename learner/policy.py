@@ -108,9 +108,14 @@ class Policy:
 
         Raises: AdapterMismatch: the folder holds no adapter for this base model.
         """
+        config_file = folder / "adapter_config.json"
         try:
+            if json.loads(config_file.read_text())["base_model_name_or_path"] != self.base.id:
+                raise ValueError("another base model")
             self.model.load_adapter(str(folder), BEHAVIOR, is_trainable=False, torch_device=str(self.device))
         except (OSError, ValueError, RuntimeError, KeyError) as error:
+            if BEHAVIOR in self.model.peft_config:            # shapes are compared after the adapter was put in place
+                self.model.delete_adapter(BEHAVIOR)
             raise AdapterMismatch(f"The adapter in {folder.name} does not fit {self.base.id}; start a new lineage with "
                                   f"`python -m learner --fresh`.") from error
         try:
