@@ -2,6 +2,7 @@
 
 function createVersions({makeLive, rollBack}) {
   const list = make('ul', {class: 'version-list'});
+  const none = make('p', {class: 'muted'}, words.no_versions);
   const back = make('button', {type: 'button', class: 'quiet-button', on: {click: rollBack}}, words.roll_back);
 
   function row(version, overview) {
@@ -21,7 +22,7 @@ function createVersions({makeLive, rollBack}) {
 
   return {
     node: make('section', {class: 'card', 'aria-labelledby': 'versions-title'},
-      make('div', {class: 'card-head'}, make('h2', {id: 'versions-title'}, words.versions), back), list),
+      make('div', {class: 'card-head'}, make('h2', {id: 'versions-title'}, words.versions), back), list, none),
     show(overview) {
       const rows = [...overview.versions, {number: 0, note: words.base_note, created_at: null, error: null}];
       const key = JSON.stringify([rows, overview.live, overview.loaded]);
@@ -29,10 +30,14 @@ function createVersions({makeLive, rollBack}) {
       if (list.shownKey === key) return;                 // an unchanged list keeps its nodes, so a focused button stays
       list.shownKey = key;
       list.replaceChildren(...rows.map(version => row(version, overview)));
+      none.hidden = overview.versions.length > 0;
     },
   };
 }
 
+// The time, with the date unless it is today.
 function shortTime(iso) {
-  return iso ? new Intl.DateTimeFormat(language, {dateStyle: 'medium', timeStyle: 'short'}).format(new Date(iso)) : '';
+  if (!iso) return '';
+  const when = new Date(iso), today = when.toDateString() === new Date().toDateString();
+  return new Intl.DateTimeFormat(language, today ? {timeStyle: 'short'} : {dateStyle: 'medium', timeStyle: 'short'}).format(when);
 }

@@ -1,0 +1,120 @@
+"""The maintainer's page in Chromium: who gets in, what they see, what they change."""
+
+import pytest
+from playwright.sync_api import expect
+
+from data.records import Progress
+from tests.browser_fixtures import browser, chat_server, endless_server, finished, open_chat, person, sign_in, write  # noqa: F401
+
+pytestmark = pytest.mark.browser
+
+CALLS = {"ui_overview": {}, "ui_train": {}, "ui_stop_training": {}, "ui_make_live": {"version": 0}, "ui_roll_back": {}}
+
+
+def call(context, server, page, name, payload):
+    """What the server function answers when it is called over HTTP, past the page."""
+    component = page.evaluate("window.gradio_config.components.find(c => c.props.elem_id === 'maintainer').id")
+    return context.request.post(f"{server.url}/gradio_api/component_server", data={
+        "data": payload, "component_id": component, "session_hash": "somebody", "fn_name": name}).json()
+
+
+def test_nobody_but_a_maintainer_gets_anything_by_page_or_by_http(person, chat_server):
+    context = person()
+    page = sign_in(context, chat_server, "a wrong password")
+    expect(page.locator(".sign-in .problem")).to_be_visible()
+    expect(page.locator(".training")).to_have_count(0)
+    before = chat_server.store.training_requested(), chat_server.store.promotions(chat_server.base.id)
+    for name, payload in CALLS.items():
+        answer = call(context, chat_server, page, name, payload)
+        assert answer == {"ok": False, "kind": "NotAllowed", "error": answer["error"]}, name
+    context.add_cookies([{"name": "maintainer", "value": "maintainer", "url": chat_server.url}])
+    assert call(context, chat_server, page, "ui_overview", {})["kind"] == "NotAllowed"
+    assert (chat_server.store.training_requested(), chat_server.store.promotions(chat_server.base.id)) == before
+
+
+def test_a_maintainer_signs_in_sees_ratings_and_signs_out(person, chat_server):
+    chatting = open_chat(person(), chat_server)
+    write(chatting, "What is a comet?")
+    finished(chatting)
+    chatting.get_by_role("radio", name="5 of 5 stars").click()
+    expect(chatting.locator(".rating-note")).to_have_text("Saved")
+
+    page = sign_in(person(), chat_server)
+    row = page.locator(".rating-list li").first
+    expect(row).to_contain_text("5 stars")
+    expect(row).to_contain_text("What is a comet?")
+    expect(page.locator(".big-number")).to_have_text(str(chat_server.store.fresh_ratings(chat_server.base.id)))
+    for setting in ("Temperature", "Top-p (nucleus)", "Top-k"):
+        expect(page.locator("#maintainer dt", has_text=setting)).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_label("Password")).to_be_visible()
+
+
+def test_a_run_is_asked_for_watched_and_stopped(person, chat_server):
+    store, base = chat_server.store, chat_server.base
+    page = sign_in(person(), chat_server)
+    page.get_by_role("button", name="Start training").click()
+    expect(page.locator(".stage")).to_contain_text("Asked for")
+    expect(page.get_by_role("button", name="Start training")).to_be_disabled()
+
+    # The test takes the learner's part: it takes the request and reports its progress.
+    assert store.next_request() == "maintainer"
+    run = store.start_run(base.id, "maintainer")
+    for step in (2, 6):
+        store.progress(run.id, Progress("train", step, 8, loss=0.25, reward=-0.125, kl=0.031, seconds_left=75.4))
+        expect(page.get_by_role("progressbar")).to_have_attribute("aria-valuenow", str(100 * step // 8))
+    for figure in ("6 / 8", "0.250", "-0.125", "0.031", "1:15"):
+        expect(page.locator(".running dd", has_text=figure)).to_be_visible()
+    page.get_by_role("button", name="Stop training").click()
+    expect(page.locator("#maintainer .notice")).to_contain_text("Stopping")
+    assert store.stop_requested(run.id)
+    store.finish_run(run.id, "refused", report={"reason": "It repeats itself too often.", "gate": {
+        "passed": False, "scale": 0, "reason": "It repeats itself too often.", "replies": [
+            {"prompt": "Say hi", "before": "Hi!", "after": "<b>hi hi hi</b>"}]}})
+    expect(page.locator(".run.refused")).to_contain_text("It repeats itself too often.")
+    page.locator("summary").click()
+    expect(page.locator(".pair")).to_contain_text("<b>hi hi hi</b>")
+    expect(page.get_by_role("button", name="Start training")).to_be_enabled()
+
+
+def test_a_version_goes_live_and_is_rolled_back_while_a_reply_is_being_written(person, endless_server):
+    talker = person()
+    chat = open_chat(talker, endless_server)
+    write(chat, "Tell me everything")
+    expect(chat.locator(".version-pill .pill-version")).to_have_text("base model")
+    number = endless_server.publish(seed=1)
+    expect(chat.locator(".version-pill .pill-version")).to_have_text(f"version {number}", timeout=30_000)
+    expect(chat.locator(".toast")).to_contain_text(f"Version {number} is live now")
+    expect(chat.locator(".reply-body.writing")).to_have_count(1)          # and the stream goes on, on its own version
+    before = len(chat.locator(".reply-body").inner_text())
+    chat.wait_for_function("n => document.querySelector('.reply-body').innerText.length > n", arg=before + 100)
+    expect(chat.locator(".reply-version")).to_have_text("Base model")
+    chat.get_by_role("button", name="Stop this reply").click()
+    finished(chat)
+    store = endless_server.store
+    reply = store.conversation(store.conversations(endless_server.rater_of(talker))[0].id).turns[0].replies[0]
+    assert (reply.state, reply.version) == ("done", 0)
+    assert reply.text and len(reply.completion_ids) == len(reply.behavior_logprobs)
+    expect(chat.locator(".divider")).to_contain_text(f"Version {number} is live now")
+
+    write(chat, "And now?")
+    expect(chat.locator(".reply-version").last).to_have_text(f"Version {number}")
+    expect(chat.locator(".divider")).to_have_text(f"From here on: version {number}")
+    chat.get_by_role("button", name="Stop this reply").click()
+    finished(chat)
+
+    page = sign_in(person(), endless_server)
+    expect(page.locator(f"[data-version='{number}'] .mark-live")).to_be_visible()
+    page.get_by_role("button", name="Roll back").click()
+    expect(page.locator("[data-version='0'] .mark-live")).to_be_visible()
+    expect(page.locator("#maintainer .notice")).to_have_text("Base model is live now.")
+    expect(chat.locator(".version-pill .pill-version")).to_have_text("base model", timeout=30_000)
+    page.get_by_role("button", name=f"Make live: version {number}").click()
+    expect(page.locator(f"[data-version='{number}'] .mark-live")).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_page_fits_a_phone_and_a_desk(person, chat_server, width):
+    page = sign_in(person(viewport={"width": width, "height": 800}), chat_server)
+    expect(page.locator(".training")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") == width

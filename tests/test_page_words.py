@@ -1,0 +1,72 @@
+"""The catalogue of what the pages say, and the text they show, without a browser."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import chat_app.page.markdown as markdown
+from chat_app.page.strings import catalogue
+
+SCRIPTS = "\n".join(path.read_text(encoding="utf-8") for path in Path(markdown.__file__).parent.glob("*.js"))
+
+
+def shape(words, language):
+    """Keys and placeholders of a catalogue; `errors` may lack sentences that the server says in English."""
+    if isinstance(words, dict):
+        return {key: shape(value, language) for key, value in words.items() if key != "errors"}
+    if isinstance(words, list):
+        return [shape(value, language) for value in words]
+    return sorted(name.lower() for name in re.findall(r"\{(\w+)\}", words))
+
+
+def test_both_languages_say_the_same_things():
+    words = catalogue()
+    english, chinese = shape(words["en"], "en"), shape(words["zh"], "zh")
+    forms = {"one"}                                  # "1 rating" may leave its number to the sentence
+    assert english.keys() == chinese.keys()
+    for key in english:
+        if isinstance(english[key], dict):
+            assert english[key].keys() == chinese[key].keys(), key
+            assert {k: v for k, v in english[key].items() if k not in forms} == {k: v for k, v in chinese[key].items() if k not in forms}, key
+        else:
+            assert english[key] == chinese[key], key
+
+
+def test_every_word_a_script_asks_for_exists_and_none_is_left_over():
+    words = catalogue()["en"]
+    asked = set(re.findall(r"words\.(\w+)|say\('(\w+)'", SCRIPTS))
+    asked = {a or b for a, b in asked} | set(re.findall(r"'(schedule\w*)'", SCRIPTS))
+    named = {"temperature", "top_p", "top_k", "max_new_tokens", "up", "down"}            # chosen by a value: words[name]
+    assert asked - words.keys() == set()
+    assert words.keys() - asked - named == set()
+
+
+def test_the_chinese_page_translates_every_error_a_person_can_meet():
+    import data.errors as errors
+
+    for_the_operator = {"ChatError", "BadSetting", "AdapterMismatch", "CorruptAdapter"}
+    kinds = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, errors.ChatError)}
+    assert kinds - for_the_operator <= catalogue()["zh"]["errors"].keys()
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("a **b**", "<p>a <strong>b</strong></p>\n"),
+    ("one\ntwo", "<p>one<br>\ntwo</p>\n"),
+    ("# Title", "<h3>Title</h3>\n"),
+    ("<b>raw</b>", "<p>&lt;b&gt;raw&lt;/b&gt;</p>\n"),
+    ("![x](http://e.org/i.png)", '<p><a href="http://e.org/i.png" target="_blank" rel="noopener noreferrer nofollow">x</a></p>\n'),
+    ("[x](javascript:alert(1))", "<p>[x](javascript:alert(1))</p>\n"),
+])
+def test_markdown_is_shown_and_nothing_in_it_acts(text, shown):
+    assert markdown.to_safe_html(text) == shown
+
+
+@given(st.text(alphabet="<>&\"'`![](){}/\\=:;#*_ \n\tascriptonerrorimgsrcjavdt:", max_size=200))
+def test_no_text_becomes_an_element_that_acts_or_fetches(text):
+    tags = re.findall(r"<\s*/?([a-zA-Z0-9]+)([^>]*)>", markdown.to_safe_html(text))
+    assert {tag for tag, _ in tags} <= set(markdown.TAGS.split())
+    attributes = {name for _, rest in tags for name in re.findall(r"([\w-]+)=\"", rest)}
+    assert attributes <= {"href", "target", "rel", "start", "tabindex"}
