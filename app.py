@@ -56,11 +56,9 @@ def serve(settings: Settings) -> int:
 
     door = Door(identity, settings.maintainer_password, announce)
     pages = build_pages(service, identity, maintenance, settings)
-    arguments = launch_arguments(identity)
-    arguments["app_kwargs"] = {"middleware": door.middleware()}
     pages.queue(max_size=4 * settings.max_streams)
     _, local_url, _ = pages.launch(server_name=settings.host, server_port=settings.port or None, prevent_thread_lock=True,
-                                   quiet=True, **arguments)
+                                   quiet=True, **launch_arguments(door.middleware()))
     url = local_url.rstrip("/")
     print(f"\n  Chat:       {url}\n  Maintainer: {url}/maintainer", flush=True)
     door.announce_link()
