@@ -163,7 +163,7 @@ def test_a_reply_goes_on_through_a_reload_and_is_whole(person, endless_server):
     expect(page.locator(".rating-note")).to_have_text("Saved")
     page.get_by_role("button", name="Stop this reply").click()
     finished(page)
-    expect(page.locator(".reply-note")).to_have_text("You stopped this reply.")
+    expect(page.locator(".reply-notes")).to_have_text("You stopped this reply.")
     shown = page.locator(".reply-body").inner_text()
     page.reload()
     expect(page.locator(".reply-body")).to_have_text(shown)

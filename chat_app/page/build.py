@@ -34,6 +34,7 @@ def launch_arguments(middleware: list) -> dict:
         "theme": theme(),
         "favicon_path": str(FOLDER / "icon.svg"),
         "footer_links": [],
+        "max_threads": 200,         # a script's stream waits in a thread of its own; ratings must find one too
         "run_history": False,       # on by default; it would keep prompts and replies in the browser's storage
         "ssr_mode": False,
         "show_error": True,

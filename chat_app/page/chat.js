@@ -14,9 +14,9 @@ const freshLine = make('span', {});
 const welcome = createWelcome();
 
 build();
-open(new URLSearchParams(location.search).get('c'));
+open(named());
 window.addEventListener('reply-part', event => takePart(event.detail));
-window.addEventListener('popstate', () => open(new URLSearchParams(location.search).get('c')));
+window.addEventListener('popstate', () => { const id = named(); open(id, {fresh: !id}); });
 setInterval(() => { if (!document.hidden) look(); }, LOOK_EVERY);
 document.addEventListener('visibilitychange', () => { if (!document.hidden) look(); });
 
@@ -26,7 +26,7 @@ function build() {
   const print = make('p', {class: 'fine-print'}, freshLine, make('span', {}, ` ${words.mistakes} `), make('a', {href: 'maintainer'}, words.maintainer));
   element.replaceChildren(
     make('header', {class: 'topbar'}, brand, versionPill, learning, make('span', {class: 'spacer'}), fresh),
-    make('main', {class: 'column'}, welcome, conversation.log),
+    make('div', {class: 'column'}, welcome, conversation.log),
     make('div', {class: 'dock'}, toast, composer.node, print),
     announcer);
   composer.fit();
@@ -38,6 +38,11 @@ function createWelcome() {
 }
 
 // ---- what is open
+
+// The conversation that the address names.
+function named() {
+  return new URLSearchParams(location.search).get('c');
+}
 
 async function open(id, {fresh = false} = {}) {
   const answer = await ask('ui_open', {...(id ? {conversation: id} : {}), fresh});
@@ -84,6 +89,7 @@ function setAddress(how) {
 // ---- messages and replies
 
 async function send(text) {
+  if (!state.opened) return {ok: false, kind: 'Network'};
   const to = state.conversation;
   const answer = await ask('ui_send', {...(to ? {conversation: to} : {}), text});
   if (answer.ok && state.conversation === to) takeTurn(answer, to ? 'replace' : 'push');
@@ -126,7 +132,7 @@ function takePart(part) {
 // ---- looking at the server
 
 async function look() {
-  if (!state.opened) return open(new URLSearchParams(location.search).get('c'));
+  if (!state.opened) return open(named());
   const askedAt = Date.now(), about = state.conversation;
   const answer = await ask('ui_look', about ? {conversation: about} : {});
   if (about !== state.conversation) return;

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import gradio as gr
 
 from chat_app.page.answers import answering, field
-from chat_app.page.scripted_html import ScriptedHTML, read
+from chat_app.page.scripted_html import read, scripted_html
 from chat_app.page.strings import catalogue
 from chat_app.page.views import conversation_view, reply_view, running_view, turn_view
 from data.errors import BadRating, ChatError
@@ -30,9 +30,9 @@ def build_chat_page(service, identity) -> None:
     The page's own script draws it. What changes something is a server function (`chat_calls`); the text of a reply
     that is being written arrives through a second, invisible component, so that an update carries one reply, not all.
     """
-    page = ScriptedHTML(js_on_load=read(*SCRIPTS), server_functions=chat_calls(service, identity), strings=catalogue(),
-                        elem_id="chat", elem_classes=["page"])
-    lane = ScriptedHTML(js_on_load=LANE_SCRIPT, elem_id="lane", visible="hidden")
+    page = scripted_html(read(*SCRIPTS), server_functions=chat_calls(service, identity), strings=catalogue(),
+                         elem_id="chat", elem_classes=["page"])
+    lane = scripted_html(LANE_SCRIPT, elem_id="lane", visible="hidden")
     page.follow(_follower(service, identity), None, lane, api_name="ui_follow", api_visibility="private", show_progress="hidden",
                 trigger_mode="multiple", concurrency_limit=None, concurrency_id="streams")
 

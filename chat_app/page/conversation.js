@@ -26,6 +26,11 @@ function createConversation(actions) {
     return Math.min(chosen.get(turn.id) ?? Infinity, turn.replies.length - 1);
   }
 
+  function showReply(turn) {
+    const index = shownIndex(turn), reply = turn.replies[index];
+    partsOf(reply, turn).show(reply, {index, of: turn.replies.length}, turn === turns.at(-1), busy);
+  }
+
   function page(turnId, step) {
     const turn = turns.find(each => each.id === turnId);
     chosen.set(turnId, shownIndex(turn) + step);
@@ -42,17 +47,16 @@ function createConversation(actions) {
   function render() {
     const nodes = [];
     let previous = null;
-    turns.forEach((turn, i) => {
-      const index = shownIndex(turn), reply = turn.replies[index], node = turnNode(turn);
+    for (const turn of turns) {
+      const reply = turn.replies[shownIndex(turn)], node = turnNode(turn);
       if (reply) {
         if (previous !== null && previous !== reply.version) nodes.push(kept(`from-${turn.id}-${reply.version}`, say('from_here', {version: versionName(reply.version)})));
         previous = reply.version;
-        const parts = partsOf(reply, turn);
-        parts.show(reply, {index, of: turn.replies.length}, i === turns.length - 1, busy);
-        arrange(node, [node.firstChild, parts.node]);
+        showReply(turn);
+        arrange(node, [node.firstChild, partsOf(reply, turn).node]);
       }
       nodes.push(node);
-    });
+    }
     if (previous !== null && liveVersion !== null && liveVersion !== previous && !busy)
       nodes.push(kept(`live-${liveVersion}`, `${say('now_live', {version: versionName(liveVersion)})} · ${words.live_detail}`));
     arrange(log, nodes);
@@ -69,6 +73,8 @@ function createConversation(actions) {
       const ids = new Set(newTurns.map(turn => turn.id));
       for (const id of [...turnNodes.keys()]) if (!ids.has(id)) turnNodes.delete(id);
       turns = newTurns;
+      const replyIds = this.replyIds();
+      for (const id of [...replyParts.keys()]) if (!replyIds.includes(id)) replyParts.delete(id);
       for (const turn of turns) for (const reply of turn.replies) if (reply.rating) partsOf(reply, turn).rating.take(reply.rating);
       render();
     },
@@ -83,17 +89,21 @@ function createConversation(actions) {
     update(reply) {
       const turn = turns.find(each => each.replies.some(old => old.id === reply.id));
       if (!turn) return false;
-      const i = turn.replies.findIndex(old => old.id === reply.id);
-      if (turn.replies[i].state !== 'streaming' && reply.state === 'streaming') return true;      // a late part of a finished reply
-      turn.replies[i] = {...turn.replies[i], ...reply};
-      render();
+      const i = turn.replies.findIndex(old => old.id === reply.id), before = turn.replies[i];
+      if (before.state !== 'streaming' && reply.state === 'streaming') return true;      // a late part of a finished reply
+      turn.replies[i] = {...before, ...reply};
+      if (reply.state === 'streaming') showReply(turn); else render();
       return true;
     },
     takeRatings(ratings, askedAt) {
       for (const [id, parts] of replyParts) parts.rating.take(ratings[id], askedAt);
     },
-    setLive(version) { liveVersion = version; render(); },
-    setBusy(isBusy) { busy = isBusy; render(); },
+    setLive(version) {
+      if (liveVersion !== version) { liveVersion = version; render(); }
+    },
+    setBusy(isBusy) {
+      if (busy !== isBusy) { busy = isBusy; render(); }
+    },
     replyIds: () => turns.flatMap(turn => turn.replies.map(reply => reply.id)),
     writing: () => turns.flatMap(turn => turn.replies).find(reply => reply.state === 'streaming') || null,
     isEmpty: () => turns.length === 0,

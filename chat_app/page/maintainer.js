@@ -12,7 +12,7 @@ const ratings = make('ul', {class: 'rating-list', tabindex: 0, 'aria-labelledby'
 const sampling = make('dl', {class: 'figures'});
 const notice = make('p', {class: 'notice', role: 'status', hidden: true});
 const signOut = make('form', {method: 'post', action: 'sign-out', hidden: true}, make('button', {class: 'quiet-button'}, words.sign_out));
-const main = make('main', {class: 'column wide'});
+const main = make('div', {class: 'column'});
 const dashboard = [notice, training.node, versions.node,
   make('section', {class: 'card', 'aria-labelledby': 'ratings-title'}, make('h2', {id: 'ratings-title'}, words.ratings), ratings), training.runs,
   make('section', {class: 'card', 'aria-labelledby': 'sampling-title'}, make('h2', {id: 'sampling-title'}, words.settings), sampling)];

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import gradio as gr
 
 from chat_app.page.answers import answering, field
-from chat_app.page.scripted_html import ScriptedHTML, read
+from chat_app.page.scripted_html import read, scripted_html
 from chat_app.page.strings import catalogue
 from data.errors import UnknownVersion
 
@@ -16,8 +16,8 @@ SCRIPTS = ("dom.js", "words.js", "versions.js", "training.js", "maintainer.js")
 
 def build_maintainer_page(identity, maintenance, *, password: bool) -> None:
     """Add the maintainer's page to the Blocks that is being built; `password`: whether one is set, else a link is printed."""
-    ScriptedHTML(js_on_load=read(*SCRIPTS), server_functions=maintainer_calls(identity, maintenance), strings=catalogue(),
-                 password=password, elem_id="maintainer", elem_classes=["page"])
+    scripted_html(read(*SCRIPTS), server_functions=maintainer_calls(identity, maintenance), strings=catalogue(),
+                  password=password, elem_id="maintainer", elem_classes=["page"])
 
 
 def maintainer_calls(identity, maintenance) -> list[Callable]:

@@ -34,6 +34,12 @@ function createReply(id, actions) {
     return lines;
   }
 
+  function showNotes(lines) {
+    if (notes.shownLines === String(lines)) return;
+    notes.shownLines = String(lines);
+    notes.replaceChildren(...lines.map(([text, kind]) => make('p', {class: `reply-note ${kind}`}, text)));
+  }
+
   // `place`: which attempt this is ({index, of}); `isLast`: whether it answers the newest message.
   function show(reply, place, isLast, busy) {
     const writing = reply.state === 'streaming';
@@ -42,7 +48,7 @@ function createReply(id, actions) {
     body.classList.toggle('writing', writing);
     node.setAttribute('aria-busy', writing);
     waiting.hidden = !writing || reply.html !== '';
-    arrange(notes, noteLines(reply).map(([text, kind]) => make('p', {class: `reply-note ${kind}`}, text)));
+    showNotes(noteLines(reply));
     again.hidden = !isLast || writing || busy;
     copy.hidden = writing || !reply.html;
     pager.hidden = place.of < 2;

@@ -16,15 +16,10 @@ def read(*names: str) -> str:
     return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in names)
 
 
-class ScriptedHTML(gr.HTML):
-    """`gr.HTML` whose markup holds no data; `js_on_load` builds the page from what server functions return.
+def scripted_html(script: str, **options) -> gr.HTML:
+    """A `gr.HTML` whose markup holds no data; `script` builds the page from what server functions return.
 
-    Markup and script are constants, because Gradio evaluates templates as JavaScript: data in them would run.
+    Markup is a constant, because Gradio evaluates templates as JavaScript: data in them would run. A function and not
+    a subclass, because Gradio writes a .pyi file beside every module that defines one.
     """
-
-    def __init__(self, value=None, **options):
-        # Gradio makes the component anew from its config after an update, so every option must be accepted back.
-        super().__init__(value=value, **{"html_template": "<div></div>", "css_template": "", "apply_default_css": False, **options})
-
-    def api_info(self) -> dict:
-        return {"type": "object"}
+    return gr.HTML(html_template="<div></div>", css_template="", js_on_load=script, apply_default_css=False, **options)
