@@ -28,7 +28,7 @@ def unpack_tokenizer(gguf: Path, folder: Path) -> GgufDescription:
 
     Raises: ModelUnavailable: not a GGUF file, cut short, or of a kind whose tokenizer we cannot rebuild exactly.
     """
-    metadata = _read_metadata(gguf)
+    metadata = {key: field.contents() for key, field in open_gguf(gguf).fields.items()}
     try:
         architecture = metadata["general.architecture"]
         description = GgufDescription(architecture, int(metadata[f"{architecture}.context_length"]))
@@ -62,14 +62,27 @@ def unpack_tokenizer(gguf: Path, folder: Path) -> GgufDescription:
     return description
 
 
-def _read_metadata(gguf: Path) -> dict:
+def open_gguf(gguf: Path):
+    """The file as a `gguf.GGUFReader`, tensors unread.
+
+    Raises: ModelUnavailable: missing, not a GGUF file, or cut short.
+    """
+    import numpy as np
     from gguf import GGUFReader
 
+    class Reader(GGUFReader):
+        """A vocabulary is some 150,000 small slices; on a plain array each costs a third of one on a memmap."""
+
+        def _get(self, *arguments, **options):
+            if isinstance(self.data, np.memmap):
+                self.data = self.data.view(np.ndarray)
+            return super()._get(*arguments, **options)
+
     try:
-        return {key: field.contents() for key, field in GGUFReader(gguf).fields.items()}
-    except (ValueError, IndexError, UnicodeDecodeError, OverflowError) as error:
+        return Reader(gguf)
+    except (OSError, ValueError, IndexError, UnicodeDecodeError, OverflowError) as error:
         raise ModelUnavailable(
-            f"{gguf.name} cannot be read as a GGUF file ({error}). It is damaged or cut short: fetch it again."
+            f"{gguf} cannot be read as a GGUF file ({error}). It is missing, damaged or cut short: start again to fetch it anew."
         ) from error
 
 
