@@ -64,7 +64,7 @@ def test_q8_is_within_half_a_step_of_the_exact_weights(tiny_base, adapter, tmp_p
             continue
         blocks, near = weight.reshape(-1, 32), rounded[name].reshape(-1, 32)
         step = np.abs(blocks).max(axis=1, keepdims=True) / 127
-        assert (np.abs(blocks - near) <= step * 0.56 + 1e-6).all(), name  # half a step, and the scale's own half precision
+        assert (np.abs(blocks - near) <= step * 0.6 + 1e-6).all(), name  # half a step; scale and reference are half precision
 
 
 def test_version_0_is_the_base_itself(tiny_base, tmp_path):

@@ -19,11 +19,15 @@ import numpy as np
 from chat_app.engines.lora import Delta, read_deltas
 from data.download import sha256_of
 from data.errors import CorruptAdapter, ModelUnavailable, StorageFull
+from data.gguf_files import open_gguf
 from data.records import BaseModel
 
 Encoding = Literal["Q8_0", "F16"]
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 """Those OpenVINO's reader knows, and whose tensor names and layout `lora.py` knows."""
+
+HALF_MAX = 65504.0
+"""The largest half-precision number."""
 
 
 def servable_gguf(base: BaseModel, version: int, adapter: Path | None, cache_dir: Path, *, encoding: Encoding = "Q8_0") -> Path:
@@ -82,14 +86,11 @@ def sweep_cache(cache_dir: Path, keep: Iterable[Path]) -> None:
 
 def _write(base: BaseModel, adapter: Path | None, target: Path, encoding: Encoding) -> None:
     """One tensor in memory at a time: sizes are announced first, then each is dequantised, added to and encoded."""
-    from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter, LlamaFileType
+    from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
 
     if base.gguf is None or base.architecture not in ARCHITECTURES:
         raise ModelUnavailable(f"{base.name} ({base.architecture}) has no GGUF form we can merge into; set ENGINE=transformers.")
-    try:
-        reader = GGUFReader(base.gguf)
-    except (OSError, ValueError, IndexError) as error:
-        raise ModelUnavailable(f"{base.gguf} cannot be read ({error}). Start again to import the base model anew.") from error
+    reader = open_gguf(base.gguf)
     shapes = {tensor.name: _shape(tensor) for tensor in reader.tensors if len(tensor.shape) == 2}
     heads = reader.fields[f"{base.architecture}.attention.head_count"].contents()
     kv_heads = reader.fields.get(f"{base.architecture}.attention.head_count_kv")
@@ -127,6 +128,8 @@ def _encoded(tensor, kind, delta: Delta | None) -> np.ndarray:
     weight = dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False).reshape(_shape(tensor))
     if delta is not None:
         weight = weight + delta.up @ delta.down
+        if not np.abs(weight).max() <= HALF_MAX:  # also true of NaN
+            raise CorruptAdapter(f"The adapter makes numbers in {tensor.name} that are not finite in half precision. Train again.")
     return quantize(weight, kind)
 
 

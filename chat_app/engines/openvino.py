@@ -16,8 +16,9 @@ import openvino
 import openvino_genai
 
 from chat_app.engines.gguf import Encoding, servable_gguf, sweep_cache
-from chat_app.engines.protocol import EngineFailed, VersionNotLoaded
+from chat_app.engines.protocol import EngineFailed
 from chat_app.engines.streams import CHECK_SECONDS, FedStream, room_for_reply
+from chat_app.engines.versions import VersionedEngine
 from data.cpus import usable_cpus
 from data.records import BaseModel, Sampling
 
@@ -27,7 +28,7 @@ EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMI
 """Properties for single-precision arithmetic throughout; several times slower, for comparing numbers."""
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(VersionedEngine):
     """An `Engine` over OpenVINO GenAI's `ContinuousBatchingPipeline`."""
 
     name = "openvino"
@@ -49,6 +50,7 @@ class OpenVinoEngine:
             kv_cache_gib: upper bound of each version's attention cache, which also keeps shared beginnings of prompts.
             properties: OpenVINO properties beside ours, e.g. `EXACT`.
         """
+        super().__init__()
         self._base = base
         self._cache_dir = cache_dir
         self._eos_ids = eos_ids
@@ -56,47 +58,12 @@ class OpenVinoEngine:
         self._kv_cache_gib = kv_cache_gib
         # Pinned threads of two pipelines would sit on the same cores.
         self._properties = {"INFERENCE_NUM_THREADS": usable_cpus(), "ENABLE_CPU_PINNING": False, **(properties or {})}
-        self._workers: dict[int, _Worker] = {}
-        self._lock = threading.Lock()
-        self._load_lock = threading.Lock()
 
-    def stream(self, prompt_ids: Sequence[int], sampling: Sampling, version: int) -> FedStream:
-        room = room_for_reply(prompt_ids, sampling, self._base.context_length)
-        with self._lock:
-            worker = self._workers.get(version)
-            stream = worker.submit(prompt_ids, sampling, room) if worker else None
-        if stream is None:
-            raise VersionNotLoaded(f"Version {version} is not loaded (any more). Try again with the live version.")
-        return stream
-
-    def load(self, version: int, adapter: Path | None) -> None:
-        with self._load_lock:
-            if version in self.loaded():
-                return
-            file = servable_gguf(self._base, version, adapter, self._cache_dir, encoding=self._encoding)
-            worker = _Worker(file, self._scheduler(), self._properties, self._eos_ids)
-            with self._lock:
-                self._workers[version] = worker
-                keep = {held.file for held in self._workers.values()}
-            sweep_cache(self._cache_dir, keep)
-
-    def unload(self, version: int) -> None:
-        with self._lock:
-            worker = self._workers.pop(version, None)
-        if worker:
-            worker.retire()
-
-    def loaded(self) -> tuple[int, ...]:
-        with self._lock:
-            return tuple(sorted(version for version, worker in self._workers.items() if worker.takes_work))
-
-    def close(self) -> None:
-        with self._lock:
-            workers, self._workers = list(self._workers.values()), {}
-        for worker in workers:
-            worker.retire(cancel=True)
-        for worker in workers:
-            worker.join(30.0)
+    def _start(self, version: int, adapter: Path | None) -> _Worker:
+        file = servable_gguf(self._base, version, adapter, self._cache_dir, encoding=self._encoding)
+        worker = _Worker(file, self._scheduler(), self._properties, self._eos_ids, self._base.context_length)
+        sweep_cache(self._cache_dir, {file, *(held.file for held in self._workers.values())})
+        return worker
 
     def _scheduler(self) -> openvino_genai.SchedulerConfig:
         scheduler = openvino_genai.SchedulerConfig()
@@ -108,10 +75,13 @@ class OpenVinoEngine:
 class _Worker:
     """One pipeline and the one thread that touches it."""
 
-    def __init__(self, file: Path, scheduler, properties: Mapping[str, object], eos_ids: frozenset[int]):
+    def __init__(
+        self, file: Path, scheduler, properties: Mapping[str, object], eos_ids: frozenset[int], context_length: int
+    ):
         """Raises: EngineFailed: OpenVINO cannot load `file`, or what it loaded does not give finite numbers."""
         self.file = file
         self._eos_ids = eos_ids
+        self._context_length = context_length
         self._wake = threading.Condition()
         self._waiting: list[tuple[FedStream, int]] = []
         self._running: dict[int, tuple[FedStream, object]] = {}
@@ -129,8 +99,8 @@ class _Worker:
     def takes_work(self) -> bool:
         return not self._retired and self._thread.is_alive()
 
-    def submit(self, prompt_ids: Sequence[int], sampling: Sampling, room: int) -> FedStream | None:
-        """A stream, or None when this worker takes no more."""
+    def submit(self, prompt_ids: Sequence[int], sampling: Sampling) -> FedStream | None:
+        room = room_for_reply(prompt_ids, sampling, self._context_length)
         stream = FedStream(prompt_ids, sampling, self._thread.is_alive)
         with self._wake:
             if not self.takes_work:
@@ -140,7 +110,6 @@ class _Worker:
         return stream
 
     def retire(self, *, cancel: bool = False) -> None:
-        """Take no more work; the thread ends, and frees the pipeline, after the streams it has (or cancels them)."""
         with self._wake:
             self._retired = True
             if cancel:
@@ -156,8 +125,7 @@ class _Worker:
             while self._await_work():
                 self._pipeline.step()
                 for number, (stream, handle) in list(self._running.items()):
-                    self._pass_on(stream, handle)
-                    if stream.ended:
+                    if self._pass_on(stream, handle):
                         del self._running[number]
         except Exception as error:  # whatever it was, every reader hears of it and the server goes on with other versions
             log.exception("the pipeline of %s failed", self.file.name)
@@ -191,22 +159,25 @@ class _Worker:
         ids = openvino.Tensor(np.asarray([stream.prompt_ids], dtype=np.int64))
         return self._pipeline.add_request(number, ids, config)
 
-    def _pass_on(self, stream: FedStream, handle) -> None:
+    def _pass_on(self, stream: FedStream, handle) -> bool:
+        """Give `stream` what is new; True when the pipeline is done with it. A cancelled one needs a step to be cleared away."""
         status = handle.get_status()  # before reading: what is read after a final status is complete
         reason = None
         while handle.can_read():
             for output in handle.read().values():
-                if output.generated_ids:
+                if output.generated_ids and not stream.ended:
                     stream.feed(output.generated_ids, output.generated_log_probs)
                 reason = output.finish_reason
         if status == openvino_genai.GenerationStatus.RUNNING:
-            if stream.cancelled:
+            if stream.cancelled and not stream.ended:
                 handle.cancel()
                 stream.end("cancelled")
-        elif status == openvino_genai.GenerationStatus.FINISHED:
+            return False
+        if status == openvino_genai.GenerationStatus.FINISHED:
             stream.end("length" if reason == openvino_genai.GenerationFinishReason.LENGTH else "stop")
         else:
-            stream.fail("it ran out of attention cache")
+            stream.fail("it ran out of attention cache")  # nothing to an ended stream
+        return True
 
     def _probe(self) -> None:
         """One greedy token: proves that the numbers are finite, and compiles what the first person would wait for."""

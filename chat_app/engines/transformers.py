@@ -1,0 +1,209 @@
+"""Serving with transformers' own continuous batching: on a GPU, or for an architecture that OpenVINO cannot read.
+
+Versions share the base model's weights; each has its own LoRA layers (peft) and its own batching manager.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+import itertools
+import math
+import threading
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors import safe_open
+from transformers import AutoModelForCausalLM, GgufConfig
+from transformers.generation.continuous_batching.requests import RequestStatus
+
+from chat_app.engines.protocol import EngineFailed
+from chat_app.engines.streams import FedStream, room_for_reply
+from chat_app.engines.transformers_batches import GREEDY, PAGE, Manager
+from chat_app.engines.versions import VersionedEngine
+from data.errors import AdapterMismatch, CorruptAdapter, ModelUnavailable
+from data.records import BaseModel, Sampling
+
+
+class TransformersEngine(VersionedEngine):
+    """An `Engine` over transformers' `ContinuousBatchingManager`."""
+
+    name = "transformers"
+
+    def __init__(
+        self, base: BaseModel, eos_ids: frozenset[int], *, kv_cache_gib: float = 0.5, dtype: torch.dtype | None = None
+    ):
+        """
+        Args:
+            eos_ids: sampling any of these ends a reply.
+            kv_cache_gib: upper bound of each version's attention cache; a reply must fit into it alone.
+            dtype: of weights and arithmetic; None takes bfloat16 where the processor has it, else float32.
+        """
+        super().__init__()
+        self._base = base
+        self._eos_ids = eos_ids
+        self._kv_cache_gib = kv_cache_gib
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._dtype = dtype or _native_dtype(self._device)
+        self._model: torch.nn.Module | None = None
+
+    def _start(self, version: int, adapter: Path | None) -> _Worker:
+        if self._model is None:
+            self._model = _load_base(self._base, self._dtype, self._device)
+        shared = {id(weight): weight for weight in itertools.chain(self._model.parameters(), self._model.buffers())}
+        model = copy.deepcopy(self._model, memo=shared)  # new modules around the same weights
+        if adapter is not None:
+            model = _with_adapter(model, adapter)
+        worker = _Worker(model, self._eos_ids, self._base.context_length, self._kv_cache_gib)
+        worker.probe()
+        return worker
+
+
+class _Worker:
+    """One version: a model, the manager that batches its replies, and the streams it feeds."""
+
+    def __init__(self, model, eos_ids: frozenset[int], context_length: int, kv_cache_gib: float):
+        self._eos_ids = eos_ids
+        self._vocabulary = model.config.get_text_config().vocab_size
+        self._retired = False
+        self._reaper: threading.Thread | None = None
+        self._numbers = itertools.count()
+        pages = _pages(model, context_length, kv_cache_gib)
+        self._capacity = min(context_length, (pages - 2) * PAGE)  # two pages of slack: one is the library's own
+        self._streams: dict[str, FedStream] = {}
+        self._manager = Manager(model, pages, self._pass_on)
+        self._manager.start()
+
+    @property
+    def takes_work(self) -> bool:
+        return not self._retired and self._manager.is_running() and self._manager.background_thread_status.fatal_error is None
+
+    def submit(self, prompt_ids: Sequence[int], sampling: Sampling) -> FedStream | None:
+        room = room_for_reply(prompt_ids, sampling, self._capacity)
+        if not self.takes_work:
+            return None
+        stream, request = FedStream(prompt_ids, sampling, self._manager.is_running), f"reply-{next(self._numbers)}"
+        self._streams[request] = stream
+        self._manager.add_request(
+            list(prompt_ids),
+            request_id=request,
+            max_new_tokens=room,
+            streaming=True,
+            eos_token_id=sorted(self._eos_ids),
+            temperature=float(sampling.temperature or 1.0),
+            top_k=min(sampling.top_k or self._vocabulary, self._vocabulary),
+            top_p=float(sampling.top_p),
+            seed=sampling.seed if sampling.temperature else GREEDY,
+        )  # when the manager has just died it only logs: the stream then notices that nobody runs
+        return stream
+
+    def _pass_on(self, output) -> None:
+        """Called by the manager's thread after each token of each reply."""
+        stream = self._streams.get(output.request_id)
+        if stream is None or stream.ended:
+            return
+        known = min(len(output.generated_tokens), len(output.logprobs))
+        if known > stream.count:
+            stream.feed(output.generated_tokens[stream.count : known], output.logprobs[stream.count : known])
+        if output.status == RequestStatus.FAILED:
+            stream.fail(output.error or "it gave no reason")
+        elif output.status == RequestStatus.FINISHED:
+            stream.end("stop" if output.generated_tokens[-1] in self._eos_ids else "length")
+        elif stream.cancelled:
+            self._manager.cancel_request(output.request_id)
+            stream.end("cancelled")
+        if stream.ended:
+            del self._streams[output.request_id]
+            self._manager.draws.forget(output.request_id)
+
+    def probe(self) -> None:
+        """One greedy token: proves that the numbers are finite before anybody talks to this version."""
+        try:
+            stream = self.submit([min(self._eos_ids, default=0)] * 2, Sampling(temperature=0, max_new_tokens=1))
+            finite = stream is not None and list(stream) and all(map(math.isfinite, stream.result().logprobs))
+        except EngineFailed as error:
+            self.retire(cancel=True)
+            raise EngineFailed(f"transformers cannot serve this version. {error}") from error
+        if not finite:
+            self.retire(cancel=True)
+            raise EngineFailed("This version gives numbers that are not finite. The version before stays.")
+
+    def retire(self, *, cancel: bool = False) -> None:
+        self._retired = True
+        if cancel:
+            for stream in list(self._streams.values()):
+                stream.cancel()
+        self._reaper = threading.Thread(target=self._reap, name="transformers-reaper", daemon=True)
+        self._reaper.start()
+
+    def join(self, seconds: float) -> None:
+        if self._reaper:
+            self._reaper.join(seconds)
+
+    def _reap(self) -> None:
+        # Not `block=False`: that takes the batch away under the thread that is still at work on it.
+        self._manager.stop(block=True)
+        for stream in list(self._streams.values()):
+            stream.fail("it was shut down")
+        del self._manager
+        gc.collect()
+
+
+def _load_base(base: BaseModel, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
+    options = {"dtype": dtype, "attn_implementation": "sdpa"}
+    try:
+        if base.gguf is None:
+            model = AutoModelForCausalLM.from_pretrained(str(base.transformers), **options)
+        else:
+            # unpacked once: layers that unpack at every step are slower, and peft cannot add to them
+            unpack = GgufConfig(dequantize=True)
+            model = AutoModelForCausalLM.from_pretrained(str(base.folder), gguf_file=base.gguf.name, quantization_config=unpack, **options)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelUnavailable(f"transformers cannot read {base.name} ({error}). Delete {base.folder} and start again to import it anew.") from error
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config  # plain weights from here on
+    model.hf_quantizer = None
+    return model.to(device).requires_grad_(False).eval()
+
+
+def _with_adapter(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
+    """`model` with the LoRA layers of `folder` in it; peft only warns of tensors that find no place, we refuse."""
+    try:
+        with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+            stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+    except Exception as error:  # safetensors raises its own
+        raise CorruptAdapter(f"The adapter in {folder.name} cannot be read ({error}). Roll back or train again.") from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            policy = PeftModel.from_pretrained(model, str(folder))
+        placed = {name: tuple(weight.shape) for name, weight in get_peft_model_state_dict(policy).items()}
+        odd = sorted(stored.items() ^ placed.items())
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        odd = [str(error).strip().splitlines()[-1].strip()]
+    except OSError as error:
+        raise CorruptAdapter(f"The adapter in {folder.name} cannot be read ({error}). Roll back or train again.") from error
+    if odd:
+        raise AdapterMismatch(
+            f"The adapter in {folder.name} does not fit this base model: {odd[0]}. "
+            "Set BASE_MODEL to the one it was trained on, or train again."
+        )
+    return policy.requires_grad_(False).eval().get_base_model()
+
+
+def _pages(model, context_length: int, kv_cache_gib: float) -> int:
+    """Pages of attention cache within the bound, and no more than sixteen full contexts would fill."""
+    config = model.config.get_text_config()
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    token_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * head * model.dtype.itemsize
+    return max(4, min(int(kv_cache_gib * 2**30) // (token_bytes * PAGE), 16 * context_length // PAGE))
+
+
+def _native_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it; emulated it is slower than float32."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else torch.float32
