@@ -90,6 +90,7 @@ def train_once(store: Store, settings: Settings, base: BaseModel, trigger: str, 
     """One run in this process, at low priority; the next due time counts from its end."""
     if os.nice(0) < NICENESS:
         os.nice(NICENESS - os.nice(0))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")      # a thread that waits for another one sleeps: the server may need that core
     from learner.run import train                            # torch is imported here and nowhere before
 
     with _TrainingBar() as bar:

@@ -75,21 +75,30 @@ def make_batch(examples: Sequence[Example], device: torch.device | str = "cpu") 
 
 
 def plan_steps(examples: Sequence[Example], batch_size: int, max_batch_tokens: int) -> list[list[list[Example]]]:
-    """Steps of `batch_size` replies of similar length, each a list of micro-batches of at most `max_batch_tokens` padded tokens.
+    """Steps of `batch_size` replies, each a list of micro-batches of at most `max_batch_tokens` padded tokens.
 
+    A micro-batch holds replies of similar length, so little is padded. A step pairs a shorter group with a longer one:
+    where people like short replies, steps of one length would be steps of one opinion.
     A reply that is longer than `max_batch_tokens` gets a micro-batch of its own. Every reply is in exactly one step.
     """
     ordered = sorted(examples, key=lambda example: (example.tokens, example.index))
-    steps = []
-    for start in range(0, len(ordered), batch_size):
-        micro_batches: list[list[Example]] = []
-        for example in ordered[start:start + batch_size]:      # ascending: the newest is the widest
-            if micro_batches and (len(micro_batches[-1]) + 1) * example.tokens <= max_batch_tokens:
-                micro_batches[-1].append(example)
-            else:
-                micro_batches.append([example])
-        steps.append(micro_batches)
-    return steps
+    size = max(1, batch_size // 2)
+    groups = [_split(ordered[start:start + size], max_batch_tokens) for start in range(0, len(ordered), size)]
+    if batch_size == 1:
+        return groups
+    half = (len(groups) + 1) // 2
+    return [groups[place] + (groups[place + half] if place + half < len(groups) else []) for place in range(half)]
+
+
+def _split(examples: Sequence[Example], max_batch_tokens: int) -> list[list[Example]]:
+    """Micro-batches of one group, whose examples come in ascending length: the newest is the widest."""
+    micro_batches: list[list[Example]] = []
+    for example in examples:
+        if micro_batches and (len(micro_batches[-1]) + 1) * example.tokens <= max_batch_tokens:
+            micro_batches[-1].append(example)
+        else:
+            micro_batches.append([example])
+    return micro_batches
 
 
 def shuffled(steps: list[list[list[Example]]], seed: int) -> list[list[list[Example]]]:

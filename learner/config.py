@@ -43,9 +43,9 @@ class LearnerConfig:
     """With very few ratings there are more passes, until this many optimizer steps were made."""
     batch_size: int = 8
     """Rated replies in one optimizer step."""
-    max_batch_tokens: int = 4096
-    """Padded tokens that go through the model at once; bounds memory, not the mathematics."""
-    max_reply_tokens: int = 4096
+    max_batch_tokens: int = 2048
+    """Padded tokens that go through the model at once; bounds memory (about 1.5 MB a token for the default model), not the mathematics."""
+    max_reply_tokens: int = 2048
     """A rated reply whose prompt and completion are longer together is left out, and the report says how many were."""
     lora_rank: int = 8
     """Rank of the adapter's matrices."""

@@ -25,6 +25,8 @@ LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 ADAPTER = "default"
 """peft's name for the adapter in training; a folder saved under it carries no extra path component."""
 BEHAVIOR = "behavior"
+EAGER_TOKENS = 512
+"""Up to this width eager attention is fastest in bf16 on a CPU; beyond it its T x T matrices would not fit in memory."""
 
 
 class Scores(NamedTuple):
@@ -68,6 +70,7 @@ class Policy:
 
     def hidden(self, batch: Batch) -> Tensor:
         """(N, H): last hidden states of the N completion tokens, in the order of `completion_mask`'s True places."""
+        self._decoder.config._attn_implementation = "eager" if batch.input_ids.shape[1] <= EAGER_TOKENS else "sdpa"
         states = self._decoder(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).last_hidden_state
         rows = torch.arange(len(batch), device=states.device)[:, None].expand_as(batch.positions)
         return states[rows[batch.completion_mask], batch.positions[batch.completion_mask]]

@@ -55,7 +55,7 @@ def test_kl_is_the_full_vocabulary_kl_from_base_to_policy_on_anchored_replies_on
         p = dense(policy, example)
         with policy.reference():
             q = dense(policy, example)
-        expected += float((q.exp() * (q - p)).sum())
+        expected += float((q.exp() * (q - p)).sum().detach())
     scores = policy.scores(make_batch(EXAMPLES), reference.hidden)
     assert scores.kl_tokens == 8 and float(scores.kl_sum) == pytest.approx(expected, abs=1e-3) and expected > 0.01
 
@@ -151,6 +151,14 @@ def test_a_missing_model_file_is_told_in_one_sentence(tiny_base, tmp_path):
     gone = BaseModel(**{**tiny_base.__dict__, "gguf": tmp_path / "gone.gguf"})
     with pytest.raises(ModelUnavailable, match="cannot read the base model"):
         Policy(gone, device="cpu")
+
+
+def test_a_long_reply_takes_the_attention_that_fits_in_memory_and_says_the_same(policy, monkeypatch):
+    disturb(policy)
+    eager = policy.scores(make_batch(EXAMPLES)).logprobs
+    monkeypatch.setattr("learner.policy.EAGER_TOKENS", 4)
+    assert torch.allclose(policy.scores(make_batch(EXAMPLES)).logprobs, eager, atol=1e-4)
+    assert policy._decoder.layers[0].self_attn.config._attn_implementation == "sdpa"
 
 
 def test_steps_hold_every_reply_once_and_no_micro_batch_is_too_wide():
