@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -15,49 +10,29 @@ from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
 from chat_app.identity import RATER_COOKIE, Identity
 from data.adapters import AdapterRegistry
-from data.base_models import load_base_model
 from data.records import BaseModel
 from data.store import Store
 from tests.random_adapter import write_random_adapter
+from tests.server_process import ServerProcess
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 PASSWORD = "open sesame"
-PATIENCE = 60
-"""Seconds; two busy cores start a server in ten."""
+SECRET = "known to the test"
 expect.set_options(timeout=20_000)
 
 
-class ChatServer:
-    """`python app.py` with a state folder of its own on a free port. The learner stays away unless it is asked for."""
+class ChatServer(ServerProcess):
+    """A server whose cookies the test can read. The learner stays away unless it is asked for."""
 
     def __init__(self, state_dir: Path, base: BaseModel, **settings: object) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.state_dir, self.url = state_dir, f"http://127.0.0.1:{port}"
-        environment = {"STATE_DIR": state_dir, "BASE_MODEL": base.source, "PORT": port, "MAINTAINER_PASSWORD": PASSWORD,
-                       "COOKIE_SECRET": "known to the test", "LEARNER": "false", **{name.upper(): value for name, value in settings.items()}}
-        self.process = subprocess.Popen([sys.executable, "app.py"], cwd=Path(__file__).parent.parent,
-                                        env={**os.environ, **{name: str(value) for name, value in environment.items()}},
-                                        stdout=open(state_dir.with_suffix(".log"), "wb"), stderr=subprocess.STDOUT)
-        self._wait()
-        self.store = Store(state_dir / "chat.db")
-        self.base = load_base_model(next((state_dir / "models").glob("*/base.json")).parent)
-
-    def _wait(self) -> None:
-        until = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return urllib.request.urlopen(self.url, timeout=5).close()
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() > until:
-                    raise RuntimeError(self.state_dir.with_suffix(".log").read_text()) from None
-                time.sleep(0.2)
+        environment = {"maintainer_password": PASSWORD, "cookie_secret": SECRET, "learner": "false", **settings}
+        super().__init__(state_dir, base, **{name.upper(): str(value) for name, value in environment.items()})
+        self.base, self.store = base, Store(state_dir / "chat.db")
 
     def rater_of(self, context: BrowserContext) -> str:
         """The rater this browser was signed as."""
         cookie = next(c["value"] for c in context.cookies() if c["name"] == RATER_COOKIE)
-        return Identity("known to the test").rater_of_cookie(cookie)
+        return Identity(SECRET).rater_of_cookie(cookie)
 
     def publish(self, seed: int) -> int:
         """A random adapter as the next version, as a learner would publish it."""
@@ -66,29 +41,19 @@ class ChatServer:
                                    run_id=None, parent=self.store.live_version(self.base.id), note="for a test")
         return version.number
 
-    def close(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-        self.store.close()
-
 
 @pytest.fixture(scope="module")
 def chat_server(tiny_base, tmp_path_factory):
     """Replies are a few words of nonsense, at once."""
-    server = ChatServer(tmp_path_factory.mktemp("chat") / "state", tiny_base, max_new_tokens=40)
-    yield server
-    server.close()
+    with ChatServer(tmp_path_factory.mktemp("chat") / "state", tiny_base, max_new_tokens=40) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def endless_server(endless_base, tmp_path_factory):
     """Replies go on for thousands of tokens, unless somebody presses Stop."""
-    server = ChatServer(tmp_path_factory.mktemp("endless") / "state", endless_base, max_new_tokens=8000)
-    yield server
-    server.close()
+    with ChatServer(tmp_path_factory.mktemp("endless") / "state", endless_base, max_new_tokens=8000) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

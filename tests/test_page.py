@@ -170,6 +170,18 @@ def test_a_reply_goes_on_through_a_reload_and_is_whole(person, endless_server):
     expect(page.locator(".star.lit")).to_have_count(3)
 
 
+def test_several_people_are_answered_at_once(person, endless_server):
+    pages = [open_chat(person(), endless_server) for _ in range(3)]
+    for page in pages:
+        write(page, "Tell me everything")
+    for page in pages:                               # all three are still being written, and all three grow
+        before = len(page.locator(".reply-body.writing").inner_text())
+        page.wait_for_function("n => document.querySelector('.reply-body.writing').innerText.length > n + 50", arg=before)
+    for page in pages:
+        page.get_by_role("button", name="Stop this reply").click()
+        finished(page)
+
+
 def test_another_attempt_keeps_the_rating_of_the_first(person, chat_server):
     context = person()
     page = open_chat(context, chat_server)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import gradio as gr
 
 from chat_app.api import add_api
 from chat_app.page.chat_page import build_chat_page
 from chat_app.page.maintainer_page import build_maintainer_page
-from chat_app.page.scripted_html import FOLDER, read
+from chat_app.page.scripted_html import read
 from chat_app.page.strings import catalogue
 
 STYLES = ("base.css", "chat.css", "maintainer.css")
@@ -32,7 +34,7 @@ def launch_arguments(middleware: list) -> dict:
         "app_kwargs": {"middleware": middleware},
         "css": read(*STYLES),
         "theme": theme(),
-        "favicon_path": str(FOLDER / "icon.svg"),
+        "favicon_path": str(Path(__file__).with_name("icon.svg")),
         "footer_links": [],
         "max_threads": 200,         # a script's stream waits in a thread of its own; ratings must find one too
         "run_history": False,       # on by default; it would keep prompts and replies in the browser's storage

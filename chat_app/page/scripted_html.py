@@ -7,13 +7,11 @@ from pathlib import Path
 
 import gradio as gr
 
-FOLDER = Path(__file__).parent
-
 
 @cache
 def read(*names: str) -> str:
     """The files `names` beside this one, one after the other."""
-    return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in names)
+    return "\n".join(Path(__file__).with_name(name).read_text(encoding="utf-8") for name in names)
 
 
 def scripted_html(script: str, **options) -> gr.HTML:
