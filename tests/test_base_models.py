@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
+import threading
 import zipfile
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -233,3 +237,58 @@ def _transformers_folder(base, folder: Path) -> Path:
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_bytes((base.folder / "tokenizer.json").read_bytes())
     return folder
+
+
+class _Hub(BaseHTTPRequestHandler):
+    """As much of the Hugging Face Hub as a download needs: one repository, its listing and its files."""
+
+    folder: Path
+
+    def do_HEAD(self):
+        self._answer(body=False)
+
+    def do_GET(self):
+        self._answer(body=True)
+
+    def _answer(self, body: bool):
+        commit = "0123456789abcdef0123456789abcdef01234567"
+        content, status = b"", 404
+        if self.path.startswith("/api/models/tiny-org/tiny/tree"):
+            files = [{"type": "file", "path": path.name, "size": path.stat().st_size, "oid": path.name} for path in self.folder.iterdir()]
+            content, status = json.dumps(files).encode(), 200
+        elif self.path.startswith("/api/models/tiny-org/tiny"):
+            names = [{"rfilename": path.name} for path in sorted(self.folder.iterdir())]
+            content, status = json.dumps({"id": "tiny-org/tiny", "sha": commit, "siblings": names}).encode(), 200
+        elif self.path.startswith("/tiny-org/tiny/resolve/") and (self.folder / self.path.rsplit("/", 1)[-1]).is_file():
+            content, status = (self.folder / self.path.rsplit("/", 1)[-1]).read_bytes(), 200
+        self.send_response(status)
+        self.send_header("X-Repo-Commit", commit)
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(("source", "name"), [("hf:tiny-org/tiny:Tiny.Q8_0.gguf", "Tiny"), ("hf:tiny-org/tiny", "tiny")])
+def test_models_come_from_the_hub_as_a_file_or_a_folder(tiny_base, tmp_path, source, name):
+    folder = _transformers_folder(tiny_base, tmp_path / "repository")
+    (folder / "Tiny.Q8_0.gguf").write_bytes(tiny_base.gguf.read_bytes())
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Hub", (_Hub,), {"folder": folder}))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    line = (
+        "import sys; from pathlib import Path; from data.base_models import import_base_model\n"
+        "base = import_base_model(sys.argv[1], Path(sys.argv[2])); print(base.name, bool(base.gguf), bool(base.transformers))"
+    )
+    hub = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path / "hub")}
+    command = [sys.executable, "-c", line, source, str(tmp_path / "models")]
+    try:
+        done = subprocess.run(command, env=os.environ | hub, capture_output=True, text=True, timeout=120)
+    finally:
+        server.shutdown()
+        server.server_close()
+    is_file = source.endswith(".gguf")
+    assert done.stdout.split() == [name, str(is_file), str(not is_file)], done.stderr
