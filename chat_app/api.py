@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import gradio as gr
@@ -12,17 +13,22 @@ from chat_app.service import ChatService
 from data.errors import ChatError
 
 
+LOOK_SECONDS = 1 / 20
+
+
 def add_api(service: ChatService, identity: Identity) -> None:
     """Register the three endpoints; call it inside the Blocks context."""
 
-    def send(message: str, conversation_id: str | None = None, request: gr.Request = None) -> Iterator[dict[str, Any]]:
+    async def send(message: str, conversation_id: str | None = None, request: gr.Request = None) -> AsyncIterator[dict[str, Any]]:
         """Stream a reply; the last value is whole. Values: {conversation_id, reply_id, text, version}."""
         try:
-            job = service.send(identity.rater(request), conversation_id or None, message)
-            seen = -1
-            while not job.done:
-                seen = job.wait(seen)
-                yield _sent(job)
+            job = await asyncio.to_thread(service.send, identity.rater(request), conversation_id or None, message)
+            seen = None
+            while not job.done:                   # looks, and holds no thread: many scripts may listen at once
+                if job.text != seen:
+                    seen = job.text
+                    yield _sent(job)
+                await asyncio.sleep(LOOK_SECONDS)
             if job.error:
                 raise gr.Error(job.error, print_exception=False)
             yield _sent(job)

@@ -30,16 +30,9 @@ class ReplyJob:
         self.version, self.dropped_turns = reply.version, reply.dropped_turns
         self.text, self.done, self.error = "", False, None
         self._stream, self._store, self._tokenizer = started.stream, store, tokenizer
-        self._changed = threading.Condition()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"reply {reply.id}", daemon=True)
         self._thread.start()
-
-    def wait(self, seen: int, timeout: float = 1.0) -> int:
-        """Block until the text is longer than `seen`, or the reply is done, or the time is up; returns its length."""
-        with self._changed:
-            self._changed.wait_for(lambda: len(self.text) != seen or self.done, timeout)
-            return len(self.text)
 
     def cancel(self) -> None:
         """Stop soon; what was written is kept."""
@@ -52,9 +45,8 @@ class ReplyJob:
         self._thread.join(timeout)
 
     def _show(self, text: str, *, done: bool = False, error: str | None = None) -> None:
-        with self._changed:
-            self.text, self.done, self.error = text, done or self.done, error
-            self._changed.notify_all()
+        self.text, self.error = text, error
+        self.done = done or self.done             # last: whoever sees it sees the rest
 
     def _run(self) -> None:
         begun, first, shown, saved, ids = time.monotonic(), None, 0.0, time.monotonic(), []

@@ -83,9 +83,9 @@ class ChatService:
         return self.store.ratings_of(rater_id, conversation_id)
 
     def status(self) -> dict:
-        """What runs: version, base model, engine, fresh ratings and the last run."""
+        """What runs: version, base model, engine, fresh ratings and the last run. Public, so a run's error stays out of it."""
         run = self.store.last_run(self.base.id)
-        shown = ("id", "state", "trigger", "error", "version", "started_at", "ended_at")
+        shown = ("id", "state", "trigger", "version", "started_at", "ended_at")
         return {"version": self.serving.version, "base_model": self.base.name, "engine": self.serving.engine.name,
                 "fresh_ratings": self.store.fresh_ratings(self.base.id),
                 "run": None if run is None else {**{k: getattr(run, k) for k in shown}, **asdict(run.progress)}}

@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -70,6 +70,9 @@ class _DoorMiddleware:
             return await self.app(scope, receive, send)
         request = Request(scope, receive)
         path = scope["path"].rstrip("/") or "/"
+        if request.method == "POST" and not _from_our_own_page(request):
+            refusal = PlainTextResponse("This call came from another site's page; open the chat itself.", status_code=403)
+            return await refusal(scope, receive, send)
         if path == "/sign-in":
             return await (await self._sign_in(request))(scope, receive, send)
         if path == "/sign-out" and request.method == "POST":
@@ -114,3 +117,17 @@ class _DoorMiddleware:
         https = request.headers.get("x-forwarded-proto", request.url.scheme) == "https"
         place = "SameSite=None; Secure; Partitioned" if https else "SameSite=Lax"
         return f"{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; {place}"
+
+
+def _from_our_own_page(request: Request) -> bool:
+    """Whether a page of another origin cannot have sent this: cookies alone travel with a sibling's form as well.
+
+    Browsers say where a request comes from in `Sec-Fetch-Site`, older ones only in `Origin`. A script says neither and
+    has no cookies that somebody else could make use of.
+    """
+    site = request.headers.get("sec-fetch-site")
+    if site:
+        return site in ("same-origin", "none")
+    origin = request.headers.get("origin")
+    ours = (request.headers.get("host"), request.headers.get("x-forwarded-host"))
+    return not origin or urlsplit(origin).netloc in ours

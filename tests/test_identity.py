@@ -109,3 +109,13 @@ def test_the_key_is_made_once_and_readable_by_its_owner_alone(tmp_path):
     key = cookie_key(tmp_path)
     assert cookie_key(tmp_path) == key and len(key) == 64
     assert stat.S_IMODE((tmp_path / "cookie.key").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("headers, status", [
+    ({"sec-fetch-site": "same-origin"}, 303), ({}, 303), ({"origin": "http://testserver"}, 303),
+    ({"origin": "https://space.example", "x-forwarded-host": "space.example"}, 303),
+    ({"sec-fetch-site": "cross-site"}, 403), ({"sec-fetch-site": "same-site"}, 403), ({"origin": "http://testserver:9999"}, 403), ({"origin": "null"}, 403),
+])
+def test_another_sites_page_can_post_nothing_in_a_maintainers_name(identity, headers, status):
+    browser, _ = site(identity, "secret")
+    assert browser.post("/sign-in", data={"password": "secret"}, headers=headers).status_code == status

@@ -50,10 +50,7 @@ def server(tiny_base, tmp_path):
 
 
 def finished(job, seconds: float = 60):
-    deadline = time.monotonic() + seconds
-    while not job.done:
-        job.wait(len(job.text))
-        assert time.monotonic() < deadline, "the reply does not end"
+    until(lambda: job.done, seconds)
     return job
 
 
