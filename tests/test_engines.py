@@ -14,11 +14,13 @@ import pytest
 from chat_app.engines import VersionNotLoaded, make_engine
 from chat_app.engines.protocol import EngineFailed
 from chat_app.engines.streams import FedStream
+from data.base_models import import_base_model
 from data.errors import AdapterMismatch, ChatError, CorruptAdapter, MessageTooLong
 from data.records import Message, Sampling
 from data.tokenizer import ChatTokenizer
 from tests.loras import forward_logprobs, load_policy, write_random_lora
 from tests.random_adapter import write_random_adapter
+from tests.tiny import write_tiny_gguf
 
 ENGINES = ("openvino", "transformers")
 GREEDY = Sampling(temperature=0, max_new_tokens=24)
@@ -332,6 +334,46 @@ def until(condition, seconds: float = 10.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])
+def test_openvino_serves_adapters_of_the_qwen_family(architecture, tmp_path):
+    from peft import PeftModel
+
+    base = import_base_model(str(write_tiny_gguf(tmp_path / "Qwen.gguf", architecture=architecture)), tmp_path / "models")
+    adapter = write_random_lora(base, tmp_path / "v1", spread=0.2)
+    engine = exact_engine("openvino", base, tmp_path / "cache")
+    engine.load(1, adapter)
+    prompt = ChatTokenizer(base.folder).render([Message("user", "the")])
+    result = finish(engine.stream(prompt, GREEDY, 1))
+    engine.close()
+    learners = forward_logprobs(PeftModel.from_pretrained(load_policy(base), adapter), prompt, result.completion_ids)
+    apart = [abs(served - learner) for served, learner in zip(result.logprobs, learners)]
+    assert sum(apart) / len(apart) < 0.02
+
+
+def test_a_reply_that_outgrows_openvinos_attention_cache_fails_with_a_sentence(endless_base, tmp_path, prompts):
+    engine = exact_engine("openvino", endless_base, tmp_path)
+    scheduler = engine._scheduler()
+    scheduler.cache_size, scheduler.num_kv_blocks = 0, 4  # 128 tokens
+    engine._scheduler = lambda: scheduler
+    engine.load(0, None)
+    stream = engine.stream(prompts[0], Sampling(max_new_tokens=400), 0)
+    with pytest.raises(EngineFailed, match="ran out of attention cache"):
+        finish(stream)
+    assert 0 < len(stream.result().completion_ids) < 128
+    assert finish(engine.stream(prompts[1], GREEDY, 0)).finish_reason == "length"
+    engine.close()
+
+
+def test_a_request_that_openvino_refuses_fails_alone(endless_base, tmp_path, prompts):
+    engine = exact_engine("openvino", endless_base, tmp_path)
+    engine.load(0, None)
+    good = engine.stream(prompts[0], Sampling(max_new_tokens=100), 0)
+    with pytest.raises(EngineFailed, match="top_p"):
+        finish(engine.stream(prompts[0], Sampling(top_p=7.0), 0))
+    assert finish(good).finish_reason == "length"
+    engine.close()
 
 
 def test_a_reader_is_not_left_waiting_by_a_worker_that_died_without_a_word():

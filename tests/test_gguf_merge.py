@@ -38,7 +38,7 @@ def test_rows_of_q_and_k_move_from_half_a_head_apart_to_side_by_side():
     assert permute_rows(rows, heads=2).ravel().tolist() == [0, 2, 1, 3, 10, 12, 11, 13]
 
 
-@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3"])
 def test_transformers_reads_the_merged_file_as_base_plus_adapter(architecture, tmp_path):
     import torch
     from peft import PeftModel

@@ -30,7 +30,7 @@ def write_tiny_gguf(
     scale: float = 0.3,
     endless: bool = False,
 ) -> Path:
-    """Write a random model of `architecture` (llama, qwen2) to `path`.
+    """Write a random model of `architecture` (llama, qwen2, qwen3) to `path`.
 
     Args:
         seed: the same seed gives the same bytes.
@@ -40,7 +40,7 @@ def write_tiny_gguf(
     random = np.random.default_rng(seed)
     tokens = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()), *(merge.replace(" ", "") for merge in MERGES)]
     kinds = [gguf.TokenType.CONTROL] * len(SPECIAL) + [gguf.TokenType.NORMAL] * (len(tokens) - len(SPECIAL))
-    head = hidden // heads
+    head = 128 if architecture == "qwen3" else hidden // heads  # transformers takes no other from a qwen3 GGUF
 
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_name("Tiny")
@@ -53,6 +53,8 @@ def write_tiny_gguf(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_freq_base(10000.0)
     writer.add_rope_dimension_count(head)
+    writer.add_key_length(head)
+    writer.add_value_length(head)
     writer.add_vocab_size(len(tokens))
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
     writer.add_tokenizer_model("gpt2")
@@ -70,8 +72,8 @@ def write_tiny_gguf(
     def matrix(name: str, rows: int, columns: int, spread: float) -> None:
         writer.add_tensor(f"{name}.weight", (random.standard_normal((rows, columns)) * spread).astype(np.float16))
 
-    def norm(name: str) -> None:
-        writer.add_tensor(f"{name}.weight", (1 + 0.1 * random.standard_normal(hidden)).astype(np.float32))
+    def norm(name: str, size: int = hidden) -> None:
+        writer.add_tensor(f"{name}.weight", (1 + 0.1 * random.standard_normal(size)).astype(np.float32))
 
     embedding = random.standard_normal((len(tokens), hidden)) * scale
     if endless:
@@ -79,10 +81,10 @@ def write_tiny_gguf(
     writer.add_tensor("token_embd.weight", embedding.astype(np.float16))
     for block in range(layers):
         for name, rows, columns in (
-            ("attn_q", hidden, hidden),
+            ("attn_q", head * heads, hidden),
             ("attn_k", head * kv_heads, hidden),
             ("attn_v", head * kv_heads, hidden),
-            ("attn_output", hidden, hidden),
+            ("attn_output", hidden, head * heads),
             ("ffn_gate", feed_forward, hidden),
             ("ffn_up", feed_forward, hidden),
             ("ffn_down", hidden, feed_forward),
@@ -92,6 +94,9 @@ def write_tiny_gguf(
                 writer.add_tensor(f"blk.{block}.{name}.bias", (random.standard_normal(rows) * scale).astype(np.float32))
         norm(f"blk.{block}.attn_norm")
         norm(f"blk.{block}.ffn_norm")
+        if architecture == "qwen3":
+            norm(f"blk.{block}.attn_q_norm", head)
+            norm(f"blk.{block}.attn_k_norm", head)
     norm("output_norm")
     writer.write_header_to_file()
     writer.write_kv_data_to_file()

@@ -146,10 +146,13 @@ class _Worker:
                     self._wake.wait(CHECK_SECONDS)
                 waiting, self._waiting = self._waiting, []
                 for number, (stream, room) in enumerate(waiting, self._next_id):
-                    if stream.cancelled:
-                        stream.end("cancelled")
-                    else:
-                        self._running[number] = (stream, self._start(number, stream, room))
+                    try:
+                        if stream.cancelled:
+                            stream.end("cancelled")
+                        else:
+                            self._running[number] = (stream, self._start(number, stream, room))
+                    except (RuntimeError, ValueError, TypeError) as error:  # this request is odd; the others go on
+                        stream.fail(_first_line(error))
                 self._next_id += len(waiting)
                 if self._running or self._retired:
                     return bool(self._running)
