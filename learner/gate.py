@@ -121,8 +121,10 @@ class Gate:
         try:
             return self.sampler.sample(self.prompt_ids, max_new_tokens=self.limits.new_tokens,
                                        temperature=self.temperature, seed=self.seed)
-        except RuntimeError:                                      # torch refuses to sample from NaN or infinite probabilities
-            return []
+        except RuntimeError as error:
+            if "probability tensor" not in str(error):
+                raise
+            return []                                             # torch refuses to sample from NaN or infinite probabilities
 
     def _figures(self, replies: list[list[int]]) -> Figures:
         if not replies:

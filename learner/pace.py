@@ -31,6 +31,9 @@ class Pace:
     def seconds(self) -> float:
         return round(time.monotonic() - self._started, 2)
 
+    def steps_done(self) -> int:
+        return self._now.step
+
     def expect(self, **work: int) -> None:
         """Token passes per stage still to come; a training token counts 3 (forward, and backward twice that)."""
         self._work = dict(work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import warnings
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GgufConfig
 from transformers.utils import logging as transformers_logging
@@ -142,8 +144,14 @@ class Policy:
         return [parameter for name, parameter in self.model.named_parameters() if f".lora_B.{ADAPTER}." in name]
 
     def save(self, folder: Path) -> None:
-        """Write `adapter_config.json` and `adapter_model.safetensors`: the same weights give the same bytes."""
-        self.model.save_pretrained(str(folder), selected_adapters=[ADAPTER], save_embedding_layers=False)
+        """Write `adapter_config.json` and `adapter_model.safetensors`: the same weights give the same bytes.
+
+        Raises: OSError: the folder cannot be written, the disk being full among the reasons.
+        """
+        try:
+            self.model.save_pretrained(str(folder), selected_adapters=[ADAPTER], save_embedding_layers=False)
+        except SafetensorError as error:                    # its own kind of error, whatever the system said
+            raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from error
         (folder / "README.md").unlink(missing_ok=True)      # peft's empty model card
         config_file = folder / "adapter_config.json"
         config = json.loads(config_file.read_text())

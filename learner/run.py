@@ -17,7 +17,7 @@ from learner.anchor import choose_anchor, logprob_pass, reference_pass
 from learner.batches import Example, plan_steps
 from learner.behavior import behavior_pass
 from learner.config import LearnerConfig
-from learner.errors import Stopped
+from learner.errors import Diverged, Stopped
 from learner.estimator import advantages
 from learner.gate import Gate
 from learner.lease import learner_lease
@@ -96,7 +96,13 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
 
     pace.stage("train", steps=steps)
     learning = _signals(signals, examples, config)
-    history = train_steps(policy, plan, learning, reference, behavior, config, pace.step)
+    try:
+        history = train_steps(policy, plan, learning, reference, behavior, config, pace.step)
+    except Diverged:
+        reason = (f"The candidate was refused because training diverged after step {pace.steps_done()}; the version before stays live. "
+                  f"Try a smaller LEARNING_RATE than {config.learning_rate:g}.")
+        return store.finish_run(run.id, "refused", report={**report, "behavior": behavior_report, "reason": reason,
+                                                           "gate": {"passed": False, "reason": reason}, "seconds": pace.seconds()})
 
     pace.stage("gate", steps=steps, step=steps)
     pool = [example for example in examples if example.index in anchored]

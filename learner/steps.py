@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from learner.anchor import Reference, pad
 from learner.batches import Example, make_batch, shuffled
 from learner.config import LearnerConfig
+from learner.errors import Diverged
 from learner.estimator import policy_gradient_loss, weighted_reward
 from learner.policy import Policy
 
@@ -60,6 +62,8 @@ def train_steps(policy: Policy, plan: list[list[list[Example]]], signals: Signal
 
     The trust region is centred on what the policy said when it last visited the reply: the base model in the first
     epoch, the visit before in later ones.
+
+    Raises: Diverged: the loss or its gradient is not finite; the weights are those of the step before.
     """
     parameters = policy.parameters()
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
@@ -102,6 +106,8 @@ def _step(policy: Policy, optimizer, parameters, micro_batches, signals: Signals
         for example, row in zip(examples, scores.logprobs.detach(), strict=True):
             old[example.index] = row[:len(example.completion_ids)].clone()
     norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_gradient_norm)
+    if not (math.isfinite(loss_sum) and bool(norm.isfinite())):
+        raise Diverged
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     indexes = [index for group, _, _ in seen for index in group]

@@ -107,6 +107,14 @@ def test_a_refused_candidate_leaves_the_live_version_alone(store, registry, tiny
     assert store.live_version(tiny_base.id) == 0 and not store.versions(tiny_base.id) and not list(registry.folder.iterdir())
 
 
+def test_training_that_diverges_is_refused_with_advice(store, registry, tiny_base):
+    add_rated_replies(store, tiny_base, 8)
+    run = train(store, registry, tiny_base, replace(CONFIG, learning_rate=1e30, max_gradient_norm=1e30), trigger="shell")
+    assert run.state == "refused" and "LEARNING_RATE" in run.report["reason"] and run.report["gate"]["passed"] is False
+    assert not store.versions(tiny_base.id)
+    json.dumps(run.report, allow_nan=False)
+
+
 def test_a_stop_request_ends_the_run_between_steps_and_publishes_nothing(store, registry, tiny_base):
     add_rated_replies(store, tiny_base, 8)
 
