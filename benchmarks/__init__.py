@@ -1,0 +1,4 @@
+"""What we claim, as commands that measure it: `learning` (does it get better?), `training` (how fast?), `gate` (does it refuse?).
+
+They see both sides of the product. The peers they measure beside it are in the extra `benchmark`, never in the product.
+"""

@@ -1,0 +1,37 @@
+"""The product as an arm: real store, real learner, real registry; what it publishes is what is evaluated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from benchmarks.learning.raters import auc
+from benchmarks.learning.task import Task, Trained, record
+from data.adapters import AdapterRegistry
+from data.settings import Settings
+from data.store import Store
+from learner.__main__ import learner_config
+from learner.rewards import rewards
+from learner.run import train
+
+
+def ours(task: Task) -> Trained:
+    """One learner run over the ratings, as a maintainer would start it. A refused candidate means the base model stays."""
+    store = Store(task.folder / "chat.db")
+    registry = AdapterRegistry(store, task.folder / "adapters")
+    conduct = record(store, task.base, task.rated, task.sampling)
+    config = replace(learner_config(Settings(seed=task.seed, temperature=task.sampling.temperature)),
+                     **({} if task.rate is None else {"learning_rate": task.rate}))
+    run = train(store, registry, task.base, config, trigger="shell")
+    report = {"state": run.state, "learner": run.report, "detection_auc": detection_auc(store, task.base.id, conduct)}
+    tokens = 3 * sum(example.tokens for example in task.examples())
+    return Trained(registry.verify(run.version) if run.state == "published" else None, tokens, report)
+
+
+def detection_auc(store: Store, base_model: str, conduct: dict[str, str]) -> float | None:
+    """How well the learner's trust tells hostile people from honest ones: by rater, the mean weight of what they rated."""
+    weights: dict[str, list[float]] = {}
+    replies = store.rated_replies(base_model)
+    for rated, reward in zip(replies, rewards(replies), strict=True):
+        weights.setdefault(rated.ratings[0].rater_id, []).append(reward.weight)
+    raters = sorted(weights)
+    return auc([-sum(weights[rater]) / len(weights[rater]) for rater in raters], [conduct[rater] != "honest" for rater in raters])

@@ -1,0 +1,98 @@
+"""A cell is one arm on one set of ratings; its result is one JSON line, found again by the cell's key."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+FORMAT = 1
+"""Part of every key; raised when results of an earlier form can no longer stand beside new ones."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Everything a result depends on."""
+
+    arm: str
+    taste: str
+    n: int
+    """Rated replies."""
+    seed: int
+    rate: float | None = None
+    """Learning rate; None for arms that have none."""
+    crowd: str = "one"
+    """`one`: a single person's thumbs; `varied`: habits, stars, ties, silence."""
+    flip: float = 0.0
+    hostile: float = 0.0
+    base_model: str = ""
+    max_new_tokens: int = 160
+    temperature: float = 0.8
+    held_out: int = 88
+    """How many held-out prompts are answered."""
+    code: str = ""
+    """Digest of the product's learner for arms that run it, so that a changed learner is measured anew."""
+
+    @property
+    def key(self) -> str:
+        return hashlib.sha256(json.dumps([FORMAT, asdict(self)], sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def ratings(self) -> Cell:
+        """The cell without its arm: equal for arms that see the same ratings."""
+        return replace(self, arm="", rate=None, code="")
+
+    @classmethod
+    def from_dict(cls, row: dict) -> Cell:
+        return cls(**{field.name: row[field.name] for field in fields(cls)})
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one finished cell measured, or why it failed."""
+
+    cell: Cell
+    figures: dict
+    error: str | None = None
+
+
+class Results:
+    """An append-only file of finished cells. A line that a kill cut short is ignored and its cell runs again."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        file.parent.mkdir(parents=True, exist_ok=True)
+
+    def read(self) -> dict[str, Result]:
+        """By key; the newest of a key counts."""
+        found = {}
+        for line in self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            found[row["key"]] = Result(Cell.from_dict(row["cell"]), row["figures"], row["error"])
+        return found
+
+    def add(self, result: Result) -> None:
+        line = json.dumps({"key": result.cell.key, "cell": asdict(result.cell), "figures": result.figures, "error": result.error})
+        with self.file.open("a+b") as file:
+            if file.tell():                                    # after a kill the last line may lack its end
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            file.write(line.encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def source_digest(folders: Iterable[Path]) -> str:
+    """Of all Python files in `folders`, names and contents."""
+    digest = hashlib.sha256()
+    for folder in folders:
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(f"{path.relative_to(folder)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,78 @@
+"""What this machine could do at best, and what a process took of it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from data.cpus import usable_cpus
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Resources between two moments of one process."""
+
+    seconds: float
+    """Wall clock."""
+    cpu_seconds: float
+    """Processor time of all threads; on a shared machine the fairer figure."""
+    peak_mb: float
+    """Highest resident memory of the process so far, MB; on CUDA the highest allocated memory."""
+
+
+class Meter:
+    """Starts counting when made."""
+
+    def __init__(self) -> None:
+        self._start, self._cpu = time.monotonic(), _cpu_seconds()
+
+    def read(self) -> Spent:
+        return Spent(round(time.monotonic() - self._start, 2), round(_cpu_seconds() - self._cpu, 2), round(peak_mb(), 1))
+
+
+def peak_mb() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    try:
+        status = Path("/proc/self/status").read_text()                   # ru_maxrss would count the parent this process was forked from
+        return int(status.split("VmHWM:")[1].split()[0]) / 1e3
+    except (OSError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def matmul_limit(dtype: torch.dtype, seconds: float = 1.0) -> float:
+    """TFLOP/s of the best of several matrix products of the sizes that occur in training: rows of tokens by weights.
+
+    A run cannot do its matrix products faster than this; what it reaches of it says how much is left.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    best = 0.0
+    for rows, inner, columns in ((1440, 576, 1536), (1440, 1536, 576), (1024, 1024, 1024), (1440, 576, 49152)):
+        a, b = torch.randn(rows, inner, device=device).to(dtype), torch.randn(columns, inner, device=device).to(dtype)
+        a @ b.T
+        end, times = time.monotonic() + seconds / 4, 0
+        start = time.monotonic()
+        while time.monotonic() < end or times < 2:
+            a @ b.T
+            times += 1
+            if device == "cuda":
+                torch.cuda.synchronize()
+        best = max(best, 2 * rows * inner * columns * times / (time.monotonic() - start) / 1e12)
+    return round(best, 3)
+
+
+def describe() -> dict:
+    """This machine in a few figures, printed beside every result."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {"device": device, "cores": usable_cpus(), "threads": torch.get_num_threads(), "load": round(os.getloadavg()[0], 2),
+            "bf16_tflops": matmul_limit(torch.bfloat16), "fp32_tflops": matmul_limit(torch.float32)}
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime

@@ -1,0 +1,93 @@
+"""Whole cells on a tiny model: real engine, real store, real learner, real peers."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.learning.cells import Cell
+from benchmarks.learning.evaluation import matched, reply_rows, score
+from benchmarks.learning.pool import ReplyPool
+from benchmarks.learning.task import pool_size, rate_replies, record
+from benchmarks.learning.work import run_cell, sampling_of
+from data.store import Store
+from data.tokenizer import ChatTokenizer
+from learner.policy import Policy
+
+
+@pytest.fixture(scope="module")
+def place(tiny_base, tmp_path_factory):
+    """A folder with a filled pool, and the cell of the base model in it."""
+    folder = tmp_path_factory.mktemp("bench")
+    cell = Cell("base", "length", 16, 0, base_model=tiny_base.id, max_new_tokens=16, held_out=6)
+    ReplyPool(folder, tiny_base, sampling_of(cell), folder / "serving").fill(16)
+    return folder, cell
+
+
+def test_the_pool_is_sampled_once_and_its_replies_are_whole(tiny_base, place):
+    folder, cell = place
+    pool = ReplyPool(folder, tiny_base, sampling_of(cell), folder / "serving")
+    before = pool.file.read_bytes()
+    pool.fill(16)
+    assert pool.file.read_bytes() == before
+    for reply in pool.first(16):
+        assert len(reply.completion_ids) == len(reply.logprobs) and reply.ended == (reply.completion_ids[-1] in ChatTokenizer(tiny_base.folder).eos_ids)
+    with pytest.raises(ValueError, match="10000 are wanted"):
+        pool.first(10_000)
+
+
+def test_ratings_reach_the_store_as_they_were_given(tiny_base, place, tmp_path):
+    folder, cell = place
+    cell = replace(cell, crowd="varied", flip=0.25, hostile=0.2, n=8)
+    pool = ReplyPool(folder, tiny_base, sampling_of(cell), folder / "serving")
+    pool.fill(pool_size(cell))
+    rated = rate_replies(cell, pool.first(pool_size(cell)))
+    assert rated == rate_replies(replace(cell, arm="ours", rate=1e-3), pool.first(pool_size(cell)))      # every arm is told the same
+    store = Store(tmp_path / "chat.db")
+    conduct = record(store, tiny_base, rated, sampling_of(cell))
+    stored = store.rated_replies(tiny_base.id)
+    assert [(row.reply.completion_ids, row.message, row.ratings[0].kind, row.ratings[0].value, row.ratings[0].rater_id) for row in stored] == [
+        (one.sampled.completion_ids, one.sampled.prompt, one.rating.kind, one.rating.value, one.rating.rater.id) for one in rated]
+    assert set(conduct) == {one.rating.rater.id for one in rated}
+
+
+def test_the_base_model_is_at_no_distance_from_itself_and_matches_itself(tiny_base, place):
+    folder, cell = place
+    replies = ReplyPool(folder, tiny_base, sampling_of(cell), folder / "serving").first(6)
+    tokenizer = ChatTokenizer(tiny_base.folder)
+    figures, view = score(Policy(tiny_base), None, replies, tokenizer, 0.8)
+    again = matched(replies, view, tokenizer)
+    assert figures["kl_token"] == 0 and figures["kl_reply"] == 0
+    assert again["matched_overlap"] == pytest.approx(figures["overlap"]) and again["matched_distinct2"] == pytest.approx(figures["distinct2"], abs=0.02)
+    served = [x for reply in replies for x in reply.logprobs]
+    assert figures["nll"] == pytest.approx(-sum(served) / len(served), abs=0.1)         # the engine said nearly the same
+    first_only = [replace(reply, completion_ids=reply.completion_ids[:1], ended=False) for reply in replies]
+    assert matched(first_only, view, tokenizer)["matched_nll"] == pytest.approx(-sum(row[0] for row in view.rows.base) / 6)
+
+
+def test_an_adapter_that_changes_the_model_is_at_a_distance(tiny_base, place, tmp_path):
+    import torch
+
+    folder, cell = place
+    replies = ReplyPool(folder, tiny_base, sampling_of(cell), folder / "serving").first(4)
+    policy = Policy(tiny_base)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.05)
+    policy.save(tmp_path)
+    near, far = reply_rows(policy, None, replies, 0.8), reply_rows(Policy(tiny_base), tmp_path, replies, 0.8)
+    assert near.base == far.base and near.pmi == far.pmi
+    assert all(kl > 0.01 for kl in far.kl) and near.kl == [0.0] * 4
+
+
+@pytest.mark.parametrize("arm", ["base", "sft", "reinforce", "ours", "trl-kto"])
+def test_a_cell_of_every_arm_runs_from_ratings_to_figures(arm, tiny_base, place):
+    if arm.startswith("trl"):
+        pytest.importorskip("trl")
+    folder, cell = place
+    figures = run_cell(replace(cell, arm=arm, rate=None if arm == "base" else 5e-4), tiny_base, folder)
+    json.dumps(figures, allow_nan=False)
+    assert len(figures["gold_rows"]["tone"]) == 6 and 0 <= figures["gold"]["length"] <= 1
+    assert figures["published"] == (arm != "base") or figures["report"]["state"] == "refused"
+    assert figures["train_tokens"] > 0 or arm == "base"
+    assert not list(folder.glob(".cell-*"))                                              # nothing is left behind
