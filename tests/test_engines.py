@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from chat_app.engines import VersionNotLoaded, make_engine
+from chat_app.engines.gguf import servable_gguf
 from chat_app.engines.protocol import EngineFailed
 from chat_app.engines.streams import FedStream
 from data.base_models import import_base_model
@@ -373,6 +374,15 @@ def test_a_request_that_openvino_refuses_fails_alone(endless_base, tmp_path, pro
     with pytest.raises(EngineFailed, match="top_p"):
         finish(engine.stream(prompts[0], Sampling(top_p=7.0), 0))
     assert finish(good).finish_reason == "length"
+    engine.close()
+
+
+def test_a_merged_file_that_was_damaged_on_disk_is_made_anew(endless_base, tmp_path, prompts):
+    file = servable_gguf(endless_base, 0, None, tmp_path, encoding="F16")
+    file.write_bytes(file.read_bytes()[:5000])
+    engine = exact_engine("openvino", endless_base, tmp_path)
+    engine.load(0, None)
+    assert finish(engine.stream(prompts[0], GREEDY, 0)).finish_reason == "length"
     engine.close()
 
 

@@ -61,9 +61,15 @@ class OpenVinoEngine(VersionedEngine):
 
     def _start(self, version: int, adapter: Path | None) -> _Worker:
         file = servable_gguf(self._base, version, adapter, self._cache_dir, encoding=self._encoding)
-        worker = _Worker(file, self._scheduler(), self._properties, self._eos_ids, self._base.context_length)
-        sweep_cache(self._cache_dir, {file, *(held.file for held in self._workers.values())})
-        return worker
+        sweep_cache(self._cache_dir, {file, *(held.file for held in list(self._workers.values()))})
+        try:
+            return self._worker(file)
+        except EngineFailed:  # a file kept from an earlier run may have been damaged since: once more from its sources
+            file.unlink(missing_ok=True)
+            return self._worker(servable_gguf(self._base, version, adapter, self._cache_dir, encoding=self._encoding))
+
+    def _worker(self, file: Path) -> _Worker:
+        return _Worker(file, self._scheduler(), self._properties, self._eos_ids, self._base.context_length)
 
     def _scheduler(self) -> openvino_genai.SchedulerConfig:
         scheduler = openvino_genai.SchedulerConfig()
