@@ -13,14 +13,14 @@ from benchmarks.learning.task import Task
 from data.tokenizer import ChatTokenizer
 from learner.anchor import reference_pass
 from learner.batches import plan_steps
-from learner.config import LearnerConfig
+from learner.config import GateLimits, LearnerConfig
 from learner.gate import Gate, GateReport
 from learner.policy import Policy
 from learner.run import GATE_ANCHOR
 from learner.sampler import PolicySampler
 
 
-def verdict(task: Task, adapter: Path) -> GateReport:
+def verdict(task: Task, adapter: Path, limits: GateLimits = GateLimits()) -> GateReport:
     """What the gate decides; the adapter's file stays as it is."""
     config = LearnerConfig(seed=task.seed, sampling_temperature=task.sampling.temperature)
     policy, tokenizer = Policy(task.base, rank=config.lora_rank, seed=task.seed), ChatTokenizer(task.base.folder)
@@ -28,7 +28,7 @@ def verdict(task: Task, adapter: Path) -> GateReport:
     pool = examples if len(examples) <= GATE_ANCHOR else random.Random(config.seed).sample(examples, GATE_ANCHOR)
     micro_batches = [micro for step in plan_steps(pool, 8, config.max_batch_tokens) for micro in step]
     reference = reference_pass(policy, micro_batches, frozenset(example.index for example in pool), lambda: None)
-    gate = Gate(policy, PolicySampler(policy, tokenizer.eos_ids), tokenizer, config.gate, reference, pool,
+    gate = Gate(policy, PolicySampler(policy, tokenizer.eos_ids), tokenizer, limits, reference, pool,
                 temperature=config.sampling_temperature, seed=config.seed)
     put_in(policy, adapter)
     return gate.decide()

@@ -56,7 +56,7 @@ def tell(**values: object) -> None:
 
 
 def rated_steps(cell: Cell, base: BaseModel, folder: Path, batch_size: int) -> tuple[list[Rated], list[list[list[Example]]]]:
-    """The cell's rated replies and the learner's own steps over them: replies of similar length together, so neither side pads much."""
+    """The cell's rated replies and the learner's own steps over them."""
     rated = rate_replies(cell, ReplyPool(folder, base, sampling_of(cell), folder / "serving").first(pool_size(cell)))
     examples = [Example(place, one.sampled.prompt_ids, one.sampled.completion_ids, cell.temperature) for place, one in enumerate(rated)]
     return list(rated), plan_steps(examples, batch_size, LearnerConfig().max_batch_tokens)
