@@ -226,3 +226,14 @@ class ReceiptRow:
     """The same under this version."""
     rating_ids: tuple[int, ...]
     """The rating events this reward was made of."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a person's ratings of one reply."""
+
+    reply_id: str
+    version: int | None
+    """The newest version they trained; None: none yet."""
+    refused_run: str | None
+    """The newest run, when it saw them and the gate refused what it made."""

@@ -1,11 +1,11 @@
-"""`Store`: everything that is remembered, in one SQLite file. Its chapters are chats, ratings, runs and versions."""
+"""`Store`: everything that is remembered, in one SQLite file. Its chapters are chats, ratings, runs, versions and receipts."""
 
 from __future__ import annotations
 
-from data.versions import Versions
+from data.receipts import Receipts
 
 
-class Store(Versions):
+class Store(Receipts):
     """Opens or creates `path`; new and old files take the same path through the migrations.
 
     Safe to use from many threads and from several processes at once.

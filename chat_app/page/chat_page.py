@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator, Callable
 import gradio as gr
 
 from chat_app.page.answers import answering, field
+from chat_app.page.rating_calls import rating_calls
 from chat_app.page.scripted_html import read, scripted_html
 from chat_app.page.strings import catalogue
-from chat_app.page.views import conversation_view, reply_view, running_view, turn_view
-from data.errors import BadRating, ChatError
+from chat_app.page.views import conversation_view, outcomes_view, reply_view, running_view, turn_view
+from data.errors import ChatError
 
-SCRIPTS = ("dom.js", "words.js", "rating.js", "reply.js", "conversation.js", "composer.js", "chat.js")
+SCRIPTS = ("dom.js", "words.js", "rating.js", "receipt.js", "version_label.js", "reply.js", "conversation.js", "composer.js", "chat.js")
 LANE_SCRIPT = "watch('value', () => window.dispatchEvent(new CustomEvent('reply-part', {detail: props.value})));"
 LOOK_SECONDS = 1 / 30
 """How often a stream looks for new text ..."""
@@ -30,7 +31,7 @@ def build_chat_page(service, identity) -> None:
     The page's own script draws it. What changes something is a server function (`chat_calls`); the text of a reply
     that is being written arrives through a second, invisible component, so that an update carries one reply, not all.
     """
-    page = scripted_html(read(*SCRIPTS), server_functions=chat_calls(service, identity), strings=catalogue(),
+    page = scripted_html(read(*SCRIPTS), server_functions=[*chat_calls(service, identity), *rating_calls(service, identity)], strings=catalogue(),
                          elem_id="chat", elem_classes=["page"])
     lane = scripted_html(LANE_SCRIPT, elem_id="lane", visible="hidden")
     page.follow(_follower(service, identity), None, lane, api_name="ui_follow", api_visibility="private", show_progress="hidden",
@@ -54,6 +55,7 @@ def chat_calls(service, identity) -> list[Callable]:
             return {"conversation": None, "status": service.status()}
         conversation = service.conversation(rater, found[0])
         return {"conversation": conversation_view(conversation, service.ratings(rater, conversation.id), service.running(conversation.id)),
+                "outcomes": outcomes_view(service.store.outcomes(rater, conversation.id)),
                 "status": service.status()}
 
     @answering
@@ -78,13 +80,6 @@ def chat_calls(service, identity) -> list[Callable]:
         return {}
 
     @answering
-    def ui_rate(payload: dict, request: gr.Request) -> dict:
-        value = field(payload, "value", int)
-        if value is None:
-            raise BadRating("A rating needs a whole number; use 1, -1 or 0 for a thumb and 0 to 5 for stars.")
-        return {"rating": service.rate(identity.rater(request), field(payload, "reply") or "", field(payload, "kind") or "", value)}
-
-    @answering
     def ui_look(payload: dict, request: gr.Request) -> dict:
         """What may have changed since: the status, and of the open conversation its replies and ratings."""
         if field(payload, "conversation") is None:
@@ -92,10 +87,11 @@ def chat_calls(service, identity) -> list[Callable]:
         rater, conversation = owned(request, payload)
         job = service.running(conversation.id)
         return {"status": service.status(), "ratings": service.ratings(rater, conversation.id),
+                "outcomes": outcomes_view(service.store.outcomes(rater, conversation.id)),
                 "replies": [reply.id for turn in conversation.turns for reply in turn.replies],
                 "running": job.reply_id if job is not None and not job.done else None}
 
-    return [ui_open, ui_send, ui_regenerate, ui_stop, ui_rate, ui_look]
+    return [ui_open, ui_send, ui_regenerate, ui_stop, ui_look]
 
 
 def _follower(service, identity) -> Callable:

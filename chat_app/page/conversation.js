@@ -98,6 +98,9 @@ function createConversation(actions) {
     takeRatings(ratings, askedAt) {
       for (const [id, parts] of replyParts) parts.rating.take(ratings[id], askedAt);
     },
+    takeOutcomes(outcomes) {
+      for (const [id, parts] of replyParts) parts.receipt.take(outcomes[id]);
+    },
     setLive(version) {
       if (liveVersion !== version) { liveVersion = version; render(); }
     },

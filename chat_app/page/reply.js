@@ -2,7 +2,7 @@
 
 function createReply(id, actions) {
   const rating = createRating(id);
-  const version = make('span', {class: 'reply-version'});
+  const version = createVersionLabel(), receipt = createReceipt(id);
   const body = make('div', {class: 'reply-body'});
   const waiting = make('p', {class: 'reply-waiting'}, make('span', {class: 'dots', 'aria-hidden': 'true'}, make('i'), make('i'), make('i')), make('span', {}, words.waiting));
   const notes = make('div', {class: 'reply-notes'});
@@ -14,7 +14,7 @@ function createReply(id, actions) {
   const pager = make('div', {class: 'attempts', role: 'group'}, earlier, count, later);
   const tools = make('div', {class: 'tools'}, pager, again, copy);
   const node = make('article', {class: 'reply', 'data-reply': id, 'aria-label': words.assistant},
-    version, waiting, body, notes, make('div', {class: 'reply-bar'}, rating.group, tools), rating.failure);
+    version.node, waiting, body, notes, make('div', {class: 'reply-bar'}, rating.group, tools), rating.failure, receipt.node);
   let wasWriting = false;
 
   async function onCopy() {
@@ -43,7 +43,7 @@ function createReply(id, actions) {
   // `place`: which attempt this is ({index, of}); `isLast`: whether it answers the newest message.
   function show(reply, place, isLast, busy) {
     const writing = reply.state === 'streaming';
-    setText(version, upperFirst(versionName(reply.version)));
+    version.show(reply.version);
     patchHtml(body, reply.html);
     body.classList.toggle('writing', writing);
     node.setAttribute('aria-busy', writing);
@@ -60,7 +60,7 @@ function createReply(id, actions) {
     wasWriting = writing;
   }
 
-  return {node, rating, show};
+  return {node, rating, receipt, show};
 }
 
 // The clipboard needs https or localhost; elsewhere a hidden field does it.

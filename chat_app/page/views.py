@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chat_app.page.markdown import to_safe_html
-from data.records import Conversation, Reply, Turn
+from data.records import Conversation, Outcome, Reply, Turn
 
 
 def conversation_view(conversation: Conversation, ratings: dict[str, dict[str, int]], job=None) -> dict:
@@ -28,3 +28,8 @@ def running_view(job) -> dict:
     """A reply that is being written: what there is of it so far."""
     return {"id": job.reply_id, "html": to_safe_html(job.text), "state": "streaming", "version": job.version,
             "finish": None, "dropped_turns": job.dropped_turns}
+
+
+def outcomes_view(outcomes: dict[str, Outcome]) -> dict[str, dict]:
+    """By reply id: the version its ratings helped make, and whether the newest candidate that used them was refused."""
+    return {reply_id: {"version": outcome.version, "refused": outcome.refused_run is not None} for reply_id, outcome in outcomes.items()}

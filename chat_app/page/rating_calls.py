@@ -1,0 +1,35 @@
+"""Server functions of the chat page about one reply: rate it, and see what that did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gradio as gr
+
+from chat_app.page.answers import answering, field
+from chat_app.receipts import receipt_view, version_view
+from data.errors import BadRating, UnknownVersion
+
+
+def rating_calls(service, identity) -> list[Callable]:
+    """Each finds out by itself who asks, and touches only what is theirs."""
+
+    @answering
+    def ui_rate(payload: dict, request: gr.Request) -> dict:
+        value = field(payload, "value", int)
+        if value is None:
+            raise BadRating("A rating needs a whole number; use 1, -1 or 0 for a thumb and 0 to 5 for stars.")
+        return {"rating": service.rate(identity.rater(request), field(payload, "reply") or "", field(payload, "kind") or "", value)}
+
+    @answering
+    def ui_receipt(payload: dict, request: gr.Request) -> dict:
+        return {"receipt": receipt_view(service.store, identity.rater(request), field(payload, "reply") or "")}
+
+    @answering
+    def ui_version(payload: dict, request: gr.Request) -> dict:
+        number = field(payload, "version", int)
+        if number is None:
+            raise UnknownVersion("Which version was meant was not said; reload the page.")
+        return {"about": version_view(service.store, number)}
+
+    return [ui_rate, ui_receipt, ui_version]

@@ -1,0 +1,65 @@
+"""What a person sees of what a rating did, in Chromium."""
+
+import pytest
+from playwright.sync_api import expect
+
+from data.adapters import AdapterRegistry
+from data.records import ReceiptRow
+from tests.browser_fixtures import browser, chat_server, finished, open_chat, person, write  # noqa: F401
+from tests.random_adapter import write_random_adapter
+
+pytestmark = pytest.mark.browser
+
+
+def train_on(server, reply_id, state="published", **report):
+    """The test takes the learner's part: a run that saw every rating, and its end."""
+    store, base = server.store, server.base
+    run = store.start_run(base.id, "shell")
+    if state == "refused":
+        return store.finish_run(run.id, "refused", report=report)
+    length = len(store.reply(reply_id).completion_ids)
+    ids = tuple(row["id"] for row in store.rows("SELECT id FROM current_ratings WHERE reply_id = ?", reply_id))
+    row = ReceiptRow(0, reply_id, 1.0, 0.5, 0.4, -2.0 * length, -1.9 * length, ids)
+    version = AdapterRegistry(store, server.state_dir / "adapters").publish(
+        lambda folder: write_random_adapter(base, folder, seed=1), base_model=base.id, run_id=run.id,
+        parent=store.live_version(base.id), receipts=[row], note="Trained on 1 rated reply from 1 person.")
+    return store.finish_run(run.id, "published", version=version.number, report=report)
+
+
+def test_a_rating_that_trained_a_version_says_so_and_tells_how(person, chat_server):
+    page = open_chat(person(), chat_server)
+    write(page, "Hello")
+    finished(page)
+    page.get_by_role("button", name="Good reply").click()
+    expect(page.locator(".rating-note")).to_have_text("Saved")
+    expect(page.locator(".receipt-line")).to_be_hidden()
+    reply = page.locator(".reply").get_attribute("data-reply")
+    number = train_on(chat_server, reply, data={"replies": 1, "raters": 1}, gate={
+        "scale": 1, "replies": [{"prompt": "Say hi", "before": "Hi!", "after": "<b>Hello!</b>"}]}).version
+
+    line = page.get_by_role("button", name=f"Your rating helped make version {number}")
+    line.click()                                                # it came by itself, without a reload
+    panel = page.locator(".receipt-panel")
+    expect(panel).to_contain_text(f"Used: Thumb up. It was 100% of what version {number} learned")
+    expect(panel).to_contain_text("pushed towards this reply")
+    expect(panel).to_contain_text("times as likely")
+    panel.locator("summary").click()
+    expect(panel).to_contain_text("<b>Hello!</b>")
+    line.click()
+    expect(panel).to_be_hidden()
+
+    page.get_by_role("button", name="Base model").click()
+    expect(page.locator(".version-about")).to_have_text("The model as it came, with no adapter")
+    chat_server.store.promote(0, chat_server.base.id, "for the next test")
+
+
+def test_a_rating_whose_version_was_refused_says_so_in_plain_words(person, chat_server):
+    page = open_chat(person(locale="zh-CN"), chat_server)
+    write(page, "Hello")
+    finished(page)
+    page.get_by_role("button", name="回答不好").click()
+    expect(page.locator(".rating-note")).to_have_text("已保存")
+    train_on(chat_server, page.locator(".reply").get_attribute("data-reply"), "refused", reason="It repeats itself too often.")
+    page.get_by_role("button", name="您的评分用上了").click()
+    expect(page.locator(".receipt-panel")).to_contain_text("It repeats itself too often.")
+    expect(page.locator(".receipt-panel")).to_contain_text("您的评分会保留")
