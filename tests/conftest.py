@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")      # before torch: as the learner does, for the same reason
+
 import pytest
 
 from data.base_models import import_base_model
