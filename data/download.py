@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,8 +34,14 @@ class PinnedFile:
 
 
 def default_index_url() -> str:
-    """The simple index that pip on this machine would ask."""
-    return os.environ.get("PIP_INDEX_URL") or "https://pypi.org/simple"
+    """The simple index that pip on this machine would ask: a mirror near the reader, where one is set up."""
+    return os.environ.get("PIP_INDEX_URL") or _configured_for_pip() or "https://pypi.org/simple"
+
+
+def _configured_for_pip() -> str | None:
+    asked = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True)
+    values = dict(line.split("=", 1) for line in asked.stdout.splitlines() if "=" in line)
+    return values.get("global.index-url", "").strip("'") or None          # also when there is no pip at all
 
 
 def fetch_pinned(file: PinnedFile, part: Path, report: Report, *, index_url: str | None = None) -> None:

