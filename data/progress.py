@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,7 +19,8 @@ def terminal_progress() -> Iterator[Callable[[str, int, int], None]]:
         if bar is None or bar.desc != f"{label}: ":          # tqdm appends the colon
             if bar is not None:
                 bar.close()
-            bar = tqdm(desc=label, total=total or None, initial=done, unit="B", unit_scale=True)
+            bar = tqdm(desc=label, total=total or None, initial=done, unit="B", unit_scale=True,
+                       mininterval=0.1 if sys.stderr.isatty() else 10)          # a log file gets a line now and then
         bar.update(done - bar.n)
 
     try:

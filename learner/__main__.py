@@ -19,6 +19,7 @@ from data.adapters import AdapterRegistry
 from data.base_models import import_base_model
 from data.errors import ChatError
 from data.importing import import_conversations
+from data.progress import terminal_progress
 from data.records import BASE_VERSION, BaseModel, Progress, Run
 from data.settings import Settings, load_settings
 from data.store import Store
@@ -55,7 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _do(options: argparse.Namespace, settings: Settings, stopping: threading.Event) -> int:
     store = Store(settings.database)
-    base = import_base_model(settings.base_model, settings.models_dir, _DownloadBar())
+    with terminal_progress() as progress:
+        base = import_base_model(settings.base_model, settings.models_dir, progress)
     if options.file:
         done = import_conversations(store, base, ChatTokenizer(base.folder), options.file)
         print(f"Imported {done.conversations} conversations with {done.replies} replies from {options.file}"
@@ -143,23 +145,6 @@ class _TrainingBar:
         self._bar.set_description(progress.stage + left, refresh=False)
         self._bar.set_postfix({name: f"{value:.3f}" for name, value in figures.items() if value is not None}, refresh=False)
         self._bar.refresh()
-
-
-class _DownloadBar:
-    """One bar per file that is fetched or converted."""
-
-    def __init__(self) -> None:
-        self._bar, self._label = None, None
-
-    def __call__(self, label: str, done: int, total: int) -> None:
-        if label != self._label:
-            self._bar = tqdm(total=total, desc=label, unit="B", unit_scale=True, disable=not sys.stderr.isatty(), file=sys.stderr)
-            self._label = label
-        self._bar.n = done
-        self._bar.refresh()
-        if done >= total:
-            self._bar.close()
-            self._label = None
 
 
 def _write_traceback(settings: Settings | None) -> str:
