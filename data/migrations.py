@@ -85,3 +85,15 @@ def m003_runs_and_versions(db: Database) -> None:
         CREATE TABLE leases (name TEXT PRIMARY KEY, owner TEXT NOT NULL, expires_at REAL NOT NULL) STRICT;
         CREATE TABLE marks (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
     """)
+
+
+@migrations()
+def m004_reasons_are_events(db: Database) -> None:
+    """One event holds all that a person says at once; the newest is current, an empty one takes it back."""
+    db.executescript("""
+        CREATE TABLE reasons (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, reply_id TEXT NOT NULL REFERENCES replies(id),
+            rater_id TEXT NOT NULL REFERENCES raters(id), tags TEXT NOT NULL, comment TEXT NOT NULL, created_at TEXT NOT NULL
+        ) STRICT;
+        CREATE INDEX reasons_of_reply ON reasons(reply_id, rater_id, id);
+    """)

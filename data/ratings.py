@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from data.chats import REPLY_COLUMNS, Chats, reply_from
+from data.chats import REPLY_COLUMNS, reply_from
 from data.database import now
 from data.errors import BadRating
+from data.reasons import ReasonEvents
 from data.records import RatedReply, Rating
 
 ALLOWED = {"thumb": (-1, 0, 1), "stars": (0, 1, 2, 3, 4, 5)}
 
 
-class Ratings(Chats):
+class Ratings(ReasonEvents):
     """Rating events and the questions asked of them."""
 
     def add_rating(self, reply_id: str, rater_id: str, kind: str, value: int) -> dict[str, int]:
@@ -57,7 +58,8 @@ class Ratings(Chats):
         replies = self.rows(f"""SELECT turns.message AS message, {REPLY_COLUMNS}
                                 WHERE base_model = ? AND state = 'done' AND replies.id IN (SELECT reply_id FROM current_ratings)
                                 ORDER BY started_at, replies.id""", base_model)
-        return [RatedReply(reply_from(row), tuple(ratings[row["id"]]), row["message"]) for row in replies
+        reasons = self.reasons_by_reply(base_model)
+        return [RatedReply(reply_from(row), tuple(ratings[row["id"]]), row["message"], tuple(reasons.get(row["id"], ()))) for row in replies
                 if row["completion_ids"] != "[]" and row["id"] in ratings]
 
     def fresh_ratings(self, base_model: str) -> int:

@@ -135,6 +135,17 @@ class Rating:
 
 
 @dataclass(frozen=True)
+class Reasons:
+    """Why a person rated a reply as they did: tags that explain their current thumb, and a comment in their own words."""
+
+    reply_id: str
+    rater_id: str
+    tags: tuple[str, ...]
+    comment: str
+    created_at: str
+
+
+@dataclass(frozen=True)
 class RatedReply:
     """A finished reply with the current ratings people gave it: one training example."""
 
@@ -143,6 +154,8 @@ class RatedReply:
     """Current ones only: newest per rater and kind, none that was taken back."""
     message: str = ""
     """The person's message this replied to, for reports; training uses `reply.prompt_ids`."""
+    reasons: tuple[Reasons, ...] = ()
+    """Current ones, at most one a rater; many ratings have none."""
 
 
 @dataclass(frozen=True)

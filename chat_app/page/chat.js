@@ -57,7 +57,7 @@ async function open(id, {fresh = false} = {}) {
   state.opened = true;
   takeStatus(answer.status);
   show(answer.conversation);
-  conversation.takeOutcomes(answer.outcomes || {});
+  conversation.takeMarks(answer.marks);
   toBottom();
   if (matchMedia('(hover: hover)').matches) composer.focus();      // on a phone it would raise the keyboard
 }
@@ -142,7 +142,7 @@ async function look() {
   takeStatus(answer.status);
   if (!about) return;
   conversation.takeRatings(answer.ratings, askedAt);
-  conversation.takeOutcomes(answer.outcomes);
+  conversation.takeMarks(answer.marks, askedAt);
   const writing = conversation.writing(), known = conversation.replyIds();
   const stale = answer.replies.some(id => !known.includes(id)) || (writing && !answer.running && Date.now() - state.lastPart > LOOK_EVERY);
   if (stale && askedAt > state.lastPart) reopen(about);                     // another tab wrote here, or a stream was lost
@@ -153,7 +153,7 @@ async function reopen(id) {
   const stuck = atBottom(), answer = await ask('ui_open', {conversation: id});
   if (!answer.ok || id !== state.conversation) return;
   show(answer.conversation);
-  conversation.takeOutcomes(answer.outcomes || {});
+  conversation.takeMarks(answer.marks);
   if (stuck) toBottom();
 }
 

@@ -12,10 +12,10 @@ from chat_app.page.answers import answering, field
 from chat_app.page.rating_calls import rating_calls
 from chat_app.page.scripted_html import read, scripted_html
 from chat_app.page.strings import catalogue
-from chat_app.page.views import conversation_view, outcomes_view, reply_view, running_view, turn_view
+from chat_app.page.views import conversation_view, marks_view, reply_view, running_view, turn_view
 from data.errors import ChatError
 
-SCRIPTS = ("dom.js", "words.js", "rating.js", "receipt.js", "version_label.js", "reply.js", "conversation.js", "composer.js", "chat.js")
+SCRIPTS = ("dom.js", "words.js", "rating.js", "reasons.js", "receipt.js", "version_label.js", "reply.js", "conversation.js", "composer.js", "chat.js")
 LANE_SCRIPT = "watch('value', () => window.dispatchEvent(new CustomEvent('reply-part', {detail: props.value})));"
 LOOK_SECONDS = 1 / 30
 """How often a stream looks for new text ..."""
@@ -55,7 +55,7 @@ def chat_calls(service, identity) -> list[Callable]:
             return {"conversation": None, "status": service.status()}
         conversation = service.conversation(rater, found[0])
         return {"conversation": conversation_view(conversation, service.ratings(rater, conversation.id), service.running(conversation.id)),
-                "outcomes": outcomes_view(service.store.outcomes(rater, conversation.id)),
+                "marks": marks_view(service.store, rater, conversation.id),
                 "status": service.status()}
 
     @answering
@@ -87,7 +87,7 @@ def chat_calls(service, identity) -> list[Callable]:
         rater, conversation = owned(request, payload)
         job = service.running(conversation.id)
         return {"status": service.status(), "ratings": service.ratings(rater, conversation.id),
-                "outcomes": outcomes_view(service.store.outcomes(rater, conversation.id)),
+                "marks": marks_view(service.store, rater, conversation.id),
                 "replies": [reply.id for turn in conversation.turns for reply in turn.replies],
                 "running": job.reply_id if job is not None and not job.done else None}
 

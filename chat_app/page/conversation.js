@@ -98,8 +98,9 @@ function createConversation(actions) {
     takeRatings(ratings, askedAt) {
       for (const [id, parts] of replyParts) parts.rating.take(ratings[id], askedAt);
     },
-    takeOutcomes(outcomes) {
-      for (const [id, parts] of replyParts) parts.receipt.take(outcomes[id]);
+    // What hangs on replies beside their ratings, as of `askedAt`.
+    takeMarks(marks, askedAt) {
+      if (marks) for (const [id, parts] of replyParts) parts.takeMarks({outcome: marks.outcomes[id], reasons: marks.reasons[id]}, askedAt);
     },
     setLive(version) {
       if (liveVersion !== version) { liveVersion = version; render(); }

@@ -1,7 +1,8 @@
 // Thumbs and stars of one reply. What is shown changes at once; it falls back to what the server last confirmed
 // when saving fails. Saves of one reply run one after the other, in the order of the clicks.
 
-function createRating(replyId) {
+// `onThumb(value, pressed)` hears of every thumb that is shown; `pressed`: it was given here and now.
+function createRating(replyId, onThumb) {
   let confirmed = {}, shown = {}, waiting = 0, changedAt = 0, queue = Promise.resolve();
 
   const up = thumbButton('up', 1), down = thumbButton('down', -1);
@@ -47,6 +48,7 @@ function createRating(replyId) {
     shown = rating;
     up.setAttribute('aria-pressed', rating.thumb === 1);
     down.setAttribute('aria-pressed', rating.thumb === -1);
+    onThumb(rating.thumb, false);
     stars.forEach((star, i) => {
       star.setAttribute('aria-checked', rating.stars === i + 1);
       star.classList.toggle('lit', i < (rating.stars || 0));
@@ -57,6 +59,7 @@ function createRating(replyId) {
   function save(kind, value) {
     preview(0);
     paint({...shown, [kind]: value});
+    if (kind === 'thumb') onThumb(value, true);
     setText(note, words.saving);
     failure.hidden = true;
     waiting += 1;

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import gradio as gr
 
 from chat_app.page.answers import answering, field
+from chat_app.page.views import reasons_view
 from chat_app.receipts import receipt_view, version_view
 from data.errors import BadRating, UnknownVersion
 
@@ -22,6 +23,12 @@ def rating_calls(service, identity) -> list[Callable]:
         return {"rating": service.rate(identity.rater(request), field(payload, "reply") or "", field(payload, "kind") or "", value)}
 
     @answering
+    def ui_reasons(payload: dict, request: gr.Request) -> dict:
+        said = service.store.add_reasons(field(payload, "reply") or "", identity.rater(request), field(payload, "tags", list) or [],
+                                         field(payload, "comment") or "")
+        return {"reasons": reasons_view(said)}
+
+    @answering
     def ui_receipt(payload: dict, request: gr.Request) -> dict:
         return {"receipt": receipt_view(service.store, identity.rater(request), field(payload, "reply") or "")}
 
@@ -32,4 +39,4 @@ def rating_calls(service, identity) -> list[Callable]:
             raise UnknownVersion("Which version was meant was not said; reload the page.")
         return {"about": version_view(service.store, number)}
 
-    return [ui_rate, ui_receipt, ui_version]
+    return [ui_rate, ui_reasons, ui_receipt, ui_version]

@@ -1,9 +1,8 @@
 // What came of a rating: one quiet line under the reply, and a small panel behind it that is fetched when it is opened.
 
 function createReceipt(replyId) {
-  const line = make('button', {type: 'button', class: 'receipt-line', 'aria-expanded': 'false', on: {click: toggle}});
+  const line = make('button', {type: 'button', class: 'quiet-line receipt-line', hidden: true, 'aria-expanded': 'false', on: {click: toggle}});
   const panel = make('div', {class: 'panel receipt-panel', hidden: true, role: 'group'});
-  const node = make('div', {class: 'receipt', hidden: true}, line, panel);
   let shownKey = '';
 
   async function toggle() {
@@ -23,7 +22,8 @@ function createReceipt(replyId) {
     const key = outcome ? `${outcome.version}/${outcome.refused}` : '';
     if (key === shownKey) return;
     shownKey = key;
-    node.hidden = !outcome;
+    line.hidden = !outcome;
+    panel.hidden = panel.hidden || !outcome;
     if (!outcome) return;
     const text = outcome.version ? say('receipt', {version: versionName(outcome.version)}) : words.receipt_refused;
     line.replaceChildren(icon(outcome.version ? 'check' : 'info'), make('span', {}, text));
@@ -31,7 +31,7 @@ function createReceipt(replyId) {
     if (!panel.hidden) fill();
   }
 
-  return {node, take};
+  return {line, panel, take};
 }
 
 // The panel's sentences.

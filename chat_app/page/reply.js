@@ -1,7 +1,7 @@
 // One reply: who answered, its text, what went otherwise than planned, its rating.
 
 function createReply(id, actions) {
-  const rating = createRating(id);
+  const reasons = createReasons(id), rating = createRating(id, reasons.takeThumb);
   const version = createVersionLabel(), receipt = createReceipt(id);
   const body = make('div', {class: 'reply-body'});
   const waiting = make('p', {class: 'reply-waiting'}, make('span', {class: 'dots', 'aria-hidden': 'true'}, make('i'), make('i'), make('i')), make('span', {}, words.waiting));
@@ -14,7 +14,7 @@ function createReply(id, actions) {
   const pager = make('div', {class: 'attempts', role: 'group'}, earlier, count, later);
   const tools = make('div', {class: 'tools'}, pager, again, copy);
   const node = make('article', {class: 'reply', 'data-reply': id, 'aria-label': words.assistant},
-    version.node, waiting, body, notes, make('div', {class: 'reply-bar'}, rating.group, tools), rating.failure, receipt.node);
+    version.node, waiting, body, notes, make('div', {class: 'reply-bar'}, rating.group, tools), rating.failure, make('div', {class: 'reply-lines'}, reasons.line, receipt.line), reasons.panel, receipt.panel);
   let wasWriting = false;
 
   async function onCopy() {
@@ -60,7 +60,12 @@ function createReply(id, actions) {
     wasWriting = writing;
   }
 
-  return {node, rating, receipt, show};
+  function takeMarks({outcome, reasons: said}, askedAt) {
+    receipt.take(outcome);
+    reasons.take(said, askedAt);
+  }
+
+  return {node, rating, show, takeMarks};
 }
 
 // The clipboard needs https or localhost; elsewhere a hidden field does it.

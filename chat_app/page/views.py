@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from chat_app.page.markdown import to_safe_html
-from data.records import Conversation, Outcome, Reply, Turn
+from data.records import Conversation, Outcome, Reasons, Reply, Turn
+from data.store import Store
 
 
 def conversation_view(conversation: Conversation, ratings: dict[str, dict[str, int]], job=None) -> dict:
@@ -30,6 +31,16 @@ def running_view(job) -> dict:
             "finish": None, "dropped_turns": job.dropped_turns}
 
 
-def outcomes_view(outcomes: dict[str, Outcome]) -> dict[str, dict]:
-    """By reply id: the version its ratings helped make, and whether the newest candidate that used them was refused."""
-    return {reply_id: {"version": outcome.version, "refused": outcome.refused_run is not None} for reply_id, outcome in outcomes.items()}
+def marks_view(store: Store, rater_id: str, conversation_id: str) -> dict[str, dict]:
+    """What hangs on the replies of a conversation beside their ratings, each by reply id; replies without it are left out."""
+    return {"outcomes": {reply_id: outcome_view(outcome) for reply_id, outcome in store.outcomes(rater_id, conversation_id).items()},
+            "reasons": {reply_id: reasons_view(said) for reply_id, said in store.reasons_of(rater_id, conversation_id).items()}}
+
+
+def outcome_view(outcome: Outcome) -> dict:
+    """The version its ratings helped make, and whether the newest candidate that used them was refused."""
+    return {"version": outcome.version, "refused": outcome.refused_run is not None}
+
+
+def reasons_view(said: Reasons) -> dict:
+    return {"tags": list(said.tags), "comment": said.comment}

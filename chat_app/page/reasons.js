@@ -1,0 +1,98 @@
+// Why: after a thumb, tags and (for a thumb down) a comment, all optional. A tag is saved when it is pressed, a comment
+// when it is done. What is half-written belongs to the person: no answer of the server repaints it.
+
+const REASON_TAGS = {'1': ['helpful', 'clear', 'right_length', 'good_tone'], '-1': ['wrong', 'not_helpful', 'too_long', 'too_short', 'tone', 'unsafe', 'other']};
+
+function createReasons(replyId) {
+  const draftKey = `why-${replyId}`;
+  const line = make('button', {type: 'button', class: 'quiet-line', hidden: true, 'aria-expanded': 'false', on: {click: () => open(panel.hidden)}});
+  const title = make('p', {class: 'panel-title'});
+  const chips = make('div', {class: 'chips'});
+  const comment = make('textarea', {rows: 2, maxlength: 2000, 'aria-label': words.why_comment, placeholder: words.why_comment, on: {input: onInput, change: () => save(), keydown: onKey}});
+  const note = make('span', {class: 'panel-note', role: 'status'});
+  const done = make('button', {type: 'button', class: 'quiet-button', on: {click: onDone}}, words.done);
+  const panel = make('div', {class: 'panel reasons', role: 'group', 'aria-label': words.why, hidden: true}, title, chips, comment, make('div', {class: 'panel-end'}, note, done));
+  let thumb = 0, tags = [], confirmed = {tags: [], comment: ''}, waiting = 0, changedAt = 0, queue = Promise.resolve();
+
+  function onInput() {
+    sessionStorage.setItem(draftKey, comment.value);
+  }
+
+  function onKey(event) {
+    if (event.key === 'Escape' || (event.key === 'Enter' && (event.ctrlKey || event.metaKey))) { event.preventDefault(); onDone(); }
+  }
+
+  function onDone() {
+    save();
+    open(false);
+    line.focus();
+  }
+
+  function press(tag) {
+    tags = tags.includes(tag) ? tags.filter(each => each !== tag) : [...tags, tag];
+    paint();
+    save();
+  }
+
+  function isDirty() {
+    return sessionStorage.getItem(draftKey) !== null;
+  }
+
+  // The answers come in the order of the saves; the last one is what the server holds.
+  function save() {
+    const said = {tags: [...tags], comment: comment.value};
+    if (said.comment.trim() === confirmed.comment && String([...said.tags].sort()) === String([...confirmed.tags].sort())) return sessionStorage.removeItem(draftKey);
+    waiting += 1;
+    changedAt = Date.now();
+    setText(note, words.saving);
+    queue = queue.then(() => ask('ui_reasons', {reply: replyId, ...said})).then(answer => {
+      waiting -= 1;
+      changedAt = Date.now();
+      if (answer.ok) confirmed = answer.reasons;
+      if (answer.ok && comment.value === said.comment) sessionStorage.removeItem(draftKey);
+      note.classList.toggle('problem', !answer.ok);
+      if (!waiting) setText(note, answer.ok ? words.saved : say('not_saved', {why: problem(answer)}));
+      if (!answer.ok) open(true);
+      paint();
+    });
+  }
+
+  function open(isOpen) {
+    panel.hidden = !isOpen || !thumb;
+    line.setAttribute('aria-expanded', !panel.hidden);
+    paint();
+  }
+
+  function paint() {
+    const known = REASON_TAGS[thumb] || [], named = tags.filter(tag => known.includes(tag)).map(tag => words.reasons[tag]);
+    line.hidden = !thumb || !panel.hidden;
+    setText(line, named.length ? say('why_said', {tags: named.join(', ')}) : confirmed.comment ? words.why_commented : words.why);
+    setText(title, thumb > 0 ? words.why_up : words.why_down);
+    comment.hidden = thumb > 0 && !comment.value;
+    if (chips.shownFor !== thumb) {
+      chips.shownFor = thumb;
+      chips.replaceChildren(...known.map(tag => make('button', {type: 'button', class: 'chip', 'data-tag': tag, on: {click: () => press(tag)}}, words.reasons[tag])));
+    }
+    for (const chip of chips.children) chip.setAttribute('aria-pressed', tags.includes(chip.dataset.tag));
+  }
+
+  comment.value = sessionStorage.getItem(draftKey) || '';
+  return {
+    line, panel,
+    // The thumb as it is shown now; `pressed`: by the person, just now.
+    takeThumb(value, pressed) {
+      thumb = value || 0;
+      if (pressed && thumb) setText(note, '');
+      open(thumb !== 0 && (pressed || !panel.hidden || isDirty()));
+      if (pressed && thumb) panel.scrollIntoView({block: 'nearest'});
+    },
+    // What the server knows as of `askedAt`.
+    take(reasons, askedAt = Infinity) {
+      if (waiting > 0 || askedAt <= changedAt) return;
+      confirmed = reasons || {tags: [], comment: ''};
+      tags = [...confirmed.tags];
+      if (!isDirty() && document.activeElement !== comment) comment.value = confirmed.comment;
+      paint();
+    },
+  };
+}

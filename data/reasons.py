@@ -1,0 +1,67 @@
+"""Reasons: why a person liked or disliked a reply. Append-only events beside the ratings, which stay what they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from data.chats import Chats
+from data.database import now
+from data.errors import BadRating
+from data.records import Reasons
+
+TAGS = {1: ("helpful", "clear", "right_length", "good_tone"),
+        -1: ("wrong", "not_helpful", "too_long", "too_short", "tone", "unsafe", "other")}
+"""What may be said, by the thumb it explains."""
+MAX_COMMENT = 2000
+
+# The newest event of each person and reply, with the thumb that is current: tags of another thumb explain nothing any more.
+CURRENT = """SELECT reasons.reply_id AS reply_id, reasons.rater_id AS rater_id, tags, comment, reasons.created_at AS created_at, thumbs.value AS thumb
+    FROM reasons JOIN replies ON replies.id = reasons.reply_id JOIN turns ON turns.id = replies.turn_id
+    LEFT JOIN current_ratings AS thumbs ON thumbs.reply_id = reasons.reply_id AND thumbs.rater_id = reasons.rater_id AND thumbs.kind = 'thumb'
+    WHERE reasons.id IN (SELECT max(id) FROM reasons GROUP BY reply_id, rater_id)"""
+
+
+class ReasonEvents(Chats):
+    """The `reasons` table."""
+
+    def add_reasons(self, reply_id: str, rater_id: str, tags: Sequence[str], comment: str = "") -> Reasons:
+        """Say why; the newest saying is current, and no tags with no comment take it back. The same again appends nothing.
+
+        Raises:
+            BadRating: an unknown tag, or a comment over 2,000 characters; nothing is written.
+            UnknownReply, NotYourReply: nothing is written.
+        """
+        known = {tag for of_thumb in TAGS.values() for tag in of_thumb}
+        unknown = [tag for tag in tags if not isinstance(tag, str) or tag not in known]
+        if unknown:
+            raise BadRating(f"{str(unknown[0])[:40]!r} is not a reason; use some of {', '.join(sorted(known))}.")
+        if not isinstance(comment, str) or len(comment.strip()) > MAX_COMMENT:
+            raise BadRating(f"The comment is longer than {MAX_COMMENT:,} characters; shorten it and save it again.")
+        said = Reasons(reply_id, rater_id, tuple(sorted(set(tags))), comment.strip(), now())
+        with self.write() as db:
+            self.reply(reply_id, rater_id)
+            before = self.row("SELECT tags, comment FROM reasons WHERE reply_id = ? AND rater_id = ? ORDER BY id DESC LIMIT 1", reply_id, rater_id)
+            row = {"tags": json.dumps(list(said.tags)), "comment": said.comment}
+            if (dict(before) if before else {"tags": "[]", "comment": ""}) != row:
+                db["reasons"].insert({"reply_id": reply_id, "rater_id": rater_id, **row, "created_at": said.created_at})
+        return said
+
+    def reasons_of(self, rater_id: str, conversation_id: str) -> dict[str, Reasons]:
+        """This person's current reasons in one conversation, by reply id."""
+        rows = self.rows(f"{CURRENT} AND turns.conversation_id = ? AND reasons.rater_id = ?", conversation_id, rater_id)
+        return {said.reply_id: said for said in map(_reasons_from, rows) if said.tags or said.comment}
+
+    def reasons_by_reply(self, base_model: str) -> dict[str, list[Reasons]]:
+        """Everybody's current reasons for replies of one lineage."""
+        found: dict[str, list[Reasons]] = {}
+        for said in map(_reasons_from, self.rows(f"{CURRENT} AND replies.base_model = ? ORDER BY reasons.id", base_model)):
+            if said.tags or said.comment:
+                found.setdefault(said.reply_id, []).append(said)
+        return found
+
+
+def _reasons_from(row) -> Reasons:
+    """Only tags that explain the thumb that is current; a comment stands without a thumb."""
+    fitting = TAGS.get(row["thumb"], ())
+    return Reasons(row["reply_id"], row["rater_id"], tuple(tag for tag in json.loads(row["tags"]) if tag in fitting), row["comment"], row["created_at"])

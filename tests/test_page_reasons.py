@@ -1,0 +1,70 @@
+"""Saying why, in Chromium."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser_fixtures import browser, chat_server, finished, open_chat, person, write  # noqa: F401
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def page(person, chat_server):
+    page = open_chat(person(), chat_server)
+    write(page, "Hello")
+    finished(page)
+    return page
+
+
+def test_a_thumb_down_asks_why_and_the_answer_is_there_after_a_reload(page, chat_server):
+    expect(page.locator(".reasons")).to_be_hidden()
+    page.get_by_role("button", name="Bad reply").click()
+    page.get_by_role("button", name="Too long").click()
+    page.get_by_role("button", name="Wrong", exact=True).click()
+    page.get_by_label("In your own words").fill("It rambles <b>on</b>.")
+    page.get_by_role("button", name="Done").click()
+    expect(page.locator(".reasons")).to_be_hidden()
+    expect(page.get_by_role("button", name="You said: Too long, Wrong")).to_be_focused()
+    expect(page.locator(".panel-note")).to_have_text("Saved")
+
+    page.reload()
+    expect(page.locator(".reasons")).to_be_hidden()
+    page.get_by_role("button", name="You said: Too long, Wrong").click()
+    expect(page.get_by_label("In your own words")).to_have_value("It rambles <b>on</b>.")
+    expect(page.get_by_role("button", name="Too long", exact=True)).to_have_attribute("aria-pressed", "true")
+    reply = page.locator(".reply").get_attribute("data-reply")
+    [rated] = [r for r in chat_server.store.rated_replies(chat_server.base.id) if r.reply.id == reply]
+    assert (rated.reasons[0].tags, rated.reasons[0].comment) == (("too_long", "wrong"), "It rambles <b>on</b>.")
+
+
+def test_a_thumb_up_offers_tags_of_its_own_and_needs_none(page):
+    page.get_by_role("button", name="Good reply").click()
+    expect(page.locator(".chip")).to_have_text(["Helpful", "Clear", "Right length", "Good tone"])
+    expect(page.get_by_label("In your own words")).to_be_hidden()
+    page.get_by_role("button", name="Done").click()
+    expect(page.get_by_role("button", name="Say why")).to_be_visible()
+    page.get_by_role("button", name="Good reply").click()                  # without a thumb there is nothing to explain
+    expect(page.get_by_role("button", name="Say why")).to_be_hidden()
+
+
+def test_a_half_written_comment_survives_looks_at_the_server_a_refused_save_and_a_reload(page):
+    page.get_by_role("button", name="Bad reply").click()
+    expect(page.locator(".rating-note")).to_have_text("Saved")
+    comment = page.get_by_label("In your own words")
+    comment.press_sequentially("I meant")
+    with page.expect_response(re.compile("component_server")):             # a look at the server
+        pass
+    page.wait_for_timeout(300)
+    expect(comment).to_have_value("I meant")
+    page.reload()
+    expect(comment).to_have_value("I meant")
+    comment.press("End")
+    comment.press_sequentially(" salt")
+    page.route(re.compile("component_server"), lambda route: route.abort())
+    page.get_by_role("button", name="Done").click()
+    expect(page.locator(".panel-note.problem")).to_contain_text("not saved")
+    page.unroute(re.compile("component_server"))
+    page.reload()
+    expect(comment).to_have_value("I meant salt")
