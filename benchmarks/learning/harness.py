@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -62,7 +63,7 @@ def run_in_process(cell: Cell, base: BaseModel, folder: Path) -> Result:
         job.write_text(json.dumps({"cell": asdict(cell), "base": str(base.folder.resolve()), "folder": str(folder.resolve())}))
         with log.open("w", encoding="utf-8") as output:
             done = subprocess.run([sys.executable, "-m", "benchmarks.learning.work", str(job), str(out)], stdout=output, stderr=subprocess.STDOUT,
-                                  stdin=subprocess.DEVNULL)
+                                  stdin=subprocess.DEVNULL, env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ})   # a waiting thread sleeps
         if not out.exists():
             return Result(cell, {}, f"the process ended with code {done.returncode}; see {log}")
         answer = json.loads(out.read_text(encoding="utf-8"))
