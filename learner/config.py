@@ -34,13 +34,13 @@ class LearnerConfig:
     """One run's constants; `learner.__main__` fills them from the settings."""
 
     learning_rate: float = 5e-4
-    """AdamW's, for the LoRA weights; decays linearly to a tenth over the run."""
-    warmup_steps: int = 4
+    """AdamW's, for the LoRA weights; decays linearly to a third over the run."""
+    warmup_steps: int = 3
     """The learning rate climbs linearly over the first steps, while Adam's averages are still guesses."""
     epochs: int = 2
     """Passes over the rated replies."""
-    min_steps: int = 8
-    """With very few ratings there are more passes, until this many optimizer steps were made."""
+    min_steps: int = 16
+    """With few ratings there are more passes, at most 8, until this many optimizer steps were made: people should see what they did."""
     batch_size: int = 8
     """Rated replies in one optimizer step."""
     max_batch_tokens: int = 2048

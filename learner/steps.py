@@ -16,6 +16,9 @@ from learner.errors import Diverged
 from learner.estimator import policy_gradient_loss, weighted_reward
 from learner.policy import Policy
 
+FEW_RATINGS_EPOCHS = 8
+"""More passes than this over a handful of replies would learn them by heart."""
+
 
 @dataclass(frozen=True)
 class Signals:
@@ -46,14 +49,14 @@ class StepFigures:
 
 
 def count_steps(steps_per_epoch: int, config: LearnerConfig) -> int:
-    """Whole epochs, and more of them while there would be fewer than `min_steps` steps."""
-    return steps_per_epoch * max(config.epochs, -(-config.min_steps // steps_per_epoch))
+    """Whole epochs, and up to `FEW_RATINGS_EPOCHS` of them while there would be fewer than `min_steps` steps."""
+    return steps_per_epoch * max(config.epochs, min(FEW_RATINGS_EPOCHS, -(-config.min_steps // steps_per_epoch)))
 
 
 def learning_rate_at(step: int, steps: int, config: LearnerConfig) -> float:
-    """Linear warm-up, then linear decay to a tenth at the last step. `step` counts from 0."""
+    """Linear warm-up, then linear decay to a third at the last step. `step` counts from 0."""
     warm = min(1.0, (step + 1) / (config.warmup_steps + 1))
-    return config.learning_rate * warm * (1 - 0.9 * step / max(1, steps - 1))
+    return config.learning_rate * warm * (1 - 2 / 3 * step / max(1, steps - 1))
 
 
 def train_steps(policy: Policy, plan: list[list[list[Example]]], signals: Signals, reference: Reference,

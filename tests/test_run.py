@@ -19,6 +19,7 @@ from data.records import Progress
 from learner.config import LearnerConfig
 from learner.lease import learner_lease
 from learner.run import train
+from learner.steps import count_steps, learning_rate_at
 from tests.conversations import RATER, add_rated_replies, add_reply, open_store
 
 CONFIG = LearnerConfig(lora_rank=4)
@@ -105,6 +106,18 @@ def test_a_refused_candidate_leaves_the_live_version_alone(store, registry, tiny
     run = train(store, registry, tiny_base, replace(CONFIG, gate=replace(CONFIG.gate, max_kl=0.0)), trigger="shell")
     assert run.state == "refused" and "refused because it moved" in run.report["reason"] and not run.report["published"]
     assert store.live_version(tiny_base.id) == 0 and not store.versions(tiny_base.id) and not list(registry.folder.iterdir())
+
+
+def test_few_ratings_get_more_passes_but_are_not_learnt_by_heart():
+    assert count_steps(1, CONFIG) == 8                                # one reply: eight passes
+    assert count_steps(4, CONFIG) == 16                               # 32 replies: four passes make 16 steps
+    assert count_steps(24, CONFIG) == 48                              # 192 replies: the two passes asked for
+    assert count_steps(4, replace(CONFIG, epochs=10)) == 40
+
+
+def test_the_learning_rate_climbs_then_falls_to_a_third():
+    rates = [learning_rate_at(step, 40, CONFIG) / CONFIG.learning_rate for step in range(40)]
+    assert rates[0] == 0.25 and rates[-1] == pytest.approx(1 / 3) and max(rates) == rates[3] < 1
 
 
 def test_training_that_diverges_is_refused_with_advice(store, registry, tiny_base):
