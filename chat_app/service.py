@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
+from chat_app.belongings import Belongings
 from chat_app.places import Places
 from chat_app.prompts import Prompt, check_message, fit_prompt
 from chat_app.replies import ReplyJob
@@ -26,6 +27,7 @@ class ChatService:
         self.store, self.serving, self.base, self.settings = store, serving, base, settings
         self.tokenizer = ChatTokenizer(base.folder)
         self._places = Places(settings.max_streams)
+        self.belongings = Belongings(store, base, self._places)
 
     def send(self, rater_id: str, conversation_id: str | None, text: str) -> ReplyJob:
         """Append a message and start its reply; without a conversation, start one.

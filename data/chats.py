@@ -40,9 +40,9 @@ class Chats(Database):
         """A conversation with its turns and replies.
 
         Raises:
-            UnknownConversation: no such conversation, or it is not `rater_id`'s.
+            UnknownConversation: no such conversation, it was deleted, or it is not `rater_id`'s.
         """
-        row = self.row("SELECT * FROM conversations WHERE id = ?", conversation_id)
+        row = self.row("SELECT id, rater_id, title, created_at FROM conversations WHERE id = ? AND deleted_at IS NULL", conversation_id)
         if row is None or rater_id not in (None, row["rater_id"]):
             raise UnknownConversation(f"There is no conversation {conversation_id!r} of yours; start a new one.")
         replies: dict[str, list[Reply]] = {}
@@ -54,7 +54,8 @@ class Chats(Database):
     def conversations(self, rater_id: str) -> list[Conversation]:
         """This person's conversations, newest first, without their turns."""
         return [Conversation(**row) for row in self.rows(
-            "SELECT * FROM conversations WHERE rater_id = ? ORDER BY created_at DESC", rater_id)]
+            """SELECT id, rater_id, title, created_at FROM conversations
+               WHERE rater_id = ? AND deleted_at IS NULL ORDER BY created_at DESC""", rater_id)]
 
     def add_turn(self, conversation_id: str, message: str) -> Turn:
         """Append a person's message; the first one names the conversation."""
@@ -83,12 +84,18 @@ class Chats(Database):
     def save_partial(self, reply_id: str, text: str) -> None:
         """What was streamed so far, so that a crash loses a second and not a reply."""
         with self.write() as db:
-            db.execute("UPDATE replies SET text = ? WHERE id = ? AND state = 'streaming'", [text, reply_id])
+            if not self._deleted(reply_id):
+                db.execute("UPDATE replies SET text = ? WHERE id = ? AND state = 'streaming'", [text, reply_id])
 
     def finish_reply(self, reply_id: str, text: str, generated: Generated, first_token_seconds: float | None,
                      seconds: float) -> Reply:
-        """Store the whole reply with its token ids and log-probs; only then may the last token be shown."""
+        """Store the whole reply with its token ids and log-probs; only then may the last token be shown.
+
+        Of a conversation that was deleted meanwhile nothing but the end is stored.
+        """
         with self.write() as db:
+            if self._deleted(reply_id):
+                text, generated = "", replace(generated, completion_ids=(), logprobs=())
             db["replies"].update(reply_id, {
                 "state": "failed" if generated.finish_reason == "error" else "done", "text": text,
                 "completion_ids": json.dumps(list(generated.completion_ids)),
@@ -100,7 +107,11 @@ class Chats(Database):
     def fail_reply(self, reply_id: str, text: str, error: str) -> None:
         """Generation broke off; what was shown is kept, and it is never trained on."""
         with self.write() as db:
-            db["replies"].update(reply_id, {"state": "failed", "text": text, "error": error, "finish_reason": "error"})
+            db["replies"].update(reply_id, {"state": "failed", "text": "" if self._deleted(reply_id) else text, "error": error, "finish_reason": "error"})
+
+    def _deleted(self, reply_id: str) -> bool:
+        return self.row("""SELECT 1 FROM replies JOIN turns ON turns.id = turn_id JOIN conversations ON conversations.id = conversation_id
+                           WHERE replies.id = ? AND deleted_at IS NOT NULL""", reply_id) is not None
 
     def import_reply(self, turn_id: str, base_model: str, prompt_ids: tuple[int, ...],
                      completion_ids: tuple[int, ...], text: str, version: int = 0) -> Reply:
@@ -113,11 +124,11 @@ class Chats(Database):
         """One reply.
 
         Raises:
-            UnknownReply: no such reply.
+            UnknownReply: no such reply, or, for a person, one in a conversation that was deleted.
             NotYourReply: it was shown to somebody else than `rater_id`.
         """
         row = self.row(f"SELECT {REPLY_COLUMNS} WHERE replies.id = ?", reply_id)
-        if row is None:
+        if row is None or (rater_id is not None and self._deleted(reply_id)):
             raise UnknownReply(f"There is no reply {str(reply_id)[:40]!r}; reload the page to see the replies you can rate.")
         if rater_id not in (None, row["rater_id"]):
             raise NotYourReply("This reply was shown to somebody else, so it is not yours to rate; rate the replies in your own conversations.")

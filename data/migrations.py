@@ -97,3 +97,9 @@ def m004_reasons_are_events(db: Database) -> None:
         ) STRICT;
         CREATE INDEX reasons_of_reply ON reasons(reply_id, rater_id, id);
     """)
+
+
+@migrations()
+def m005_conversations_can_be_deleted(db: Database) -> None:
+    """The row stays, emptied: what was learned from it keeps its receipts, and a late write finds that it is gone."""
+    db.executescript("ALTER TABLE conversations ADD COLUMN deleted_at TEXT;")

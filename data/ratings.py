@@ -79,4 +79,5 @@ class Ratings(ReasonEvents):
         return [dict(row) for row in self.rows("""
             SELECT ratings.created_at AS "when", kind, value, turns.message AS message, replies.text AS reply, replies.version AS version
             FROM ratings JOIN replies ON replies.id = ratings.reply_id JOIN turns ON turns.id = replies.turn_id
-            WHERE replies.base_model = ? ORDER BY ratings.id DESC LIMIT ?""", base_model, limit)]
+            JOIN conversations ON conversations.id = turns.conversation_id
+            WHERE replies.base_model = ? AND conversations.deleted_at IS NULL ORDER BY ratings.id DESC LIMIT ?""", base_model, limit)]

@@ -123,6 +123,16 @@ class Conversation:
 
 
 @dataclass(frozen=True)
+class HistoryEntry:
+    """A conversation in its person's list."""
+
+    id: str
+    title: str
+    changed_at: str
+    """When its newest message was written."""
+
+
+@dataclass(frozen=True)
 class Rating:
     """One rating event. `value` is -1/+1 for a thumb, 1..5 for stars, 0 for "taken back"."""
 

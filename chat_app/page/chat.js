@@ -12,6 +12,7 @@ const announcer = make('p', {class: 'sr', role: 'status'});
 const toast = make('p', {class: 'toast', hidden: true});
 const freshLine = make('span', {});
 const welcome = createWelcome();
+const drawer = createHistory({resume, deleted, isShown: id => id === state.conversation});
 
 build();
 open(named());
@@ -25,10 +26,10 @@ function build() {
   const fresh = make('button', {type: 'button', class: 'quiet-button new', 'aria-label': words.new, title: words.new, on: {click: startNew}}, icon('plus'), make('span', {}, words.new));
   const print = make('p', {class: 'fine-print'}, freshLine, make('span', {}, ` ${words.mistakes} `), make('a', {href: 'maintainer'}, words.maintainer));
   element.replaceChildren(
-    make('header', {class: 'topbar'}, brand, versionPill, learning, make('span', {class: 'spacer'}), fresh),
+    make('header', {class: 'topbar'}, drawer.button, brand, versionPill, learning, make('span', {class: 'spacer'}), fresh),
     make('div', {class: 'column'}, welcome, conversation.log),
     make('div', {class: 'dock'}, toast, composer.node, print),
-    announcer);
+    drawer.scrim, drawer.drawer, announcer);
   composer.fit();
 }
 
@@ -67,17 +68,36 @@ function show(opened) {
   setAddress('replace');
   conversation.replace(opened ? opened.turns : []);
   refresh();
+  drawer.refresh();
   if (conversation.writing()) follow();
 }
 
 function startNew() {
-  if (state.conversation === null) return composer.focus();
+  if (state.conversation !== null) leave('push');
+  composer.focus();
+}
+
+// Shows no conversation; `how`: whether going back leads to the one before.
+function leave(how) {
   state.conversation = null;
-  setAddress('push');
+  setAddress(how);
   conversation.replace([]);
   composer.hideNotice();
   refresh();
-  composer.focus();
+  drawer.refresh();
+}
+
+function resume(id) {
+  if (id === state.conversation) return;
+  state.conversation = id;
+  setAddress('push');
+  composer.hideNotice();
+  open(id);
+}
+
+function deleted(id, ratings) {
+  if (id === state.conversation) leave('replace');
+  showToast(ratings ? say('deleted_ratings', {n: ratings}) : words.deleted);
 }
 
 function setAddress(how) {
@@ -111,6 +131,7 @@ function takeTurn(answer, how) {
   composer.hideNotice();
   conversation.put(answer.turn);
   refresh();
+  drawer.refresh();
   toBottom();
   if (conversation.writing()) follow();
 }
@@ -138,6 +159,7 @@ async function look() {
   const answer = await ask('ui_look', about ? {conversation: about} : {});
   if (about !== state.conversation) return;
   setOffline(!answer.ok && answer.kind === 'Network');
+  if (answer.kind === 'UnknownConversation') { leave('replace'); composer.showNotice(problem(answer)); }        // deleted in another tab
   if (!answer.ok) return;
   takeStatus(answer.status);
   if (!about) return;

@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator, Callable
 import gradio as gr
 
 from chat_app.page.answers import answering, field
+from chat_app.page.history_calls import history_calls
 from chat_app.page.rating_calls import rating_calls
 from chat_app.page.scripted_html import read, scripted_html
 from chat_app.page.strings import catalogue
 from chat_app.page.views import conversation_view, marks_view, reply_view, running_view, turn_view
 from data.errors import ChatError
 
-SCRIPTS = ("dom.js", "words.js", "rating.js", "reasons.js", "receipt.js", "version_label.js", "reply.js", "conversation.js", "composer.js", "chat.js")
+SCRIPTS = ("dom.js", "words.js", "rating.js", "reasons.js", "receipt.js", "version_label.js", "reply.js", "conversation.js", "composer.js", "history.js", "chat.js")
 LANE_SCRIPT = "watch('value', () => window.dispatchEvent(new CustomEvent('reply-part', {detail: props.value})));"
 LOOK_SECONDS = 1 / 30
 """How often a stream looks for new text ..."""
@@ -31,8 +32,8 @@ def build_chat_page(service, identity) -> None:
     The page's own script draws it. What changes something is a server function (`chat_calls`); the text of a reply
     that is being written arrives through a second, invisible component, so that an update carries one reply, not all.
     """
-    page = scripted_html(read(*SCRIPTS), server_functions=[*chat_calls(service, identity), *rating_calls(service, identity)], strings=catalogue(),
-                         elem_id="chat", elem_classes=["page"])
+    calls = [*chat_calls(service, identity), *rating_calls(service, identity), *history_calls(service, identity)]
+    page = scripted_html(read(*SCRIPTS), server_functions=calls, strings=catalogue(), elem_id="chat", elem_classes=["page"])
     lane = scripted_html(LANE_SCRIPT, elem_id="lane", visible="hidden")
     page.follow(_follower(service, identity), None, lane, api_name="ui_follow", api_visibility="private", show_progress="hidden",
                 trigger_mode="multiple", concurrency_limit=None, concurrency_id="streams")

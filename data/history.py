@@ -1,0 +1,65 @@
+"""A person's own conversations: list, search, rename, delete."""
+
+from __future__ import annotations
+
+from data.database import now
+from data.errors import UnknownConversation
+from data.receipts import Receipts
+from data.records import HistoryEntry
+
+MAX_TITLE = 80
+ERASED_TURN = {"message": ""}
+ERASED_REPLY = {"text": "", "error": None, "prompt_ids": "[]", "completion_ids": "[]", "behavior_logprobs": "[]"}
+
+
+class History(Receipts):
+    """What a person can do with whole conversations."""
+
+    def history(self, rater_id: str, search: str = "", limit: int = 200) -> list[HistoryEntry]:
+        """This person's conversations, last used first; `search`: only those whose title, messages or replies contain it."""
+        pattern = "%" + search.strip().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+        return [HistoryEntry(**row) for row in self.rows("""
+            SELECT id, title, coalesce((SELECT max(created_at) FROM turns WHERE conversation_id = conversations.id), created_at) AS changed_at
+            FROM conversations WHERE rater_id = ?1 AND deleted_at IS NULL AND (?2 = '%%' OR title LIKE ?2 ESCAPE '\\' OR EXISTS (
+                SELECT 1 FROM turns LEFT JOIN replies ON replies.turn_id = turns.id WHERE conversation_id = conversations.id
+                AND (turns.message LIKE ?2 ESCAPE '\\' OR replies.text LIKE ?2 ESCAPE '\\')))
+            ORDER BY changed_at DESC LIMIT ?3""", rater_id, pattern, limit)]
+
+    def rename(self, conversation_id: str, rater_id: str, title: str) -> str:
+        """Returns the title as kept: white space put in order, 80 characters at most, unchanged when nothing is left.
+
+        Raises: UnknownConversation: nothing is written.
+        """
+        kept = " ".join(title.split())[:MAX_TITLE] or self.conversation(conversation_id, rater_id).title
+        with self.write() as db:
+            self._own(conversation_id, rater_id)
+            db["conversations"].update(conversation_id, {"title": kept})
+        return kept
+
+    def delete_conversation(self, conversation_id: str, rater_id: str) -> int:
+        """Erase a conversation and take its ratings back; returns how many ratings that were.
+
+        Its texts and tokens are overwritten, it is gone for its person, and nobody can rate it any more. Taking the
+        ratings back is what makes the next version be trained without them: until then the weights still hold them.
+        A reply that is being written meanwhile is not stored.
+
+        Raises: UnknownConversation: nothing is written.
+        """
+        with self.write() as db:
+            self._own(conversation_id, rater_id)
+            db["conversations"].update(conversation_id, {"deleted_at": now(), "title": ""})
+            replies = self.rows("SELECT replies.id AS id, turn_id FROM replies JOIN turns ON turns.id = turn_id WHERE conversation_id = ?", conversation_id)
+            current = [rating for reply in replies for rating in self.rows(
+                "SELECT reply_id, rater_id, kind FROM current_ratings WHERE reply_id = ?", reply["id"])]
+            db["ratings"].insert_all({**dict(rating), "value": 0, "created_at": now()} for rating in current)
+            for reply in replies:
+                db["replies"].update(reply["id"], ERASED_REPLY)
+                db.execute("UPDATE reasons SET tags = '[]', comment = '' WHERE reply_id = ?", [reply["id"]])
+            for turn in self.rows("SELECT id FROM turns WHERE conversation_id = ?", conversation_id):
+                db["turns"].update(turn["id"], ERASED_TURN)
+        return len(current)
+
+    def _own(self, conversation_id: str, rater_id: str) -> None:
+        """Raises: UnknownConversation."""
+        if self.row("SELECT 1 FROM conversations WHERE id = ? AND rater_id = ? AND deleted_at IS NULL", conversation_id, rater_id) is None:
+            raise UnknownConversation(f"There is no conversation {conversation_id!r} of yours; start a new one.")
