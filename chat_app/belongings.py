@@ -1,4 +1,4 @@
-"""What a person owns here and can take away again: their conversations."""
+"""What a person owns here and can take away again: their conversations, their consent, all their data."""
 
 from __future__ import annotations
 
@@ -26,11 +26,29 @@ class Belongings:
         Raises: UnknownConversation.
         """
         count = self.store.delete_conversation(conversation_id, rater_id)
-        job = self._places.running(conversation_id)
-        if job is not None:
-            job.cancel()
+        self._stop([conversation_id])
         self._leave_a_version_without_ratings()
         return count
+
+    def delete_everything(self, rater_id: str) -> dict:
+        """Erase all conversations; returns the receipt as `erasure` does."""
+        conversations = [conversation.id for conversation in self.store.conversations(rater_id)]
+        self.store.delete_everything(rater_id)
+        self._stop(conversations)
+        self._leave_a_version_without_ratings()
+        return self.erasure(rater_id)
+
+    def erasure(self, rater_id: str) -> dict | None:
+        """What became of this person's deletion: `waiting` until a version without their ratings is made, then `gone`."""
+        erasure = self.store.erasure(rater_id, self.base.id)
+        if erasure is None:
+            return None
+        gone = not erasure.trained or erasure.version is not None or self.store.live_version(self.base.id) == BASE_VERSION
+        return {"state": "gone" if gone else "waiting", "version": erasure.version if erasure.trained else None, "ratings": erasure.ratings}
+
+    def _stop(self, conversations: list[str]) -> None:
+        for job in filter(None, map(self._places.running, conversations)):
+            job.cancel()
 
     def _leave_a_version_without_ratings(self) -> None:
         """With no rating left there is no next version to forget the deleted ones: the base model goes live at once."""

@@ -29,8 +29,10 @@ class ChatService:
         self._places = Places(settings.max_streams)
         self.belongings = Belongings(store, base, self._places)
 
-    def send(self, rater_id: str, conversation_id: str | None, text: str) -> ReplyJob:
+    def send(self, rater_id: str, conversation_id: str | None, text: str, *, unasked: bool | None = True) -> ReplyJob:
         """Append a message and start its reply; without a conversation, start one.
+
+        `unasked`: whether the reply contributes while its person was not asked; None: it waits for their answer.
 
         Raises:
             EmptyMessage, MessageTooLong, UnknownConversation, StorageFull: nothing was stored.
@@ -45,9 +47,9 @@ class ChatService:
                 home = conversation_id or self.store.new_conversation(self.store.ensure_rater(rater_id)).id
                 return self.store.add_turn(home, text).id
 
-            return fill(self._start(new_turn, prompt))
+            return fill(self._start(new_turn, prompt, self._contributes(rater_id, unasked)))
 
-    def regenerate(self, rater_id: str, conversation_id: str) -> ReplyJob:
+    def regenerate(self, rater_id: str, conversation_id: str, *, unasked: bool | None = True) -> ReplyJob:
         """Another attempt at the last message; earlier attempts keep their ratings.
 
         Raises: UnknownConversation, Busy, StorageFull.
@@ -57,7 +59,7 @@ class ChatService:
             if not turns:
                 raise UnknownConversation("There is nothing to regenerate yet; send a message first.")
             *earlier, last = turns
-            return fill(self._start(lambda: last.id, self._prompt(earlier, last.message)))
+            return fill(self._start(lambda: last.id, self._prompt(earlier, last.message), self._contributes(rater_id, unasked)))
 
     def stop(self, rater_id: str, conversation_id: str) -> None:
         """End the reply that is being written in this conversation, if any; what was written is kept."""
@@ -104,7 +106,11 @@ class ChatService:
         return fit_prompt(earlier, message, self.tokenizer, context_length=self.base.context_length,
                           max_new_tokens=self.settings.max_new_tokens, system_prompt=self.settings.system_prompt)
 
-    def _start(self, turn_id: Callable[[], str], prompt: Prompt) -> ReplyJob:
+    def _contributes(self, rater_id: str, unasked: bool | None) -> bool | None:
+        consent = self.store.consent(rater_id)
+        return unasked if consent is None else consent
+
+    def _start(self, turn_id: Callable[[], str], prompt: Prompt, contributes: bool | None) -> ReplyJob:
         """Sample first, store second, in one transaction: a reply that cannot start leaves no half of a turn behind."""
         sampling = replace(self.settings.sampling, seed=secrets.randbelow(2**31),
                            max_new_tokens=min(self.settings.max_new_tokens, prompt.room))
@@ -112,7 +118,7 @@ class ChatService:
         try:
             with self.store.write():
                 reply = self.store.start_reply(turn_id(), started.version, started.adapter_sha256, self.base.id,
-                                               self.serving.engine.name, sampling, prompt.ids, prompt.dropped_turns)
+                                               self.serving.engine.name, sampling, prompt.ids, prompt.dropped_turns, contributes)
         except BaseException:
             started.stream.cancel()
             raise

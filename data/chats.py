@@ -69,8 +69,8 @@ class Chats(Database):
         return turn
 
     def start_reply(self, turn_id: str, version: int, adapter_sha256: str | None, base_model: str, engine: str,
-                    sampling: Sampling, prompt_ids: tuple[int, ...], dropped_turns: int = 0) -> Reply:
-        """Write down everything that is known of a reply before its first token is sampled."""
+                    sampling: Sampling, prompt_ids: tuple[int, ...], dropped_turns: int = 0, contributes: bool | None = True) -> Reply:
+        """Write down everything that is known of a reply before its first token is sampled; `contributes` is its person's consent."""
         reply_id = secrets.token_hex(8)
         with self.write() as db:
             attempt = self.row("SELECT count(*) AS n FROM replies WHERE turn_id = ?", turn_id)["n"]
@@ -78,7 +78,7 @@ class Chats(Database):
                 "id": reply_id, "turn_id": turn_id, "attempt": attempt, "state": "streaming", "version": version,
                 "adapter_sha256": adapter_sha256, "base_model": base_model, "engine": engine,
                 "sampling": json.dumps(asdict(sampling)), "prompt_ids": json.dumps(list(prompt_ids)),
-                "dropped_turns": dropped_turns, "owner": this_process(), "started_at": now()})
+                "dropped_turns": dropped_turns, "contributes": contributes, "owner": this_process(), "started_at": now()})
         return self.reply(reply_id)
 
     def save_partial(self, reply_id: str, text: str) -> None:
@@ -169,6 +169,7 @@ def reply_from(row: sqlite3.Row) -> Reply:
     """A `REPLY_COLUMNS` row as a record."""
     values = {key: row[key] for key in row.keys() if key in Reply.__dataclass_fields__}
     reply = Reply(**values)
-    return replace(reply, sampling=Sampling(**json.loads(row["sampling"])), prompt_ids=tuple(json.loads(row["prompt_ids"])),
+    contributes = None if row["contributes"] is None else bool(row["contributes"])
+    return replace(reply, contributes=contributes, sampling=Sampling(**json.loads(row["sampling"])), prompt_ids=tuple(json.loads(row["prompt_ids"])),
                    completion_ids=tuple(json.loads(row["completion_ids"])),
                    behavior_logprobs=tuple(json.loads(row["behavior_logprobs"])))

@@ -103,3 +103,16 @@ def m004_reasons_are_events(db: Database) -> None:
 def m005_conversations_can_be_deleted(db: Database) -> None:
     """The row stays, emptied: what was learned from it keeps its receipts, and a late write finds that it is gone."""
     db.executescript("ALTER TABLE conversations ADD COLUMN deleted_at TEXT;")
+
+
+@migrations()
+def m006_consent_and_erasure(db: Database) -> None:
+    """NULL: not answered yet, and not trained on until it is. Replies from before people were asked keep training."""
+    db.executescript("""
+        ALTER TABLE raters ADD COLUMN consent INTEGER CHECK (consent IN (0, 1));
+        ALTER TABLE replies ADD COLUMN contributes INTEGER DEFAULT 1 CHECK (contributes IN (0, 1));
+        CREATE TABLE erasures (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, rater_id TEXT NOT NULL REFERENCES raters(id),
+            ratings INTEGER NOT NULL, trained INTEGER NOT NULL, created_at TEXT NOT NULL
+        ) STRICT;
+    """)

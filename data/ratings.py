@@ -50,13 +50,16 @@ class Ratings(ReasonEvents):
         return result
 
     def rated_replies(self, base_model: str) -> list[RatedReply]:
-        """Finished replies of this lineage with at least one current rating, oldest first: the training data."""
+        """Finished replies of this lineage with at least one current rating, oldest first: the training data.
+
+        Replies whose person does not contribute, or has not said so yet, are never among them.
+        """
         ratings: dict[str, list[Rating]] = {}
         for row in self.rows("""SELECT current_ratings.* FROM current_ratings JOIN replies ON replies.id = reply_id
-                                WHERE base_model = ? AND state = 'done' ORDER BY current_ratings.id""", base_model):
+                                WHERE base_model = ? AND state = 'done' AND contributes = 1 ORDER BY current_ratings.id""", base_model):
             ratings.setdefault(row["reply_id"], []).append(Rating(**row))
         replies = self.rows(f"""SELECT turns.message AS message, {REPLY_COLUMNS}
-                                WHERE base_model = ? AND state = 'done' AND replies.id IN (SELECT reply_id FROM current_ratings)
+                                WHERE base_model = ? AND state = 'done' AND contributes = 1 AND replies.id IN (SELECT reply_id FROM current_ratings)
                                 ORDER BY started_at, replies.id""", base_model)
         reasons = self.reasons_by_reply(base_model)
         return [RatedReply(reply_from(row), tuple(ratings[row["id"]]), row["message"], tuple(reasons.get(row["id"], ()))) for row in replies
@@ -71,7 +74,7 @@ class Ratings(ReasonEvents):
                        (SELECT max(id) FROM ratings WHERE id <= (SELECT id FROM seen) GROUP BY reply_id, rater_id, kind))
             SELECT count(*) AS n FROM newest_ratings AS newest JOIN replies ON replies.id = newest.reply_id
             LEFT JOIN before USING (reply_id, rater_id, kind)
-            WHERE replies.base_model = ?1 AND newest.id > (SELECT id FROM seen)
+            WHERE replies.base_model = ?1 AND replies.contributes = 1 AND newest.id > (SELECT id FROM seen)
               AND newest.value <> coalesce(before.value, 0)""", base_model)["n"]
 
     def recent_ratings(self, base_model: str, limit: int) -> list[dict]:

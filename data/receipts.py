@@ -26,7 +26,7 @@ class Receipts(Versions):
                             SELECT 1 FROM json_each(receipts.rating_ids) AS used JOIN ratings ON ratings.id = used.value
                             WHERE ratings.rater_id = ?1)) AS version
                 FROM replies JOIN turns ON turns.id = replies.turn_id
-                WHERE turns.conversation_id = ?2 AND replies.state = 'done' AND replies.completion_ids <> '[]'""", rater_id, conversation_id):
+                WHERE turns.conversation_id = ?2 AND replies.state = 'done' AND replies.contributes = 1 AND replies.completion_ids <> '[]'""", rater_id, conversation_id):
             run = last.get(row["base_model"])
             saw = run is not None and row["newest"] is not None and run["ratings_seen"] >= row["newest"]
             refused = run["id"] if saw and run["state"] == "refused" else None

@@ -99,6 +99,8 @@ class Reply:
     started_at: str
     first_token_seconds: float | None
     seconds: float | None
+    contributes: bool | None = True
+    """Whether its person lets it train; None: they were asked and have not answered, so not yet."""
 
 
 @dataclass(frozen=True)
@@ -260,3 +262,15 @@ class Outcome:
     """The newest version they trained; None: none yet."""
     refused_run: str | None
     """The newest run, when it saw them and the gate refused what it made."""
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """A person deleted everything of theirs."""
+
+    ratings: int
+    """How many current ratings were taken back by it."""
+    trained: bool
+    """Whether any version had learned from them."""
+    version: int | None
+    """The first version that was trained without them; None: none yet."""

@@ -1,11 +1,11 @@
-"""`Store`: everything that is remembered, in one SQLite file. Its chapters are chats, ratings, runs, versions, receipts and histories."""
+"""`Store`: everything that is remembered, in one SQLite file. Its chapters are chats, ratings, runs, versions, receipts, histories and trust."""
 
 from __future__ import annotations
 
-from data.history import History
+from data.trust import Trust
 
 
-class Store(History):
+class Store(Trust):
     """Opens or creates `path`; new and old files take the same path through the migrations.
 
     Safe to use from many threads and from several processes at once.

@@ -28,6 +28,7 @@ def train_on(server, reply_id, state="published", **report):
 
 def test_a_rating_that_trained_a_version_says_so_and_tells_how(person, chat_server):
     page = open_chat(person(), chat_server)
+    page.get_by_role("button", name="Contribute", exact=True).click()
     write(page, "Hello")
     finished(page)
     page.get_by_role("button", name="Good reply").click()
@@ -55,6 +56,7 @@ def test_a_rating_that_trained_a_version_says_so_and_tells_how(person, chat_serv
 
 def test_a_rating_whose_version_was_refused_says_so_in_plain_words(person, chat_server):
     page = open_chat(person(locale="zh-CN"), chat_server)
+    page.get_by_role("button", name="参与训练", exact=True).click()
     write(page, "Hello")
     finished(page)
     page.get_by_role("button", name="回答不好").click()

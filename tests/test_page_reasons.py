@@ -13,6 +13,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture
 def page(person, chat_server):
     page = open_chat(person(), chat_server)
+    page.get_by_role("button", name="Contribute", exact=True).click()
     write(page, "Hello")
     finished(page)
     return page

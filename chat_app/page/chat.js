@@ -12,6 +12,10 @@ const announcer = make('p', {class: 'sr', role: 'status'});
 const toast = make('p', {class: 'toast', hidden: true});
 const freshLine = make('span', {});
 const welcome = createWelcome();
+const erased = make('p', {class: 'erased', role: 'status', hidden: true});
+welcome.append(erased);
+const consent = createConsent({answer: setContributes});
+const menu = createMenu({setContributes, download, deleteEverything});
 const drawer = createHistory({resume, deleted, isShown: id => id === state.conversation});
 
 build();
@@ -26,9 +30,9 @@ function build() {
   const fresh = make('button', {type: 'button', class: 'quiet-button new', 'aria-label': words.new, title: words.new, on: {click: startNew}}, icon('plus'), make('span', {}, words.new));
   const print = make('p', {class: 'fine-print'}, freshLine, make('span', {}, ` ${words.mistakes} `), make('a', {href: 'maintainer'}, words.maintainer));
   element.replaceChildren(
-    make('header', {class: 'topbar'}, drawer.button, brand, versionPill, learning, make('span', {class: 'spacer'}), fresh),
+    make('header', {class: 'topbar'}, drawer.button, brand, versionPill, learning, make('span', {class: 'spacer'}), fresh, menu.node),
     make('div', {class: 'column'}, welcome, conversation.log),
-    make('div', {class: 'dock'}, toast, composer.node, print),
+    make('div', {class: 'dock'}, toast, consent.node, composer.node, print),
     drawer.scrim, drawer.drawer, announcer);
   composer.fit();
 }
@@ -57,9 +61,10 @@ async function open(id, {fresh = false} = {}) {
   }
   state.opened = true;
   takeStatus(answer.status);
+  takePerson(answer.person);
   show(answer.conversation);
   conversation.takeMarks(answer.marks);
-  toBottom();
+  if (answer.conversation) toBottom();
   if (matchMedia('(hover: hover)').matches) composer.focus();      // on a phone it would raise the keyboard
 }
 
@@ -105,6 +110,37 @@ function setAddress(how) {
   if (url.searchParams.get('c') === state.conversation) return;
   if (state.conversation) url.searchParams.set('c', state.conversation); else url.searchParams.delete('c');
   history[`${how}State`](history.state, '', url);
+}
+
+// ---- consent and one's own data
+
+function takePerson({contributes, erasure}) {
+  consent.show(contributes);
+  menu.show(contributes);
+  erased.hidden = !erasure;
+  if (erasure) setText(erased, erasureLine(erasure));
+}
+
+async function setContributes(contributes) {
+  const answer = await ask('ui_consent', {contributes});
+  if (!answer.ok) return composer.showNotice(problem(answer));
+  takePerson(answer.person);
+  announce(contributes ? words.consent_given : words.consent_refused);
+  if (state.conversation) reopen(state.conversation);        // its replies now say whether they train
+}
+
+async function download() {
+  const answer = await ask('ui_download');
+  if (answer.ok) saveAsFile('my-data.json', answer.data); else menu.showTrouble(problem(answer));
+}
+
+async function deleteEverything() {
+  const answer = await ask('ui_delete_everything');
+  if (!answer.ok) return composer.showNotice(problem(answer));
+  sessionStorage.clear();
+  leave('replace');
+  takePerson(answer.person);
+  announce(erasureLine(answer.person.erasure));
 }
 
 // ---- messages and replies

@@ -13,10 +13,12 @@ from chat_app.page.history_calls import history_calls
 from chat_app.page.rating_calls import rating_calls
 from chat_app.page.scripted_html import read, scripted_html
 from chat_app.page.strings import catalogue
+from chat_app.page.trust_calls import person_view, trust_calls
 from chat_app.page.views import conversation_view, marks_view, reply_view, running_view, turn_view
 from data.errors import ChatError
 
-SCRIPTS = ("dom.js", "words.js", "rating.js", "reasons.js", "receipt.js", "version_label.js", "reply.js", "conversation.js", "composer.js", "history.js", "chat.js")
+SCRIPTS = ("dom.js", "words.js", "theme.js", "rating.js", "reasons.js", "receipt.js", "version_label.js", "reply.js", "conversation.js", "composer.js", "history.js", "trust.js", "menu.js",
+           "chat.js")
 LANE_SCRIPT = "watch('value', () => window.dispatchEvent(new CustomEvent('reply-part', {detail: props.value})));"
 LOOK_SECONDS = 1 / 30
 """How often a stream looks for new text ..."""
@@ -32,7 +34,8 @@ def build_chat_page(service, identity) -> None:
     The page's own script draws it. What changes something is a server function (`chat_calls`); the text of a reply
     that is being written arrives through a second, invisible component, so that an update carries one reply, not all.
     """
-    calls = [*chat_calls(service, identity), *rating_calls(service, identity), *history_calls(service, identity)]
+    calls = [*chat_calls(service, identity), *rating_calls(service, identity), *history_calls(service, identity),
+             *trust_calls(service, identity)]
     page = scripted_html(read(*SCRIPTS), server_functions=calls, strings=catalogue(), elem_id="chat", elem_classes=["page"])
     lane = scripted_html(LANE_SCRIPT, elem_id="lane", visible="hidden")
     page.follow(_follower(service, identity), None, lane, api_name="ui_follow", api_visibility="private", show_progress="hidden",
@@ -53,21 +56,21 @@ def chat_calls(service, identity) -> list[Callable]:
         rater, named = identity.rater(request), field(payload, "conversation")
         found = [c.id for c in service.store.conversations(rater)[:1]] if named is None else [named]
         if not found or field(payload, "fresh", bool):
-            return {"conversation": None, "status": service.status()}
+            return {"conversation": None, "status": service.status(), "person": person_view(service, rater)}
         conversation = service.conversation(rater, found[0])
         return {"conversation": conversation_view(conversation, service.ratings(rater, conversation.id), service.running(conversation.id)),
                 "marks": marks_view(service.store, rater, conversation.id),
-                "status": service.status()}
+                "status": service.status(), "person": person_view(service, rater)}
 
     @answering
     def ui_send(payload: dict, request: gr.Request) -> dict:
         rater = identity.rater(request)
-        return last_turn(rater, service.send(rater, field(payload, "conversation"), field(payload, "text") or ""))
+        return last_turn(rater, service.send(rater, field(payload, "conversation"), field(payload, "text") or "", unasked=None))
 
     @answering
     def ui_regenerate(payload: dict, request: gr.Request) -> dict:
         rater = identity.rater(request)
-        return last_turn(rater, service.regenerate(rater, field(payload, "conversation") or ""))
+        return last_turn(rater, service.regenerate(rater, field(payload, "conversation") or "", unasked=None))
 
     def last_turn(rater: str, job) -> dict:
         conversation = service.conversation(rater, job.conversation_id)

@@ -21,6 +21,7 @@ const ICON_PATHS = {
   again: 'M4 12a8 8 0 0 1 13.7-5.6L20 8.7M20 4v4.7h-4.7M20 12a8 8 0 0 1-13.7 5.6L4 15.3M4 20v-4.7h4.7',
   copy: 'M9.5 8.5h8A1.5 1.5 0 0 1 19 10v9a1.5 1.5 0 0 1-1.5 1.5h-8A1.5 1.5 0 0 1 8 19v-9a1.5 1.5 0 0 1 1.5-1.5zM5 15V5.5A1.5 1.5 0 0 1 6.5 4H15',
   check: 'M5 12.5l4.5 4.5L19 7.5',
+  dots: 'M12 5.5v.1M12 12v.1M12 18.5v.1',
   list: 'M4 7h16M4 12h16M4 17h10',
   close: 'M6 6l12 12M18 6L6 18',
   pencil: 'M4 20l1-4.2L16.3 4.5a1.8 1.8 0 0 1 2.6 0l.6.6a1.8 1.8 0 0 1 0 2.6L8.2 19z',
@@ -73,4 +74,13 @@ function arrange(parent, wanted) {
 async function ask(name, payload = {}) {
   const answer = await server[name](payload);
   return answer && typeof answer.ok === 'boolean' ? answer : {ok: false, kind: 'Network'};
+}
+
+// What this browser was told to remember; null where storage is blocked.
+function remembered(key) {
+  try { return localStorage.getItem(key); } catch { return null; }
+}
+
+function remember(key, value) {
+  try { localStorage.setItem(key, value); } catch { /* for this visit only, then */ }
 }

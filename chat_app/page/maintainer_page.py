@@ -11,7 +11,7 @@ from chat_app.page.scripted_html import read, scripted_html
 from chat_app.page.strings import catalogue
 from data.errors import UnknownVersion
 
-SCRIPTS = ("dom.js", "words.js", "versions.js", "training.js", "maintainer.js")
+SCRIPTS = ("dom.js", "words.js", "theme.js", "versions.js", "training.js", "maintainer.js")
 
 
 def build_maintainer_page(identity, maintenance, *, password: bool) -> None:

@@ -31,6 +31,7 @@ function createReply(id, actions) {
     else if (reply.finish === 'cancelled') lines.push([words.stopped, '']);
     else if (reply.finish === 'length') lines.push([words.cut, '']);
     else if (reply.state === 'done' && !reply.html.trim()) lines.push([words.empty, '']);
+    if (reply.contributes === false) lines.push([words.private_note, '']);
     return lines;
   }
 

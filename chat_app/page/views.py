@@ -22,13 +22,13 @@ def turn_view(turn: Turn, ratings: dict[str, dict[str, int]], job=None) -> dict:
 def reply_view(reply: Reply) -> dict:
     """A stored reply."""
     return {"id": reply.id, "html": to_safe_html(reply.text), "state": reply.state, "version": reply.version,
-            "finish": reply.finish_reason, "dropped_turns": reply.dropped_turns}
+            "finish": reply.finish_reason, "dropped_turns": reply.dropped_turns, "contributes": reply.contributes}
 
 
 def running_view(job) -> dict:
     """A reply that is being written: what there is of it so far."""
     return {"id": job.reply_id, "html": to_safe_html(job.text), "state": "streaming", "version": job.version,
-            "finish": None, "dropped_turns": job.dropped_turns}
+            "finish": None, "dropped_turns": job.dropped_turns, "contributes": None}
 
 
 def marks_view(store: Store, rater_id: str, conversation_id: str) -> dict[str, dict]:

@@ -1,0 +1,37 @@
+"""Server functions for consent, and for what a person may ask at any time: all their data, and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import gradio as gr
+
+from chat_app.page.answers import answering, field
+
+
+def person_view(service, rater_id: str) -> dict:
+    """Whether this person contributes (None: not asked yet), and what became of a deletion of everything."""
+    return {"contributes": service.store.consent(rater_id), "erasure": service.belongings.erasure(rater_id)}
+
+
+def trust_calls(service, identity) -> list[Callable]:
+    """Each finds out by itself who asks, and touches only what is theirs."""
+
+    @answering
+    def ui_consent(payload: dict, request: gr.Request) -> dict:
+        rater, contributes = identity.rater(request), field(payload, "contributes", bool)
+        if contributes is not None:
+            service.store.set_consent(rater, contributes)
+        return {"person": person_view(service, rater)}
+
+    @answering
+    def ui_download(payload: dict, request: gr.Request) -> dict:
+        return {"data": service.store.export(identity.rater(request))}
+
+    @answering
+    def ui_delete_everything(payload: dict, request: gr.Request) -> dict:
+        rater = identity.rater(request)
+        service.belongings.delete_everything(rater)
+        return {"person": person_view(service, rater)}
+
+    return [ui_consent, ui_download, ui_delete_everything]

@@ -1,0 +1,64 @@
+"""Consent, and what a person may ask for at any time: all that is kept of them, and its end."""
+
+from __future__ import annotations
+
+import json
+
+from data.database import now
+from data.history import History
+from data.records import Erasure
+
+
+class Trust(History):
+    """Consent is a person's; whether it covers a reply is written on the reply, so that later answers change no earlier one."""
+
+    def consent(self, rater_id: str) -> bool | None:
+        """Whether this person's replies may train; None: they were not asked, or have not answered."""
+        row = self.row("SELECT consent FROM raters WHERE id = ?", rater_id)
+        return None if row is None or row["consent"] is None else bool(row["consent"])
+
+    def set_consent(self, rater_id: str, contributes: bool) -> None:
+        """The answer covers what is written from now on, and replies that were still waiting for an answer."""
+        with self.write() as db:
+            self.ensure_rater(rater_id)
+            db["raters"].update(rater_id, {"consent": int(contributes)})
+            db.execute("""UPDATE replies SET contributes = ? WHERE contributes IS NULL AND turn_id IN (
+                            SELECT turns.id FROM turns JOIN conversations ON conversations.id = conversation_id WHERE rater_id = ?)""",
+                       [int(contributes), rater_id])
+
+    def export(self, rater_id: str) -> dict:
+        """All that is kept of a person, as plain values: conversations, replies, every rating event, reasons, consent."""
+        conversations = []
+        for entry in self.history(rater_id, limit=-1):
+            conversation = self.conversation(entry.id, rater_id)
+            conversations.append({"title": conversation.title, "created_at": conversation.created_at, "turns": [
+                {"message": turn.message, "created_at": turn.created_at, "replies": [self._export_reply(reply, rater_id) for reply in turn.replies]}
+                for turn in conversation.turns]})
+        return {"person": rater_id, "contributes": self.consent(rater_id), "exported_at": now(), "conversations": conversations}
+
+    def _export_reply(self, reply, rater_id: str) -> dict:
+        events = self.rows("SELECT kind, value, created_at FROM ratings WHERE reply_id = ? AND rater_id = ? ORDER BY id", reply.id, rater_id)
+        reasons = self.rows("SELECT tags, comment, created_at FROM reasons WHERE reply_id = ? AND rater_id = ? ORDER BY id", reply.id, rater_id)
+        return {"text": reply.text, "version": reply.version, "base_model": reply.base_model, "started_at": reply.started_at,
+                "contributes": reply.contributes, "ratings": [dict(event) for event in events],
+                "reasons": [{**dict(event), "tags": json.loads(event["tags"])} for event in reasons],
+                "helped_to_make_versions": [receipt.version for receipt in self.receipts(reply.id)]}
+
+    def delete_everything(self, rater_id: str) -> Erasure:
+        """Erase all conversations of a person (see `delete_conversation`) and write down that it happened, in numbers alone."""
+        with self.write() as db:
+            trained = self.row("""SELECT 1 FROM receipts, json_each(receipts.rating_ids) AS used JOIN ratings ON ratings.id = used.value
+                                  WHERE ratings.rater_id = ? LIMIT 1""", rater_id) is not None
+            ratings = sum(self.delete_conversation(entry.id, rater_id) for entry in self.history(rater_id, limit=-1))
+            self.ensure_rater(rater_id)
+            db["erasures"].insert({"rater_id": rater_id, "ratings": ratings, "trained": int(trained), "created_at": now()})
+        return Erasure(ratings, trained, None)
+
+    def erasure(self, rater_id: str, base_model: str) -> Erasure | None:
+        """This person's newest deletion of everything, with the first version that was trained without it."""
+        row = self.row("SELECT * FROM erasures WHERE rater_id = ? ORDER BY id DESC LIMIT 1", rater_id)
+        if row is None:
+            return None
+        version = self.row("""SELECT min(versions.number) AS number FROM versions JOIN runs ON runs.id = versions.run_id
+                              WHERE versions.base_model = ? AND runs.started_at > ?""", base_model, row["created_at"])["number"]
+        return Erasure(row["ratings"], bool(row["trained"]), version)

@@ -1,0 +1,83 @@
+"""Consent, export and erasure: what a person did not give is never trained on, and what they take back leaves."""
+
+import json
+
+import pytest
+
+from data.records import Erasure, Sampling
+from data.store import Store
+from tests.factories import add_reply
+from tests.test_receipts import publish, receipt
+from tests.test_service import finished, server  # noqa: F401
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "chat.db")
+
+
+def trained(store):
+    return [rated.reply.id for rated in store.rated_replies("base")]
+
+
+def test_a_reply_trains_only_when_its_person_lets_it(server):                      # noqa: F811
+    service, store = server.service, server.store
+
+    def rated(**how):
+        job = finished(service.send("me", None, "hello", **how))
+        service.rate("me", job.reply_id, "thumb", 1)
+        return job.reply_id
+
+    waiting = rated(unasked=None)
+    assert store.reply(waiting).contributes is None and store.rated_replies(server.base.id) == [] and store.fresh_ratings(server.base.id) == 0
+    store.set_consent("me", False)
+    private = rated(unasked=None)
+    store.set_consent("me", True)                                                   # covers what comes, not what was private
+    given = rated(unasked=None)
+    assert [store.reply(r).contributes for r in (waiting, private, given)] == [False, False, True]
+    assert [r.reply.id for r in store.rated_replies(server.base.id)] == [given] and store.fresh_ratings(server.base.id) == 1
+
+
+def test_consent_that_comes_after_the_first_rating_covers_it(store):
+    reply = add_reply(store, "me")
+    turn = store.add_turn(reply.conversation_id, "again")
+    waiting = store.start_reply(turn.id, 0, None, "base", "openvino", Sampling(), (1,), contributes=None)
+    assert store.consent("me") is None and store.consent("nobody") is None
+    store.set_consent("me", True)
+    assert store.reply(waiting.id).contributes is True and store.consent("me") is True
+
+
+def test_an_export_holds_all_that_is_kept_of_a_person_and_nothing_of_others(store, tmp_path):
+    mine, other = add_reply(store, "me", message="my question", text="my answer"), add_reply(store, "you", message="your question")
+    store.add_rating(mine.id, "me", "thumb", 1)
+    store.add_rating(mine.id, "me", "thumb", -1)
+    store.add_reasons(mine.id, "me", ["wrong"], "my reason")
+    version = publish(store, tmp_path, receipt(store, mine))
+    data = json.loads(json.dumps(store.export("me")))
+    [reply] = data["conversations"][0]["turns"][0]["replies"]
+    assert data["conversations"][0]["turns"][0]["message"] == "my question" and reply["text"] == "my answer"
+    assert [event["value"] for event in reply["ratings"]] == [1, -1]
+    assert (reply["reasons"][0]["tags"], reply["reasons"][0]["comment"], reply["helped_to_make_versions"]) == (["wrong"], "my reason", [version])
+    assert "your question" not in str(data) and other.id not in str(data)
+
+
+def test_deleting_everything_reaches_the_weights_at_the_next_version_and_says_which(store, tmp_path):
+    mine, other = add_reply(store, "me", message="my question"), add_reply(store, "you")
+    for reply, rater in ((mine, "me"), (other, "you")):
+        store.add_rating(reply.id, rater, "thumb", 1)
+    publish(store, tmp_path, receipt(store, mine), receipt(store, other))
+    assert store.erasure("me", "base") is None
+    store.delete_everything("me")
+    assert trained(store) == [other.id] and store.fresh_ratings("base") == 1
+    assert store.erasure("me", "base") == Erasure(1, True, None)
+    second = publish(store, tmp_path, receipt(store, other))
+    assert store.erasure("me", "base") == Erasure(1, True, second)
+    assert store.export("me")["conversations"] == [] and "my question" not in str([tuple(row) for row in store.rows("SELECT * FROM turns")])
+
+
+def test_somebody_whose_ratings_trained_nothing_is_told_so_at_once(server):         # noqa: F811
+    job = finished(server.service.send("me", None, "hello"))
+    server.service.rate("me", job.reply_id, "thumb", 1)
+    assert server.service.belongings.erasure("me") is None
+    assert server.service.belongings.delete_everything("me") == {"state": "gone", "version": None, "ratings": 1}
+    assert server.store.conversations("me") == []
