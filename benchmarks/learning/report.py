@@ -12,7 +12,7 @@ from benchmarks.learning import plots
 COLUMNS = ("arm", "taste", "n", "flip", "hostile", "rate", "seeds", "gold", "gain", "gain_half", "answers", "tokens", "nll_ratio", "relevance", "empty",
            "truncated", "distinct2_ratio", "text_nll_ratio", "kl_token", "seconds", "cpu_seconds", "peak_mb", "tokens_per_second", "published")
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#222}table{border-collapse:collapse;font-size:12px}
-td,th{padding:2px 7px;border-bottom:1px solid #ddd;text-align:right}td:first-child,th:first-child{text-align:left}.wide{overflow-x:auto}svg{max-width:100%;height:auto}
+td,th{padding:2px 7px;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}td:first-child,th:first-child{text-align:left}.wide{overflow-x:auto}svg{max-width:100%;height:auto}
 blockquote{border-left:3px solid #ccc;margin:.5em 0;padding-left:1em;white-space:pre-wrap}"""
 
 
@@ -32,7 +32,7 @@ def html(summary: Mapping, about: Mapping, results: Sequence[Mapping]) -> str:
         "<i>answers</i> is the share of cells whose replies still answer: the base model's NLL per token of them is within 10% of its own replies', "
         "overlap with the prompt is at least 95% of the base model's first as many tokens, and none is empty that the base would not leave empty. "
         "<i>distinct2_ratio</i> is against the base model's replies cut to the same lengths; <i>seconds</i> run from ratings to a saved adapter.</p>",
-        "<h2>Gold reward</h2>", _table([summary["base"], *summary["rows"]], COLUMNS)]
+        "<h2>Gold reward</h2>", _table([*summary["base"], *summary["rows"]], COLUMNS)]
     if summary["rows"]:
         parts += [plots.gold_against_n(summary, tastes), "<h2>Gold reward and distance from base</h2>", plots.gold_against_kl(summary),
                   "<h2>Worse than base</h2>", plots.bars(summary["worse"], "clearly_worse", "share of cells clearly worse than base", 0.02),

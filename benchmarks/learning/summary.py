@@ -22,8 +22,8 @@ def summarise(grid: Grid, results: Mapping[str, Result]) -> dict:
         cell = result.cell
         groups[(cell.arm, cell.taste, cell.n, cell.flip, cell.hostile)].append(result)
     return {
-        "base": _row("base", None, [Result(Cell("base", taste, 0, 0), base) for taste in grid.tastes], base),
-        "rows": [_row(key[0], key, group, base) for key, group in groups.items()],
+        "base": [_row(("base", taste, 0, 0.0, 0.0), [Result(Cell("base", taste, 0, 0), base)], base) for taste in grid.tastes],
+        "rows": [_row(key, groups[key], base) for key in sorted(groups, key=lambda key: (key[2:], grid.tastes.index(key[1]), grid.arms.index(key[0])))],
         "sweep": [{"arm": cell.arm, "taste": cell.taste, "n": cell.n, "rate": cell.rate, **_short(results[cell.key].figures, cell.taste, base)}
                   for cell in grid.sweep() if cell.key in results and results[cell.key].error is None],
         "by_n": gain_by_n(done, base), "worse": share_worse(done, base), "detection": detection(done),
@@ -72,10 +72,10 @@ def detection(done: Sequence[Result]) -> list[dict]:
             for (n, flip, hostile), found in sorted(groups.items())]
 
 
-def _row(arm: str, key: tuple | None, group: Sequence[Result], base: Mapping) -> dict:
+def _row(key: tuple, group: Sequence[Result], base: Mapping) -> dict:
     short = [_short(result.figures, result.cell.taste, base) for result in group]
-    row = {"arm": arm, "seeds": len({result.cell.seed for result in group}), "rate": group[0].cell.rate,
-           **({} if key is None else dict(zip(("taste", "n", "flip", "hostile"), key[1:], strict=True)))}
+    row = {**dict(zip(("arm", "taste", "n", "flip", "hostile"), key, strict=True)),
+           "seeds": len({result.cell.seed for result in group}), "rate": group[0].cell.rate}
     for name in short[0]:
         values = [each[name] for each in short if each[name] is not None]
         row[name] = round(_mean(values), 4) if values else None

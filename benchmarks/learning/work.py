@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import tempfile
@@ -66,6 +67,8 @@ def evaluate(cell: Cell, base: BaseModel, trained: Trained, folder: Path) -> dic
         replies = [group[trained.choose(group)] for group in groups]
     view = _read_view(view_file) if view_file.exists() else None
     figures, own = score(Policy(base), trained.adapter, replies, ChatTokenizer(base.folder), cell.temperature, view)
+    if trained.choose is not None:
+        figures["kl_reply"] = math.log(trained.tries) - (trained.tries - 1) / trained.tries      # at most: Beirami et al. 2024, arXiv:2401.01879
     if cell.arm == "base":
         figures |= matched(replies, own, ChatTokenizer(base.folder))
         _write_view(view_file, own, figures)
