@@ -56,6 +56,7 @@ class Database:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")        # a rating that was answered with "saved" survives a power cut
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")        # a text that its person deleted is overwritten in the file
         return SqliteUtilsDatabase(connection)
 
     @property

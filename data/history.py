@@ -54,6 +54,7 @@ class History(Receipts):
             db["ratings"].insert_all({**dict(rating), "value": 0, "created_at": now()} for rating in current)
             for reply in replies:
                 db["replies"].update(reply["id"], ERASED_REPLY)
+                db.execute("UPDATE corrections SET text = '' WHERE reply_id = ?", [reply["id"]])
                 db.execute("UPDATE reasons SET tags = '[]', comment = '' WHERE reply_id = ?", [reply["id"]])
             for turn in self.rows("SELECT id FROM turns WHERE conversation_id = ?", conversation_id):
                 db["turns"].update(turn["id"], ERASED_TURN)

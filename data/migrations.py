@@ -116,3 +116,15 @@ def m006_consent_and_erasure(db: Database) -> None:
             ratings INTEGER NOT NULL, trained INTEGER NOT NULL, created_at TEXT NOT NULL
         ) STRICT;
     """)
+
+
+@migrations()
+def m007_corrections_are_events(db: Database) -> None:
+    """Apart from the replies, whose text stays what the model said."""
+    db.executescript("""
+        CREATE TABLE corrections (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, reply_id TEXT NOT NULL REFERENCES replies(id),
+            rater_id TEXT NOT NULL REFERENCES raters(id), text TEXT NOT NULL, created_at TEXT NOT NULL
+        ) STRICT;
+        CREATE INDEX corrections_of_reply ON corrections(reply_id, rater_id, id);
+    """)

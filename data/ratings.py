@@ -61,8 +61,9 @@ class Ratings(ReasonEvents):
         replies = self.rows(f"""SELECT turns.message AS message, {REPLY_COLUMNS}
                                 WHERE base_model = ? AND state = 'done' AND contributes = 1 AND replies.id IN (SELECT reply_id FROM current_ratings)
                                 ORDER BY started_at, replies.id""", base_model)
-        reasons = self.reasons_by_reply(base_model)
-        return [RatedReply(reply_from(row), tuple(ratings[row["id"]]), row["message"], tuple(reasons.get(row["id"], ()))) for row in replies
+        reasons, corrections = self.reasons_by_reply(base_model), self.corrections_by_reply(base_model)
+        return [RatedReply(reply_from(row), tuple(ratings[row["id"]]), row["message"], tuple(reasons.get(row["id"], ())),
+                           tuple(corrections.get(row["id"], ()))) for row in replies
                 if row["completion_ids"] != "[]" and row["id"] in ratings]
 
     def fresh_ratings(self, base_model: str) -> int:

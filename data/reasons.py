@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from data.chats import Chats
+from data.corrections import Corrections
 from data.database import now
 from data.errors import BadRating
 from data.records import Reasons
@@ -22,7 +22,7 @@ CURRENT = """SELECT reasons.reply_id AS reply_id, reasons.rater_id AS rater_id, 
     WHERE reasons.id IN (SELECT max(id) FROM reasons GROUP BY reply_id, rater_id)"""
 
 
-class ReasonEvents(Chats):
+class ReasonEvents(Corrections):
     """The `reasons` table."""
 
     def add_reasons(self, reply_id: str, rater_id: str, tags: Sequence[str], comment: str = "") -> Reasons:

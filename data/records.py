@@ -158,6 +158,16 @@ class Reasons:
 
 
 @dataclass(frozen=True)
+class Correction:
+    """What a person says a reply should have been."""
+
+    reply_id: str
+    rater_id: str
+    text: str
+    created_at: str
+
+
+@dataclass(frozen=True)
 class RatedReply:
     """A finished reply with the current ratings people gave it: one training example."""
 
@@ -168,6 +178,8 @@ class RatedReply:
     """The person's message this replied to, for reports; training uses `reply.prompt_ids`."""
     reasons: tuple[Reasons, ...] = ()
     """Current ones, at most one a rater; many ratings have none."""
+    corrections: tuple[Correction, ...] = ()
+    """Current ones, at most one a rater; the reply's own text stays as the model wrote it."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Trust(History):
                        [int(contributes), rater_id])
 
     def export(self, rater_id: str) -> dict:
-        """All that is kept of a person, as plain values: conversations, replies, every rating event, reasons, consent."""
+        """All that is kept of a person, as plain values: conversations, replies, every rating event, reasons, corrections, consent."""
         conversations = []
         for entry in self.history(rater_id, limit=-1):
             conversation = self.conversation(entry.id, rater_id)
@@ -39,7 +39,8 @@ class Trust(History):
     def _export_reply(self, reply, rater_id: str) -> dict:
         events = self.rows("SELECT kind, value, created_at FROM ratings WHERE reply_id = ? AND rater_id = ? ORDER BY id", reply.id, rater_id)
         reasons = self.rows("SELECT tags, comment, created_at FROM reasons WHERE reply_id = ? AND rater_id = ? ORDER BY id", reply.id, rater_id)
-        return {"text": reply.text, "version": reply.version, "base_model": reply.base_model, "started_at": reply.started_at,
+        corrections = self.rows("SELECT text, created_at FROM corrections WHERE reply_id = ? AND rater_id = ? ORDER BY id", reply.id, rater_id)
+        return {"text": reply.text, "corrections": [dict(event) for event in corrections], "version": reply.version, "base_model": reply.base_model, "started_at": reply.started_at,
                 "contributes": reply.contributes, "ratings": [dict(event) for event in events],
                 "reasons": [{**dict(event), "tags": json.loads(event["tags"])} for event in reasons],
                 "helped_to_make_versions": [receipt.version for receipt in self.receipts(reply.id)]}

@@ -100,7 +100,7 @@ function createConversation(actions) {
     },
     // What hangs on replies beside their ratings, as of `askedAt`.
     takeMarks(marks, askedAt) {
-      if (marks) for (const [id, parts] of replyParts) parts.takeMarks({outcome: marks.outcomes[id], reasons: marks.reasons[id]}, askedAt);
+      if (marks) for (const [id, parts] of replyParts) parts.takeMarks({outcome: marks.outcomes[id], reasons: marks.reasons[id], correction: marks.corrections[id]}, askedAt);
     },
     setLive(version) {
       if (liveVersion !== version) { liveVersion = version; render(); }

@@ -1,4 +1,4 @@
-"""Server functions of the chat page about one reply: rate it, and see what that did."""
+"""Server functions of the chat page about one reply: rate it, say why, correct it, and see what that did."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ def rating_calls(service, identity) -> list[Callable]:
         return {"reasons": reasons_view(said)}
 
     @answering
+    def ui_correct(payload: dict, request: gr.Request) -> dict:
+        return {"correction": service.store.add_correction(field(payload, "reply") or "", identity.rater(request), field(payload, "text") or "")}
+
+    @answering
     def ui_receipt(payload: dict, request: gr.Request) -> dict:
         return {"receipt": receipt_view(service.store, identity.rater(request), field(payload, "reply") or "")}
 
@@ -39,4 +43,4 @@ def rating_calls(service, identity) -> list[Callable]:
             raise UnknownVersion("Which version was meant was not said; reload the page.")
         return {"about": version_view(service.store, number)}
 
-    return [ui_rate, ui_reasons, ui_receipt, ui_version]
+    return [ui_rate, ui_reasons, ui_correct, ui_receipt, ui_version]

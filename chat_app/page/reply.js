@@ -2,7 +2,7 @@
 
 function createReply(id, actions) {
   const reasons = createReasons(id), rating = createRating(id, reasons.takeThumb);
-  const version = createVersionLabel(), receipt = createReceipt(id);
+  const version = createVersionLabel(), receipt = createReceipt(id), correction = createCorrection(id);
   const body = make('div', {class: 'reply-body'});
   const waiting = make('p', {class: 'reply-waiting'}, make('span', {class: 'dots', 'aria-hidden': 'true'}, make('i'), make('i'), make('i')), make('span', {}, words.waiting));
   const notes = make('div', {class: 'reply-notes'});
@@ -12,9 +12,9 @@ function createReply(id, actions) {
   const later = iconButton('forth', words.later_attempt, () => actions.page(1));
   const count = make('span', {class: 'attempt-count'});
   const pager = make('div', {class: 'attempts', role: 'group'}, earlier, count, later);
-  const tools = make('div', {class: 'tools'}, pager, again, copy);
+  const tools = make('div', {class: 'tools'}, pager, again, correction.button, copy);
   const node = make('article', {class: 'reply', 'data-reply': id, 'aria-label': words.assistant},
-    version.node, waiting, body, notes, make('div', {class: 'reply-bar'}, rating.group, tools), rating.failure, make('div', {class: 'reply-lines'}, reasons.line, receipt.line), reasons.panel, receipt.panel);
+    version.node, waiting, body, notes, correction.shown, make('div', {class: 'reply-bar'}, rating.group, tools), rating.failure, make('div', {class: 'reply-lines'}, reasons.line, receipt.line), correction.editor, reasons.panel, receipt.panel);
   let wasWriting = false;
 
   async function onCopy() {
@@ -52,6 +52,8 @@ function createReply(id, actions) {
     showNotes(noteLines(reply));
     again.hidden = !isLast || writing || busy;
     copy.hidden = writing || !reply.html;
+    correction.button.hidden = copy.hidden;
+    if (reply.state === 'done') correction.setOriginal(reply.text);
     pager.hidden = place.of < 2;
     pager.setAttribute('aria-label', say('attempt', {n: place.index + 1, of: place.of}));
     setText(count, `${place.index + 1}/${place.of}`);
@@ -61,7 +63,8 @@ function createReply(id, actions) {
     wasWriting = writing;
   }
 
-  function takeMarks({outcome, reasons: said}, askedAt) {
+  function takeMarks({outcome, reasons: said, correction: corrected}, askedAt) {
+    correction.take(corrected, askedAt);
     receipt.take(outcome);
     reasons.take(said, askedAt);
   }

@@ -21,7 +21,7 @@ def turn_view(turn: Turn, ratings: dict[str, dict[str, int]], job=None) -> dict:
 
 def reply_view(reply: Reply) -> dict:
     """A stored reply."""
-    return {"id": reply.id, "html": to_safe_html(reply.text), "state": reply.state, "version": reply.version,
+    return {"id": reply.id, "html": to_safe_html(reply.text), "text": reply.text, "state": reply.state, "version": reply.version,
             "finish": reply.finish_reason, "dropped_turns": reply.dropped_turns, "contributes": reply.contributes}
 
 
@@ -34,7 +34,8 @@ def running_view(job) -> dict:
 def marks_view(store: Store, rater_id: str, conversation_id: str) -> dict[str, dict]:
     """What hangs on the replies of a conversation beside their ratings, each by reply id; replies without it are left out."""
     return {"outcomes": {reply_id: outcome_view(outcome) for reply_id, outcome in store.outcomes(rater_id, conversation_id).items()},
-            "reasons": {reply_id: reasons_view(said) for reply_id, said in store.reasons_of(rater_id, conversation_id).items()}}
+            "reasons": {reply_id: reasons_view(said) for reply_id, said in store.reasons_of(rater_id, conversation_id).items()},
+            "corrections": store.corrections_of(rater_id, conversation_id)}
 
 
 def outcome_view(outcome: Outcome) -> dict:
