@@ -26,7 +26,7 @@ from tests.conversations import RATER, add_reply, open_store
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 
 PAIRS = json.loads((Path(__file__).parent / "examples" / "short_and_long.json").read_text(encoding="utf-8"))
-TRAINED, HELD_OUT = PAIRS[:20], PAIRS[20:]
+TRAINED, HELD_OUT = PAIRS[:16], PAIRS[20:]
 
 
 def completion(tokenizer: ChatTokenizer, pair: dict, kind: str) -> tuple[int, ...]:
@@ -36,7 +36,7 @@ def completion(tokenizer: ChatTokenizer, pair: dict, kind: str) -> tuple[int, ..
 
 @pytest.fixture(scope="module")
 def learned(real_base, tmp_path_factory):
-    """A person likes short answers and dislikes long-winded ones: 40 thumbs, one run. Returns (run, registry, seconds)."""
+    """A person likes short answers and dislikes long-winded ones: 32 thumbs, one run. Returns (run, registry, seconds)."""
     folder = tmp_path_factory.mktemp("real")
     store, tokenizer = open_store(folder), ChatTokenizer(real_base.folder)
     registry = AdapterRegistry(store, folder / "adapters")
@@ -58,7 +58,7 @@ def examples_of(tokenizer: ChatTokenizer, kind: str) -> list[Example]:
                     completion(tokenizer, pair, kind), 0.8) for place, pair in enumerate(HELD_OUT)]
 
 
-def test_forty_thumbs_make_the_liked_kind_of_reply_more_likely_on_unseen_prompts(real_base, learned, policy):
+def test_thirty_two_thumbs_make_the_liked_kind_of_reply_more_likely_on_unseen_prompts(real_base, learned, policy):
     run, registry, seconds = learned
     assert run.state == "published", run.report.get("reason")
     tokenizer = ChatTokenizer(real_base.folder)
@@ -88,7 +88,7 @@ def test_the_gate_refuses_or_weakens_an_adapter_that_makes_the_real_model_talk_n
     tokenizer = ChatTokenizer(real_base.folder)
     anchor = examples_of(tokenizer, "long")
     reference = reference_pass(policy, [anchor], frozenset(range(len(anchor))), lambda: None)
-    gate = Gate(policy, PolicySampler(policy, tokenizer.eos_ids), tokenizer, replace(GateLimits(), prompts=4, new_tokens=32),
+    gate = Gate(policy, PolicySampler(policy, tokenizer.eos_ids), tokenizer, replace(GateLimits(), prompts=4, new_tokens=32, scales=(1.0, 0.25)),
                 reference, anchor, temperature=0.8, seed=0)
     untouched = gate.decide()
     assert untouched.passed and untouched.scale == 1.0
