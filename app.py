@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ from chat_app.serving import Serving
 from chat_app.sign_in import Door
 from data.adapters import AdapterRegistry
 from data.base_models import import_base_model
-from data.errors import ChatError
+from data.errors import BadSetting, ChatError
 from data.progress import terminal_progress
 from data.settings import Settings, load_settings
 from data.store import Store
@@ -37,8 +38,9 @@ def main() -> int:
 
 def serve(settings: Settings) -> int:
     """Run the chat server until SIGINT or SIGTERM; returns the exit status."""
-    set_up_logging(settings.logs_dir)
+    check_address(settings.host, settings.port)
     store = Store(settings.database)
+    set_up_logging(settings.logs_dir)
     store.fail_interrupted_replies()
     with terminal_progress() as progress:
         base = import_base_model(settings.base_model, settings.models_dir, progress)
@@ -77,6 +79,17 @@ def serve(settings: Settings) -> int:
     service.close()
     serving.close()
     return 0
+
+
+def check_address(host: str, port: int) -> None:
+    """Before the model is loaded: whether anybody can listen there. Raises: BadSetting."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise BadSetting(f"Nobody can listen on HOST {host}, PORT {port} ({error.strerror}); set PORT to a free one, 0 finds one, or HOST to an address of this machine.") from error
 
 
 class LearnerProcess:

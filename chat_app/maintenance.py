@@ -38,9 +38,9 @@ class Maintenance:
         self.store.promote(version, self.base.id, "maintainer")
 
     def roll_back(self) -> int:
-        """Make live what was live before the present version; returns its number.
+        """Make live the version that the present one came from (what was live when it was trained); returns its number.
 
-        Raises: UnknownVersion: the base model is live already. CorruptAdapter: its files are damaged.
+        Raises: UnknownVersion: the base model is live already. CorruptAdapter: its files are damaged; make another one live.
         """
         live = self.store.live_version(self.base.id)
         if live == BASE_VERSION:
@@ -58,7 +58,7 @@ class Maintenance:
         runs = store.runs(10, base.id)
         return {
             "live": live, "serving": self.serving.version, "loaded": list(self.serving.engine.loaded()),
-            "waiting": store.training_requested(),
+            "waiting": store.waiting_request() is not None,
             "fresh_ratings": store.fresh_ratings(base.id), "recent_ratings": store.recent_ratings(base.id, 20),
             "versions": [{"number": v.number, "created_at": v.created_at, "note": v.note, "error": v.error,
                           "live": v.number == live, "sha256": v.sha256, "run_id": v.run_id} for v in store.versions(base.id)],

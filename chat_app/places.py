@@ -53,4 +53,4 @@ class Places:
         return job
 
     def _forget_finished(self) -> None:
-        self._jobs = {key: job for key, job in self._jobs.items() if not job.done}
+        self._jobs = {key: job for key, job in self._jobs.items() if not job.done or job.unsaved}

@@ -24,7 +24,8 @@ def check_message(text: str, max_chars: int) -> str:
 
     Raises: EmptyMessage, MessageTooLong.
     """
-    text = text.strip() if isinstance(text, str) else ""
+    # half of a surrogate pair is no character: it can be neither stored nor read by the model
+    text = text.encode("utf-8", "replace").decode().strip() if isinstance(text, str) else ""
     if not text:
         raise EmptyMessage("The message is empty; write something and send it again.")
     if len(text) > max_chars:

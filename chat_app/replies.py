@@ -29,6 +29,8 @@ class ReplyJob:
         self.reply_id, self.conversation_id = reply.id, reply.conversation_id
         self.version, self.dropped_turns = reply.version, reply.dropped_turns
         self.text, self.done, self.error = "", False, None
+        self.unsaved = False
+        """True while a finished reply waits in memory for room on the disk."""
         self._stream, self._store, self._tokenizer = started.stream, store, tokenizer
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"reply {reply.id}", daemon=True)
@@ -83,13 +85,16 @@ class ReplyJob:
         while True:
             try:
                 write()
+                self.unsaved = False
                 self._show(text, done=True, error=error)
                 return
             except StorageFull:
+                self.unsaved = True
                 self._show(text, done=True, error="The disk is full, so this reply is not saved yet; it is kept in memory and saved as soon as there is room.")
                 log.error("Reply %s waits in memory: the disk is full", self.reply_id)
             except Exception:
                 log.exception("Reply %s cannot be stored", self.reply_id)
+                self.unsaved = False
                 self._show(text, done=True, error="This reply could not be saved; copy it if you need it, and tell the maintainer.")
                 return
             finally:

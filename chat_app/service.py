@@ -39,6 +39,8 @@ class ChatService:
             Busy: too many replies are being written, or one in this conversation is; nothing was stored.
         """
         text = check_message(text, self.settings.max_message_chars)
+        if conversation_id:
+            self.store.check_owner(conversation_id, rater_id)
         with self._places.reserve(conversation_id or None) as fill:
             earlier = self.conversation(rater_id, conversation_id).turns if conversation_id else ()
             prompt = self._prompt(earlier, text)
@@ -54,6 +56,7 @@ class ChatService:
 
         Raises: UnknownConversation, Busy, StorageFull.
         """
+        self.store.check_owner(conversation_id, rater_id)
         with self._places.reserve(conversation_id) as fill:
             turns = self.conversation(rater_id, conversation_id).turns
             if not turns:

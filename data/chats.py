@@ -42,14 +42,20 @@ class Chats(Database):
         Raises:
             UnknownConversation: no such conversation, it was deleted, or it is not `rater_id`'s.
         """
-        row = self.row("SELECT id, rater_id, title, created_at FROM conversations WHERE id = ? AND deleted_at IS NULL", conversation_id)
-        if row is None or rater_id not in (None, row["rater_id"]):
-            raise UnknownConversation(f"There is no conversation {conversation_id!r} of yours; start a new one.")
+        row = self.check_owner(conversation_id, rater_id)
         replies: dict[str, list[Reply]] = {}
         for reply in self.rows(f"SELECT {REPLY_COLUMNS} WHERE turns.conversation_id = ? ORDER BY attempt", conversation_id):
             replies.setdefault(reply["turn_id"], []).append(reply_from(reply))
         turns = self.rows("SELECT * FROM turns WHERE conversation_id = ? ORDER BY position", conversation_id)
         return Conversation(**row, turns=tuple(Turn(**turn, replies=tuple(replies.get(turn["id"], ()))) for turn in turns))
+
+    def check_owner(self, conversation_id: str, rater_id: str | None) -> sqlite3.Row:
+        """The conversation's own row. Raises: UnknownConversation: as `conversation` does."""
+        row = self.row("SELECT id, rater_id, title, created_at FROM conversations WHERE id = ? AND deleted_at IS NULL",
+                       conversation_id) if isinstance(conversation_id, str) else None
+        if row is None or rater_id not in (None, row["rater_id"]):
+            raise UnknownConversation(f"There is no conversation {str(conversation_id)[:40]!r} of yours; start a new one.")
+        return row
 
     def conversations(self, rater_id: str) -> list[Conversation]:
         """This person's conversations, newest first, without their turns."""
@@ -127,7 +133,7 @@ class Chats(Database):
             UnknownReply: no such reply, or, for a person, one in a conversation that was deleted.
             NotYourReply: it was shown to somebody else than `rater_id`.
         """
-        row = self.row(f"SELECT {REPLY_COLUMNS} WHERE replies.id = ?", reply_id)
+        row = self.row(f"SELECT {REPLY_COLUMNS} WHERE replies.id = ?", reply_id) if isinstance(reply_id, str) else None
         if row is None or (rater_id is not None and self._deleted(reply_id)):
             raise UnknownReply(f"There is no reply {str(reply_id)[:40]!r}; reload the page to see the replies you can rate.")
         if rater_id not in (None, row["rater_id"]):

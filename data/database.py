@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from sqlite_utils import Database as SqliteUtilsDatabase
 
-from data.errors import Busy, StorageFull
+from data.errors import BadSetting, Busy, StorageFull
 from data.migrations import migrations
 
 BUSY_SECONDS = 30
@@ -30,14 +32,16 @@ class Database:
 
     Raises:
         StorageFull: the disk is full; nothing is written.
+        BadSetting: the folder cannot be written to.
         Busy: another process held the writer's lock for 30 s.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._local = threading.local()
         with _clear_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))       # what people say is for the server's eyes alone
             migrations_db = self._connect()
             migrations_db.conn.execute("BEGIN IMMEDIATE")      # two processes starting at once: one migrates, one waits
             try:
@@ -104,9 +108,15 @@ class Database:
 def _clear_errors(path: Path) -> Iterator[None]:
     try:
         yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(f"The disk that holds {path.parent} is full; free some space and start again.") from error
+        raise BadSetting(f"STATE_DIR is {path.parent}, which cannot be written ({error.strerror}); set STATE_DIR to a folder that you may write to.") from error
     except sqlite3.OperationalError as error:
-        if "full" in str(error) or "disk I/O error" in str(error):
-            raise StorageFull(f"Nothing was saved because the disk that holds {path.parent} is full; "
+        if "unable to open" in str(error) or "readonly" in str(error):
+            raise BadSetting(f"STATE_DIR is {path.parent}, where {path.name} cannot be written; set STATE_DIR to a folder that you may write to.") from error
+        if "full" in str(error) or "disk I/O error" in str(error):      # the latter when even the write-ahead log cannot grow
+            raise StorageFull(f"Nothing was saved because the disk that holds {path.parent} is full or failing; "
                               f"free some space and try again.") from error
         if "locked" in str(error):
             raise Busy(f"Nothing was saved because another process kept {path.name} locked for {BUSY_SECONDS} s; "

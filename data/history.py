@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from data.database import now
-from data.errors import UnknownConversation
 from data.receipts import Receipts
 from data.records import HistoryEntry
 
@@ -32,7 +31,7 @@ class History(Receipts):
         """
         kept = " ".join(title.split())[:MAX_TITLE] or self.conversation(conversation_id, rater_id).title
         with self.write() as db:
-            self._own(conversation_id, rater_id)
+            self.check_owner(conversation_id, rater_id)
             db["conversations"].update(conversation_id, {"title": kept})
         return kept
 
@@ -46,7 +45,7 @@ class History(Receipts):
         Raises: UnknownConversation: nothing is written.
         """
         with self.write() as db:
-            self._own(conversation_id, rater_id)
+            self.check_owner(conversation_id, rater_id)
             db["conversations"].update(conversation_id, {"deleted_at": now(), "title": ""})
             replies = self.rows("SELECT replies.id AS id, turn_id FROM replies JOIN turns ON turns.id = turn_id WHERE conversation_id = ?", conversation_id)
             current = [rating for reply in replies for rating in self.rows(
@@ -59,8 +58,3 @@ class History(Receipts):
             for turn in self.rows("SELECT id FROM turns WHERE conversation_id = ?", conversation_id):
                 db["turns"].update(turn["id"], ERASED_TURN)
         return len(current)
-
-    def _own(self, conversation_id: str, rater_id: str) -> None:
-        """Raises: UnknownConversation."""
-        if self.row("SELECT 1 FROM conversations WHERE id = ? AND rater_id = ? AND deleted_at IS NULL", conversation_id, rater_id) is None:
-            raise UnknownConversation(f"There is no conversation {conversation_id!r} of yours; start a new one.")

@@ -25,7 +25,7 @@ class Ratings(ReasonEvents):
             UnknownReply: no such reply; nothing is written.
             NotYourReply: the reply was shown to somebody else; nothing is written.
         """
-        if kind not in ALLOWED:
+        if not isinstance(kind, str) or kind not in ALLOWED:
             raise BadRating(f"There is no rating of kind {str(kind)[:40]!r}; use 'thumb' or 'stars'.")
         if isinstance(value, bool) or not isinstance(value, int | float) or value not in ALLOWED[kind]:
             raise BadRating(f"{str(value)[:40]!r} is not a value for {kind}; use one of {', '.join(map(str, ALLOWED[kind]))} (0 takes it back).")

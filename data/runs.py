@@ -23,33 +23,31 @@ class Runs(Ratings):
                 return waiting["id"]
             return db["requests"].insert({"trigger": trigger, "created_at": now()}, pk="id").last_pk
 
-    def next_request(self) -> str | None:
-        """Take the oldest request; returns who asked, or None."""
-        with self.write() as db:
-            row = self.row('SELECT id, "trigger" FROM requests WHERE taken_at IS NULL ORDER BY id LIMIT 1')
-            if row is None:
-                return None
-            db["requests"].update(row["id"], {"taken_at": now()})
-            return row["trigger"]
+    def waiting_request(self) -> str | None:
+        """Who asked for a run that has not started, or None. The run takes the request when it starts."""
+        row = self.row('SELECT "trigger" FROM requests WHERE taken_at IS NULL ORDER BY id LIMIT 1')
+        return row["trigger"] if row else None
 
-    def training_requested(self) -> bool:
-        """Whether a request is still waiting for the learner."""
-        return self.row("SELECT 1 FROM requests WHERE taken_at IS NULL") is not None
+    def withdraw_requests(self) -> None:
+        """Forget requests for runs that have not started."""
+        with self.write() as db:
+            db.execute("UPDATE requests SET taken_at = ? WHERE taken_at IS NULL", [now()])
 
     def request_stop(self) -> None:
         """Ask the running run to end before its next step, and forget requests that nobody took."""
         with self.write() as db:
             db.execute("UPDATE runs SET stop_requested = 1 WHERE state = 'running'")
-            db.execute("UPDATE requests SET taken_at = ? WHERE taken_at IS NULL", [now()])
+            self.withdraw_requests()
 
     def stop_requested(self, run_id: str) -> bool:
         row = self.row("SELECT stop_requested FROM runs WHERE id = ?", run_id)
         return bool(row and row["stop_requested"])
 
     def start_run(self, base_model: str, trigger: str) -> Run:
-        """Open a run. Ratings that arrive from here on are fresh for the next one."""
+        """Open a run, which answers every waiting request. Ratings that arrive from here on are fresh for the next one."""
         run_id = secrets.token_hex(6)
         with self.write() as db:
+            self.withdraw_requests()
             seen = self.row("SELECT coalesce(max(id), 0) AS id FROM ratings")["id"]
             db["runs"].insert({"id": run_id, "base_model": base_model, "state": "running", "trigger": trigger,
                                "started_at": now(), "progress": json.dumps(asdict(Progress("collect"))), "ratings_seen": seen})

@@ -41,17 +41,17 @@ class Settings:
     """Divides the logits before sampling; 0 always takes the likeliest token (and then ratings teach little)."""
     top_p: float = setting(0.95, at_least=0.01, at_most=1)
     """Nucleus sampling: the smallest set of tokens that reaches this probability; 1 turns it off."""
-    top_k: int = setting(50, at_least=0)
+    top_k: int = setting(50, at_least=0, at_most=1_000_000)
     """Only the k likeliest tokens; 0 turns it off."""
     max_new_tokens: int = setting(320, at_least=1, at_most=8192)
     """A reply ends after this many tokens at the latest."""
-    max_message_chars: int = setting(20_000, at_least=1)
+    max_message_chars: int = setting(20_000, at_least=1, at_most=10_000_000)
     """A longer message is refused with a clear sentence before it reaches the model."""
-    max_streams: int = setting(64, at_least=1)
+    max_streams: int = setting(64, at_least=1, at_most=10_000)
     """Replies written at once; the next person is told to try again."""
-    train_every_ratings: int = setting(32, at_least=0)
+    train_every_ratings: int = setting(32, at_least=0, at_most=1_000_000_000)
     """A run starts by itself after this many fresh ratings; 0 turns it off."""
-    train_every_hours: float = setting(24.0, at_least=0)
+    train_every_hours: float = setting(24.0, at_least=0, at_most=87_600)
     """... or this long after the last run when there is at least one fresh rating; 0 turns it off."""
     learner: bool = setting(True)
     """Whether `app.py` starts the learner process beside the server; off when `python -m learner --watch` runs elsewhere."""
@@ -59,15 +59,15 @@ class Settings:
     """AdamW's, for the LoRA weights."""
     epochs: int = setting(2, at_least=1, at_most=100)
     """Passes over the rated replies in one run."""
-    batch_size: int = setting(8, at_least=1)
+    batch_size: int = setting(8, at_least=1, at_most=4096)
     """Rated replies in one optimizer step."""
     lora_rank: int = setting(8, at_least=1, at_most=256)
     """Rank of the adapter's matrices."""
-    kl_coefficient: float = setting(0.1, at_least=0)
+    kl_coefficient: float = setting(0.1, at_least=0, at_most=1000)
     """How strongly the policy is held near the base model (beta)."""
     baseline_margin: float = setting(0.15, at_least=0, at_most=1)
     """The baseline is set this far below the mean reward, which keeps off-policy updates stable (delta)."""
-    seed: int = setting(0, at_least=0)
+    seed: int = setting(0, at_least=0, at_most=2**31 - 1)
     """Seed of a training run: the same ratings and seed give the same adapter."""
 
     @property

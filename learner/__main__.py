@@ -26,6 +26,7 @@ from data.store import Store
 from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
 from learner.schedule import next_due
+from learner.session import open_run
 
 NICENESS = 10
 """Replies come first on a shared processor."""
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     if options.until_stdin_closes:
-        threading.Thread(target=lambda: (sys.stdin.buffer.read(), stopping.set()), daemon=True).start()
+        threading.Thread(target=_stop_at_end_of_input, args=(stopping,), daemon=True).start()
     settings = None
     try:
         settings = load_settings()
@@ -60,19 +61,27 @@ def _do(options: argparse.Namespace, settings: Settings, stopping: threading.Eve
         base = import_base_model(settings.base_model, settings.models_dir, progress)
     if options.file:
         done = import_conversations(store, base, ChatTokenizer(base.folder), options.file)
-        print(f"Imported {done.conversations} conversations with {done.replies} replies from {options.file}"
+        print(f"Imported {done.conversations} conversation{'' if done.conversations == 1 else 's'} with {done.replies} replies from {options.file}"
               + (f"; {done.already_there} were there already." if done.already_there else "."), file=sys.stderr)
     if options.fresh:
         print(start_lineage(store, base), file=sys.stderr)
-    if options.once:
+    if options.once and options.trigger == "maintainer" and store.waiting_request() is None:
+        print("The request was withdrawn before its run started.", file=sys.stderr)
+    elif options.once:
         run = train_once(store, settings, base, options.trigger, stopping)
         print(json.dumps(summary(run, store), ensure_ascii=False) if options.json else _sentence(run))
     if options.watch:
         os.nice(NICENESS)
         from learner.watch import watch
 
-        watch(store, settings, base.id, stopping)
+        watch(store, AdapterRegistry(store, settings.adapters_dir), settings, base.id, stopping)
     return 0
+
+
+def _stop_at_end_of_input(stopping: threading.Event) -> None:
+    while os.read(0, 65_536):          # unbuffered: a thread that holds sys.stdin's lock at exit makes Python abort
+        pass
+    stopping.set()
 
 
 def start_lineage(store: Store, base: BaseModel) -> str:
@@ -92,18 +101,17 @@ def train_once(store: Store, settings: Settings, base: BaseModel, trigger: str, 
     """One run in this process, at low priority; the next due time counts from its end."""
     if os.nice(0) < NICENESS:
         os.nice(NICENESS - os.nice(0))
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")      # a thread that waits for another one sleeps: the server may need that core
     # Threads that wait for each other by spinning take the processor from the chat beside them: with both cores busy,
     # sleeping instead made training 2.4 times faster. Read when torch is loaded, so it is set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from learner.run import train                            # torch is imported here and nowhere before
+    registry = AdapterRegistry(store, settings.adapters_dir)
+    with _TrainingBar() as bar, open_run(store, registry, base.id, trigger, bar.show, stopping.is_set) as (run, pace):
+        from learner.run import learn                        # torch is imported here and nowhere before
 
-    with _TrainingBar() as bar:
-        run = train(store, AdapterRegistry(store, settings.adapters_dir), base, learner_config(settings), trigger=trigger,
-                    on_progress=bar.show, should_stop=stopping.is_set)
+        learn(store, registry, base, learner_config(settings), run, pace)
     if settings.train_every_hours > 0:
         store.set_due_at(next_due(datetime.now(UTC), settings.train_every_hours).isoformat())
-    return run
+    return store.run(run.id)
 
 
 def learner_config(settings: Settings) -> LearnerConfig:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from data.records import Progress
 from data.store import Store
 from learner.errors import Stopped
-from learner.steps import StepFigures
+
+if TYPE_CHECKING:                                            # it imports torch
+    from learner.steps import StepFigures
 
 REPORT_SECONDS = 0.5
 """Progress between steps is written at most this often."""

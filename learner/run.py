@@ -9,7 +9,6 @@ from dataclasses import asdict
 import torch
 
 from data.adapters import AdapterRegistry
-from data.errors import ChatError
 from data.records import BASE_VERSION, BaseModel, Progress, RatedReply, ReceiptRow, Run
 from data.store import Store
 from data.tokenizer import ChatTokenizer
@@ -17,14 +16,14 @@ from learner.anchor import choose_anchor, logprob_pass, reference_pass
 from learner.batches import Example, plan_steps
 from learner.behavior import behavior_pass
 from learner.config import LearnerConfig
-from learner.errors import Diverged, Stopped
+from learner.errors import Diverged
 from learner.estimator import advantages
 from learner.gate import Gate
-from learner.lease import learner_lease
 from learner.pace import Pace
 from learner.policy import Policy
 from learner.rewards import Reward, rewards
 from learner.sampler import PolicySampler, Sampler
+from learner.session import open_run
 from learner.steps import Signals, StepFigures, count_steps, train_steps
 
 GATE_ANCHOR = 32
@@ -48,26 +47,13 @@ def train(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     Raises: Busy: another learner is at work. ChatError: the run failed for a reason a person can act on. Either way
         the run row says so, and so it does for any other exception.
     """
-    with learner_lease(store):
-        close_interrupted_runs(store, registry)
-        run = store.start_run(base.id, trigger)
-        pace = Pace(store, run.id, on_progress, should_stop)
-        try:
-            return learn(store, registry, base, config, run, pace, make_sampler or _own_sampler)
-        except Stopped:
-            return store.finish_run(run.id, "stopped", report={"reason": "The run was stopped before it ended; nothing was published.",
-                                                               "published": False, "seconds": pace.seconds()})
-        except ChatError as error:
-            store.finish_run(run.id, "failed", error=str(error))
-            raise
-        except BaseException as error:
-            store.finish_run(run.id, "failed", error=f"The run broke off because of an unexpected {type(error).__name__} ({error}); "
-                                                     f"no rating was lost, and the learner's log has the details.")
-            raise
+    with open_run(store, registry, base.id, trigger, on_progress, should_stop) as (run, pace):
+        learn(store, registry, base, config, run, pace, make_sampler)
+    return store.run(run.id)
 
 
 def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: LearnerConfig, run: Run, pace: Pace,
-          make_sampler: Callable[[Policy, ChatTokenizer], Sampler]) -> Run:
+          make_sampler: Callable[[Policy, ChatTokenizer], Sampler] | None = None) -> Run:
     """collect -> anchor -> train -> gate -> publish."""
     pace.stage("collect")
     replies = store.rated_replies(base.id)
@@ -106,7 +92,7 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
 
     pace.stage("gate", steps=steps, step=steps)
     pool = [example for example in examples if example.index in anchored]
-    gate = Gate(policy, make_sampler(policy, tokenizer), tokenizer, config.gate, reference,
+    gate = Gate(policy, (make_sampler or _own_sampler)(policy, tokenizer), tokenizer, config.gate, reference,
                 pool if len(pool) <= GATE_ANCHOR else random.Random(config.seed).sample(pool, GATE_ANCHOR),
                 temperature=config.sampling_temperature, seed=config.seed, check=pace.check)
     verdict = gate.decide()
@@ -125,22 +111,6 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     report |= {"published": True, "version": version.number, "adapter_sha256": version.sha256, "kl": None if kl is None else round(kl, 5),
                "seconds": pace.seconds()}
     return store.finish_run(run.id, "published", version=version.number, report=report)
-
-
-def close_interrupted_runs(store: Store, registry: AdapterRegistry) -> None:
-    """After a kill, and only while holding the lease: end runs that are still open and sweep unpublished folders.
-
-    A run that was killed between the publication and its own last word did publish.
-    """
-    for run in store.runs(20):
-        if run.state == "running":
-            published = [version for version in store.versions(run.base_model) if version.run_id == run.id]
-            if published:
-                store.finish_run(run.id, "published", version=published[0].number, report={
-                    "published": True, "version": published[0].number, "adapter_sha256": published[0].sha256, "gate": None,
-                    "reason": "The version was published; the learner was stopped before it could write its report."})
-    store.fail_abandoned_runs()
-    registry.sweep()
 
 
 def _own_sampler(policy: Policy, tokenizer: ChatTokenizer) -> Sampler:

@@ -11,11 +11,13 @@ import sys
 import threading
 from datetime import UTC, datetime
 
+from data.adapters import AdapterRegistry
 from data.chats import this_process
 from data.errors import ChatError
 from data.settings import Settings
 from data.store import Store
 from learner.schedule import next_due, run_due
+from learner.session import close_abandoned_runs
 
 POLL_SECONDS = 1.0
 STANDBY_LEASE_SECONDS = 10.0
@@ -26,7 +28,7 @@ STOP_SECONDS = 60.0
 log = logging.getLogger("learner")
 
 
-def watch(store: Store, settings: Settings, base_model: str, stopping: threading.Event) -> None:
+def watch(store: Store, registry: AdapterRegistry, settings: Settings, base_model: str, stopping: threading.Event) -> None:
     """Serve requests and the schedule until `stopping` is set; errors are logged and the watch goes on."""
     owner = this_process()
     log.info("watching %s for %s: every %s fresh ratings or %s hours", settings.database, base_model,
@@ -36,11 +38,12 @@ def watch(store: Store, settings: Settings, base_model: str, stopping: threading
             trigger = None
             try:
                 if store.acquire_lease("watcher", owner, STANDBY_LEASE_SECONDS):
+                    close_abandoned_runs(store, registry)
                     trigger = next_trigger(store, settings, base_model)
             except ChatError as error:                       # a busy or full disk passes; the watch is this process's edge
                 log.error("%s", error)
             if trigger:
-                _run_child(trigger, store, owner, stopping)
+                _run_child(trigger, store, base_model, owner, stopping)
             else:
                 stopping.wait(POLL_SECONDS)
     finally:
@@ -50,7 +53,7 @@ def watch(store: Store, settings: Settings, base_model: str, stopping: threading
 
 def next_trigger(store: Store, settings: Settings, base_model: str) -> str | None:
     """Who wants a run now, if anybody. The first due time is set here; later ones when a run ends."""
-    if requested := store.next_request():
+    if requested := store.waiting_request():
         return requested
     now = datetime.now(UTC)
     due = store.due_at()
@@ -61,9 +64,10 @@ def next_trigger(store: Store, settings: Settings, base_model: str) -> str | Non
                    every_ratings=settings.train_every_ratings, every_hours=settings.train_every_hours)
 
 
-def _run_child(trigger: str, store: Store, owner: str, stopping: threading.Event) -> None:
+def _run_child(trigger: str, store: Store, base_model: str, owner: str, stopping: threading.Event) -> None:
     """One run in a process of its own, stopped between steps when the watch is."""
     log.info("a run starts (%s)", trigger)
+    before = store.last_run(base_model)
     child = subprocess.Popen([sys.executable, "-m", "learner", "--once", "--json", "--until-stdin-closes", "--trigger", trigger],
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     result: list[str] = []
@@ -83,4 +87,9 @@ def _run_child(trigger: str, store: Store, owner: str, stopping: threading.Event
         except ChatError as error:
             log.error("%s", error)
     reader.join()
+    latest = store.last_run(base_model)
+    if child.returncode != 0 and (latest and latest.id) == (before and before.id):
+        # It died before it opened a run. Without a row nobody would learn of it, and the next would start at once.
+        run = store.start_run(base_model, trigger)
+        store.finish_run(run.id, "failed", error="The learner could not start; the learner's log says why.")
     log.info("the run ended: %s", result[-1][:500] if result and child.returncode == 0 else f"exit code {child.returncode}")

@@ -23,13 +23,13 @@ def test_nobody_but_a_maintainer_gets_anything_by_page_or_by_http(person, chat_s
     page = sign_in(context, chat_server, "a wrong password")
     expect(page.locator(".sign-in .problem")).to_be_visible()
     expect(page.locator(".training")).to_have_count(0)
-    before = chat_server.store.training_requested(), chat_server.store.promotions(chat_server.base.id)
+    before = chat_server.store.waiting_request(), chat_server.store.promotions(chat_server.base.id)
     for name, payload in CALLS.items():
         answer = call(context, chat_server, page, name, payload)
         assert answer == {"ok": False, "kind": "NotAllowed", "error": answer["error"]}, name
     context.add_cookies([{"name": "maintainer", "value": "maintainer", "url": chat_server.url}])
     assert call(context, chat_server, page, "ui_overview", {})["kind"] == "NotAllowed"
-    assert (chat_server.store.training_requested(), chat_server.store.promotions(chat_server.base.id)) == before
+    assert (chat_server.store.waiting_request(), chat_server.store.promotions(chat_server.base.id)) == before
 
 
 def test_a_maintainer_signs_in_sees_ratings_and_signs_out(person, chat_server):
@@ -57,8 +57,8 @@ def test_a_run_is_asked_for_watched_and_stopped(person, chat_server):
     expect(page.locator(".stage")).to_contain_text("Asked for")
     expect(page.get_by_role("button", name="Start training")).to_be_disabled()
 
-    # The test takes the learner's part: it takes the request and reports its progress.
-    assert store.next_request() == "maintainer"
+    # The test takes the learner's part: its run answers the request and reports its progress.
+    assert store.waiting_request() == "maintainer"
     run = store.start_run(base.id, "maintainer")
     for step in (2, 6):
         store.progress(run.id, Progress("train", step, 8, loss=0.25, reward=-0.125, kl=0.031, seconds_left=75.4))

@@ -171,10 +171,12 @@ def test_one_learner_at_a_time_and_a_dead_ones_lease_runs_out(store):
 def test_pressing_the_training_button_twice_asks_once(store):
     store.request_training("maintainer")
     store.request_training("maintainer")
-    assert (store.next_request(), store.next_request()) == ("maintainer", None)
+    assert store.waiting_request() == "maintainer"
+    store.finish_run(store.start_run("base", "maintainer").id, "stopped")
+    assert store.waiting_request() is None                            # the run that starts answers it
     store.request_training("maintainer")
-    store.request_stop()                                              # a request that nobody took is withdrawn
-    assert store.next_request() is None
+    store.request_stop()                                              # a request that no run answers yet is withdrawn
+    assert store.waiting_request() is None
 
 
 def test_a_run_shows_where_it_is_and_hears_that_it_should_stop(store):

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -119,3 +120,15 @@ def alive(pid: int) -> bool:
             return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_an_address_or_a_folder_that_cannot_be_used_ends_the_start_with_one_sentence(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for wrong, sentence in (({"PORT": port}, f"PORT {port}"), ({"HOST": "999.1.1.1", "PORT": "0"}, "HOST 999.1.1.1"),
+                                ({"STATE_DIR": "/dev/null/state", "PORT": "0"}, "STATE_DIR is /dev/null/state")):
+            done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, text=True, capture_output=True, timeout=60,
+                                  env={**os.environ, "STATE_DIR": str(tmp_path), **wrong})
+            assert done.returncode == 1 and sentence in done.stderr and "Traceback" not in done.stderr, done.stderr

@@ -32,6 +32,8 @@ def answering(function: Callable[..., dict]) -> Callable[..., dict]:
 
 
 def field(payload: object, name: str, kind: type = str):
-    """`payload[name]` when it is of that kind, else None: whoever speaks HTTP can send anything."""
+    """`payload[name]` when it is of that kind (a number: one that a database holds), else None: whoever speaks HTTP can send anything."""
     value = payload.get(name) if isinstance(payload, dict) else None
-    return value if isinstance(value, kind) else None
+    if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or abs(value) >= 2**63)):
+        return None
+    return value

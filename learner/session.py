@@ -1,0 +1,70 @@
+"""Around a run: one learner at a time, what a killed one left open is closed, and however the run ends its row says so.
+
+Nothing here imports torch, so that a run is in the store, visible and stoppable, seconds before its model is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from data.adapters import AdapterRegistry
+from data.chats import this_process
+from data.errors import ChatError
+from data.records import Progress, Run
+from data.store import Store
+from learner.errors import Stopped
+from learner.lease import NAME, SECONDS, learner_lease
+from learner.pace import Pace
+
+
+@contextmanager
+def open_run(store: Store, registry: AdapterRegistry, base_model: str, trigger: str,
+             on_progress: Callable[[Progress], None] = lambda progress: None,
+             should_stop: Callable[[], bool] = lambda: False) -> Iterator[tuple[Run, Pace]]:
+    """A run to work in, as `(run, pace)`; being stopped ends the block quietly, and its row says `stopped`.
+
+    Raises: Busy: another learner is at work. Any other exception of the block, after the row says `failed` and why.
+    """
+    with learner_lease(store):
+        close_interrupted_runs(store, registry)
+        run = store.start_run(base_model, trigger)
+        pace = Pace(store, run.id, on_progress, should_stop)
+        try:
+            yield run, pace
+        except Stopped:
+            store.finish_run(run.id, "stopped", report={"reason": "The run was stopped before it ended; nothing was published.",
+                                                        "published": False, "seconds": pace.seconds()})
+        except ChatError as error:
+            store.finish_run(run.id, "failed", error=str(error))
+            raise
+        except BaseException as error:
+            store.finish_run(run.id, "failed", error=f"The run broke off because of an unexpected {type(error).__name__} ({error}); "
+                                                     f"no rating was lost, and the learner's log has the details.")
+            raise
+
+
+def close_abandoned_runs(store: Store, registry: AdapterRegistry) -> None:
+    """For a watcher: when a run is open and no learner is alive, close it, so that the next one can be asked for."""
+    if not any(run.state == "running" for run in store.runs(20)) or not store.acquire_lease(NAME, this_process(), SECONDS):
+        return
+    try:
+        close_interrupted_runs(store, registry)
+    finally:
+        store.release_lease(NAME, this_process())
+
+
+def close_interrupted_runs(store: Store, registry: AdapterRegistry) -> None:
+    """After a kill, and only while holding the lease: end runs that are still open and sweep unpublished folders.
+
+    A run that was killed between the publication and its own last word did publish.
+    """
+    for run in store.runs(20):
+        if run.state == "running":
+            published = [version for version in store.versions(run.base_model) if version.run_id == run.id]
+            if published:
+                store.finish_run(run.id, "published", version=published[0].number, report={
+                    "published": True, "version": published[0].number, "adapter_sha256": published[0].sha256, "gate": None,
+                    "reason": "The version was published; the learner was stopped before it could write its report."})
+    store.fail_abandoned_runs()
+    registry.sweep()

@@ -1,0 +1,76 @@
+"""The product's promise in one piece, in a browser, on the real model: chat, rate, train, and the new version takes over while another tab streams."""
+
+import re
+import time
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser_fixtures import ChatServer, browser, finished, open_chat, person, sign_in, write  # noqa: F401
+
+TRAINING_SECONDS = 420
+
+
+@pytest.mark.real
+@pytest.mark.browser
+def test_a_person_rates_a_maintainer_trains_and_the_version_changes_while_another_tab_streams(person, real_base, tmp_path):
+    with ChatServer(tmp_path / "state", real_base, learner="true", train_every_ratings=0, max_new_tokens=1500, temperature=1.2) as server:
+        context = person()
+        page = open_chat(context, server)
+        for number, question in enumerate(("Name three fruits.", "What is rain?")):
+            write(page, question)
+            page.wait_for_function("document.querySelectorAll('.reply-body').length && [...document.querySelectorAll('.reply-body')].pop().innerText.length > 80")
+            stop = page.get_by_role("button", name="Stop this reply")
+            if stop.is_visible():
+                stop.click()
+            finished(page)
+            reply = page.locator(".turn").nth(number)
+            reply.get_by_role("button", name=("Good reply", "Bad reply")[number]).click()
+            reply.get_by_role("radio", name=("5 of 5 stars", "1 of 5 stars")[number]).click()
+            expect(reply.locator(".rating-note")).to_have_text("Saved")
+
+        maintainer = sign_in(person(), server)
+        expect(maintainer.locator(".big-number")).to_have_text("4")
+        maintainer.get_by_role("button", name="Start training").click()
+        expect(maintainer.get_by_role("progressbar")).to_be_visible(timeout=60_000)
+
+        # Training gives way to people who chat, so the other tab begins only when the candidate is about to be published. It
+        # keeps a reply coming until the new version is there; a reply that ends by itself is followed by the next.
+        talker = person()
+        talking = open_chat(talker, server)
+        live = talking.locator(".version-pill .pill-version")
+        deadline = time.monotonic() + TRAINING_SECONDS
+        while (run := server.store.last_run(real_base.id)).state == "running" and run.progress.stage != "publish":
+            assert time.monotonic() < deadline, run
+            time.sleep(0.2)
+        while live.inner_text() == "base model":
+            if not talking.locator(".reply-body.writing").count():
+                write(talking, "Tell me a very long story about a journey around the world, with many chapters.")
+            assert time.monotonic() < deadline, "the version does not change"
+            time.sleep(0.2)
+        expect(live).to_have_text("version 1")
+        expect(page.locator(".version-pill .pill-version")).to_have_text("version 1")
+        finished(talking)
+        rater = server.rater_of(talker)
+        streamed = server.store.conversation(server.store.conversations(rater)[0].id).turns[-1].replies[0]
+        assert (streamed.state, streamed.version) == ("done", 0) and streamed.finish_reason in ("stop", "length")
+        assert len(streamed.completion_ids) == len(streamed.behavior_logprobs) > 0
+        shown = talking.locator(".reply-body").last.inner_text()
+        assert re.sub(r"\W", "", streamed.text)[-40:] == re.sub(r"\W", "", shown)[-40:]
+
+        write(talking, "And now?")
+        expect(talking.locator(".reply-version").last).to_have_text("Version 1")
+        talking.get_by_role("button", name="Stop this reply").or_(talking.locator(".turn").last.locator('.reply[aria-busy="false"]')).first.wait_for()
+
+        expect(maintainer.locator("[data-version='1'] .mark-live")).to_be_visible()
+        page.reload()
+        for number in range(2):
+            turn = page.locator(".turn").nth(number)
+            expect(turn.get_by_role("button", name=("Good reply", "Bad reply")[number])).to_have_attribute("aria-pressed", "true")
+            expect(turn.get_by_role("radio", name=("5 of 5 stars", "1 of 5 stars")[number])).to_have_attribute("aria-checked", "true")
+        run = server.store.last_run(real_base.id)
+        assert (run.state, run.trigger, run.version) == ("published", "maintainer", 1)
+        for rated in server.store.rated_replies(real_base.id):
+            [receipt] = server.store.receipts(rated.reply.id)
+            liked = rated.ratings[0].value == 1
+            assert (receipt.logprob_after > receipt.logprob_before) == liked == (receipt.reward > 0)

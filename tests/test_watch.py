@@ -1,0 +1,56 @@
+"""The watcher: what a killed learner left open is closed, and a request is answered by the run that starts."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from data.adapters import AdapterRegistry
+from data.store import Store
+from learner.session import close_abandoned_runs
+from tests.server_process import ROOT
+
+
+def until(condition, seconds: float = 90):
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)
+    return value
+
+
+def start(*options: str, environment: dict, **streams) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-m", "learner", *options], cwd=ROOT, env=environment, text=True, **streams)
+
+
+def test_after_a_kill_in_the_middle_of_a_run_the_watcher_closes_it_and_the_next_request_is_answered(tiny_base, tmp_path):
+    environment = {**os.environ, "STATE_DIR": str(tmp_path), "BASE_MODEL": tiny_base.source, "TRAIN_EVERY_RATINGS": "0"}
+    (tmp_path / "models").symlink_to(tiny_base.folder.parent)
+    store = Store(tmp_path / "chat.db")
+    run = store.start_run(tiny_base.id, "shell")                          # as a learner leaves it that was killed: open, its lease running out
+    store.acquire_lease("learner", "gone:1", 2.0)
+    close_abandoned_runs(store, AdapterRegistry(store, tmp_path / "adapters"))
+    assert store.run(run.id).state == "running"                           # somebody holds the lease: it may be alive
+    watcher = start("--watch", "--until-stdin-closes", environment=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        until(lambda: store.run(run.id).state == "failed")
+        store.request_training("maintainer")
+        answered = until(lambda: [r for r in store.runs() if r.trigger == "maintainer"])[0]
+        until(lambda: store.run(answered.id).state == "nothing_to_do")
+        assert store.waiting_request() is None
+    finally:
+        watcher.stdin.close()
+        assert watcher.wait(60) == 0
+    assert "the run ended: {" in watcher.stderr.read()                    # its report, not a crash at exit
+
+
+def test_a_learner_whose_input_stays_open_ends_cleanly(tiny_base, tmp_path):
+    environment = {**os.environ, "STATE_DIR": str(tmp_path), "BASE_MODEL": tiny_base.source}
+    (tmp_path / "models").symlink_to(tiny_base.folder.parent)
+    child = start("--once", "--json", "--until-stdin-closes", environment=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    try:
+        assert child.wait(90) == 0
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.stdin.close()
