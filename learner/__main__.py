@@ -24,7 +24,7 @@ from data.records import BASE_VERSION, BaseModel, Progress, Run
 from data.settings import Settings, load_settings
 from data.store import Store
 from data.tokenizer import ChatTokenizer
-from learner.config import LearnerConfig
+from learner.config import LearnerConfig, RefineConfig
 from learner.schedule import next_due
 from learner.session import open_run
 
@@ -107,8 +107,10 @@ def train_once(store: Store, settings: Settings, base: BaseModel, trigger: str, 
     registry = AdapterRegistry(store, settings.adapters_dir)
     with _TrainingBar() as bar, open_run(store, registry, base.id, trigger, bar.show, stopping.is_set) as (run, pace):
         from learner.run import learn                        # torch is imported here and nowhere before
+        from serving_sampler import sampler_maker
 
-        learn(store, registry, base, learner_config(settings), run, pace)
+        learn(store, registry, base, learner_config(settings), run, pace,
+              sampler_maker(settings.engine, base, settings.models_dir / "merged-candidates"))
     if settings.train_every_hours > 0:
         store.set_due_at(next_due(datetime.now(UTC), settings.train_every_hours).isoformat())
     return store.run(run.id)
@@ -118,7 +120,8 @@ def learner_config(settings: Settings) -> LearnerConfig:
     return LearnerConfig(
         learning_rate=settings.learning_rate, epochs=settings.epochs, batch_size=settings.batch_size, lora_rank=settings.lora_rank,
         kl_coefficient=settings.kl_coefficient, baseline_margin=settings.baseline_margin, seed=settings.seed,
-        sampling_temperature=settings.temperature)
+        sampling_temperature=settings.temperature,
+        refine=RefineConfig(enabled=settings.refine, max_new_tokens=settings.max_new_tokens))
 
 
 def summary(run: Run, store: Store) -> dict:

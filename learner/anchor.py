@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ class Reference:
     """(completion length,) nats at the reply's temperature."""
     hidden: dict[int, Tensor]
     """(completion length, H), only for anchored replies, in the policy's dtype."""
+    summaries: dict[int, Tensor] = field(default_factory=dict)
+    """(2 H,) fp32: the mean of the reply's hidden rows, then its last one; what a reward model sees."""
 
 
 def choose_anchor(indexes: Sequence[int], sampled_by_base: Sequence[bool], limit: int, seed: int) -> frozenset[int]:
@@ -42,7 +44,7 @@ def choose_anchor(indexes: Sequence[int], sampled_by_base: Sequence[bool], limit
 def reference_pass(policy: Policy, micro_batches: Sequence[Sequence[Example]], anchored: frozenset[int],
                    on_batch: Callable[[], None]) -> Reference:
     """Run every reply through the base model once. `on_batch` is called after each micro-batch and may raise to stop."""
-    logprobs, hidden = {}, {}
+    logprobs, hidden, summaries = {}, {}, {}
     with policy.reference():
         for examples in micro_batches:
             batch = make_batch(examples, policy.device)
@@ -50,10 +52,11 @@ def reference_pass(policy: Policy, micro_batches: Sequence[Sequence[Example]], a
             lengths = [len(example.completion_ids) for example in examples]
             for example, scores, rows in zip(examples, policy.head(states, batch).logprobs, states.split(lengths), strict=True):
                 logprobs[example.index] = scores[:len(example.completion_ids)].clone()
+                summaries[example.index] = torch.cat((rows.float().mean(dim=0), rows[-1].float())).cpu()
                 if example.index in anchored:
                     hidden[example.index] = rows.clone()
             on_batch()
-    return Reference(logprobs, hidden)
+    return Reference(logprobs, hidden, summaries)
 
 
 @torch.no_grad()

@@ -30,6 +30,36 @@ class GateLimits:
 
 
 @dataclass(frozen=True)
+class RefineConfig:
+    """One on-policy iteration after the logged ratings: fresh replies, scored by a reward model fitted on the ratings."""
+
+    enabled: bool = False
+    """Whether a run refines at all."""
+    min_replies: int = 32
+    """With fewer rated replies there is no reward model."""
+    prompts: int = 48
+    """Prompts of rated replies that are answered anew, at most."""
+    samples: int = 4
+    """Fresh replies to each; each one's baseline is the mean of the others."""
+    check_prompts: int = 16
+    """Further prompts of rated replies, never refined on, that say whether it helped; at most a quarter of all."""
+    check_samples: int = 2
+    """Replies to each of those, before and after."""
+    max_new_tokens: int = 320
+    """A fresh reply ends here at the latest, and at the longest rated reply's length."""
+    learning_rate: float = 3e-4
+    """AdamW's, for the one pass over the fresh replies."""
+    disagreement_penalty: float = 1.0
+    """lambda: standard deviations over the reward model's heads that are taken off a reply's reward."""
+    drift_penalty: float = 1.0
+    """beta_r: reward taken off per nat that the policy finds a reply likelier than the base model does, over the longest reply."""
+    max_surprise_rise: float = 0.10
+    """How much less likely than its own replies, relative nats per token, the base model may find those of the result."""
+    strengths: tuple[float, ...] = (1.0, 0.5)
+    """The way from the weights before to the weights after is gone this far; the first that helps without harm is kept, else none."""
+
+
+@dataclass(frozen=True)
 class LearnerConfig:
     """One run's constants; `learner.__main__` fills them from the settings."""
 
@@ -62,5 +92,19 @@ class LearnerConfig:
     seed: int = 0
     """Same ratings, same seed, same machine: same adapter."""
     sampling_temperature: float = 0.8
-    """For the gate's replies; rated replies keep the temperature they were sampled at."""
+    """For the refinement's and the gates' replies; rated replies keep the temperature they were sampled at."""
+    held_out_share: float = 0.2
+    """Share of the rated replies that never train and judge the candidate (G1)."""
+    held_out_minimum: int = 128
+    """With fewer rated replies all of them train, and G1 cannot be evaluated."""
+    judge_prompts: int = 32
+    """Held-out prompts that candidate and incumbent answer, at most."""
+    judge_samples: int = 2
+    """Replies of each to each of them."""
+    refine: RefineConfig = field(default_factory=RefineConfig)
     gate: GateLimits = field(default_factory=GateLimits)
+
+    @property
+    def reply_temperature(self) -> float:
+        """`sampling_temperature`, and 1 where that is greedy: a greedy reply's own distribution is degenerate."""
+        return self.sampling_temperature if self.sampling_temperature > 0 else 1.0

@@ -20,6 +20,7 @@ from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference, logprob_pass
 from learner.batches import Example, plan_steps
 from learner.config import GateLimits
+from learner.errors import Diverged
 from learner.policy import Policy
 from learner.sampler import Sampler
 
@@ -119,12 +120,10 @@ class Gate:
     def _sample(self) -> list[list[int]]:
         self.check()
         try:
-            return self.sampler.sample(self.prompt_ids, max_new_tokens=self.limits.new_tokens,
-                                       temperature=self.temperature, seed=self.seed)
-        except RuntimeError as error:
-            if "probability tensor" not in str(error):
-                raise
-            return []                                             # torch refuses to sample from NaN or infinite probabilities
+            return [list(reply.completion_ids) for reply in self.sampler.sample(
+                self.prompt_ids, max_new_tokens=self.limits.new_tokens, temperature=self.temperature, seed=self.seed)]
+        except Diverged:
+            return []
 
     def _figures(self, replies: list[list[int]]) -> Figures:
         if not replies:

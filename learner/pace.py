@@ -53,9 +53,9 @@ class Pace:
     def step(self, figures: StepFigures) -> None:
         """An optimizer step was made."""
         share = figures.step / figures.steps
-        self._speed = self._work.get("train", 0) * share / max(1e-9, time.monotonic() - self._stage_started) or self._speed
+        self._speed = self._work.get(self._now.stage, 0) * share / max(1e-9, time.monotonic() - self._stage_started) or self._speed
         kl = figures.kl if figures.kl is not None else self._now.kl
-        self._write(Progress("train", figures.step, figures.steps, figures.loss, figures.reward, kl, self._left(share)))
+        self._write(Progress(self._now.stage, figures.step, figures.steps, figures.loss, figures.reward, kl, self._left(share)))
 
     def check(self) -> None:
         """Between two batches of a stage without steps."""

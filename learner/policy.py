@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -65,6 +65,8 @@ class Policy:
         self.model.eval()                             # no dropout anywhere: old and new log-probs differ by the weights alone
         self._decoder = model.get_decoder()
         self._head = model.get_output_embeddings().weight
+        self.acting: Literal["candidate", "base"] | Path = "candidate"
+        """Who computes at this instant: the adapter in training, the base model alone, or a version's folder."""
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """The LoRA weights in training, in a fixed order."""
@@ -104,7 +106,7 @@ class Policy:
     @contextmanager
     def reference(self) -> Iterator[None]:
         """The base model alone: the adapter is disabled inside."""
-        with self.model.disable_adapter():
+        with self.model.disable_adapter(), self._acting("base"):
             yield
 
     @contextmanager
@@ -125,10 +127,19 @@ class Policy:
                                   f"`python -m learner --fresh`.") from error
         try:
             self.model.set_adapter(BEHAVIOR)
-            yield
+            with self._acting(folder):
+                yield
         finally:
             self.model.set_adapter(ADAPTER)
             self.model.delete_adapter(BEHAVIOR)
+
+    @contextmanager
+    def _acting(self, who: Literal["base"] | Path) -> Iterator[None]:
+        before, self.acting = self.acting, who
+        try:
+            yield
+        finally:
+            self.acting = before
 
     def lora_b(self) -> list[Tensor]:
         """Copies of the B halves: the adapter's effect is linear in them."""

@@ -19,6 +19,7 @@ from learner.config import LearnerConfig
 from learner.errors import Diverged
 from learner.estimator import advantages
 from learner.gate import Gate
+from learner.judging import Judging, split_ratings
 from learner.pace import Pace
 from learner.policy import Policy
 from learner.rewards import Reward, rewards
@@ -26,6 +27,8 @@ from learner.sampler import PolicySampler, Sampler
 from learner.session import open_run
 from learner.steps import Signals, StepFigures, count_steps, train_steps
 
+REFINE_TOKENS = 150_000
+"""A first guess at the refinement's token passes, for the time left."""
 GATE_ANCHOR = 32
 """Replies on which the gate takes the candidate's KL; all anchored ones are measured once more for the report."""
 
@@ -54,13 +57,14 @@ def train(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
 
 def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: LearnerConfig, run: Run, pace: Pace,
           make_sampler: Callable[[Policy, ChatTokenizer], Sampler] | None = None) -> Run:
-    """collect -> anchor -> train -> gate -> publish."""
+    """collect -> anchor -> train -> refine -> gate -> publish."""
     pace.stage("collect")
     replies = store.rated_replies(base.id)
     signals = rewards(replies)
-    examples = [example for example in map(_example, range(len(replies)), replies) if example.tokens <= config.max_reply_tokens]
+    usable = [example for example in map(_example, range(len(replies)), replies) if example.tokens <= config.max_reply_tokens]
+    examples, held_out = split_ratings(usable, replies, config)
     report = {"base_model": base.id, "trigger": run.trigger, "published": False, "version": None,
-              "data": _data_used(replies, signals, examples), "ratings_used": sum(len(signals[e.index].rating_ids) for e in examples)}
+              "data": _data_used(replies, signals, examples, held_out), "ratings_used": sum(len(signals[e.index].rating_ids) for e in examples)}
     if not examples:
         reason = ("There is nothing to do because no reply of this base model has a rating yet; chat, rate, and train again."
                   if not replies else f"There is nothing to do because every rated reply is longer than {config.max_reply_tokens} tokens.")
@@ -72,18 +76,23 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     micro_batches = [micro_batch for step in plan for micro_batch in step]
     tokens = sum(example.tokens for example in examples)
     steps = count_steps(len(plan), config)
-    pace.expect(anchor=2 * tokens, train=3 * tokens * steps // len(plan), gate=20_000, publish=tokens)
+    refines = config.refine.enabled and len(examples) >= config.refine.min_replies
+    pace.expect(anchor=2 * tokens, train=3 * tokens * steps // len(plan), refine=REFINE_TOKENS * refines, gate=20_000, publish=tokens)
 
     pace.stage("anchor", steps=steps)
     sampled_by_base = [replies[e.index].reply.version == BASE_VERSION and replies[e.index].reply.engine != "imported" for e in examples]
     anchored = choose_anchor([e.index for e in examples], sampled_by_base, config.anchor_replies, config.seed)
-    reference = reference_pass(policy, micro_batches, anchored, pace.check)
+    judged = [micro_batch for step in plan_steps(held_out, config.batch_size, config.max_batch_tokens) for micro_batch in step]
+    reference = reference_pass(policy, micro_batches + judged, anchored, pace.check)
     behavior, behavior_report = behavior_pass(policy, registry, replies, examples, reference, config.max_batch_tokens, pace.check)
 
     pace.stage("train", steps=steps)
+    sampler = (make_sampler or _own_sampler)(policy, tokenizer)
+    judging = Judging(policy, sampler, tokenizer, reference, signals, config, pace)
     learning = _signals(signals, examples, config)
     try:
         history = train_steps(policy, plan, learning, reference, behavior, config, pace.step)
+        refinement = judging.refine(examples) if refines else None
     except Diverged:
         reason = (f"The candidate was refused because training diverged after step {pace.steps_done()}; the version before stays live. "
                   f"Try a smaller LEARNING_RATE than {config.learning_rate:g}.")
@@ -92,14 +101,22 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
 
     pace.stage("gate", steps=steps, step=steps)
     pool = [example for example in examples if example.index in anchored]
-    gate = Gate(policy, (make_sampler or _own_sampler)(policy, tokenizer), tokenizer, config.gate, reference,
+    gate = Gate(policy, sampler, tokenizer, config.gate, reference,
                 pool if len(pool) <= GATE_ANCHOR else random.Random(config.seed).sample(pool, GATE_ANCHOR),
                 temperature=config.sampling_temperature, seed=config.seed, check=pace.check)
     verdict = gate.decide()
-    report |= {"behavior": behavior_report, "training": _training_figures(history), "gate": verdict.as_dict(),
+    report |= {"behavior": behavior_report, "training": _training_figures(history),
+               "refinement": refinement and refinement.as_dict(), "gate": verdict.as_dict(),
                "reason": verdict.reason, "config": asdict(config)}
     if not verdict.passed:
         return store.finish_run(run.id, "refused", report={**report, "seconds": pace.seconds()})
+    compared = judging.compare(examples, held_out, registry, store.live_version(base.id))
+    report["comparison"] = compared.as_dict()
+    if compared.decision == "refused":
+        reason = f"The candidate was refused because {compared.reason}; the version before stays live."
+        return store.finish_run(run.id, "refused", report={**report, "reason": reason, "seconds": pace.seconds(),
+                                                           "gate": {**report["gate"], "passed": False, "reason": reason}})
+    report["reason"] = f"{verdict.reason} {compared.reason}"
 
     pace.stage("publish", steps=steps, step=steps)
     after, kl = logprob_pass(policy, micro_batches, pace.check, reference)
@@ -131,10 +148,10 @@ def _signals(found: Sequence[Reward], examples: Sequence[Example], config: Learn
     return Signals(values, weights, advantages(values, weights, margin=config.baseline_margin))
 
 
-def _data_used(replies: Sequence[RatedReply], found: Sequence[Reward], examples: Sequence[Example]) -> dict:
+def _data_used(replies: Sequence[RatedReply], found: Sequence[Reward], examples: Sequence[Example], held_out: Sequence[Example]) -> dict:
     ratings = [rating for rated in replies for rating in rated.ratings]
     return {
-        "replies": len(examples), "left_out_too_long": len(replies) - len(examples),
+        "replies": len(examples), "left_out_too_long": len(replies) - len(examples) - len(held_out), "held_out": len(held_out),
         "raters": len({rating.rater_id for rating in ratings}),
         "thumbs_up": sum(r.kind == "thumb" and r.value > 0 for r in ratings),
         "thumbs_down": sum(r.kind == "thumb" and r.value < 0 for r in ratings),

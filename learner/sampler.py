@@ -1,4 +1,4 @@
-"""Fresh replies for the gate: the `Sampler` protocol, and the learner's own sampler."""
+"""Fresh replies for the refinement and the gates: the `Sampler` protocol, and the learner's own sampler."""
 
 from __future__ import annotations
 
@@ -7,26 +7,42 @@ from typing import Protocol
 
 import torch
 
+from data.records import Generated
+from learner.errors import Diverged
 from learner.policy import Policy
+
+ROWS = 32
+"""Replies at a time; bounds the attention cache."""
 
 
 class Sampler(Protocol):
-    """Anything that answers prompts as the candidate would. A composition root may hand in a serving engine."""
+    """Anything that answers prompts as the policy would. A composition root may hand in a serving engine."""
 
-    def sample(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float, seed: int) -> list[list[int]]:
-        """Completion token ids per prompt, end-of-text included when it was sampled. The same seed gives the same replies."""
+    def sample(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float, seed: int) -> list[Generated]:
+        """One reply per prompt, from the full vocabulary at `temperature` (> 0), by whatever the policy is at this instant.
+
+        Inside `policy.reference()` that is the base model, inside `policy.behaving_as(folder)` that version.
+        The log-probs are the sampler's own arithmetic at `logprobs_temperature`; empty where it does not know them.
+        Raises: Diverged: the policy's numbers cannot be sampled from.
+        """
         ...
 
 
 class PolicySampler:
-    """Samples from the policy itself, all prompts in one batch. The full vocabulary at `temperature`: no cut hides a bad tail."""
+    """Samples from the policy itself, in batches: no cut hides a bad tail. The same seed gives the same replies."""
 
     def __init__(self, policy: Policy, eos_ids: frozenset[int]) -> None:
         self.policy = policy
         self.eos_ids = eos_ids
 
+    def sample(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float, seed: int) -> list[Generated]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return [reply for start in range(0, len(prompts), ROWS)
+                    for reply in self._sample(prompts[start:start + ROWS], max_new_tokens, temperature)]
+
     @torch.no_grad()
-    def sample(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float, seed: int) -> list[list[int]]:
+    def _sample(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float) -> list[Generated]:
         width = max(len(prompt) for prompt in prompts)
         filler = min(self.eos_ids)
         input_ids = torch.full((len(prompts), width), filler, dtype=torch.long)
@@ -34,16 +50,19 @@ class PolicySampler:
         for row, prompt in enumerate(prompts):                      # padded on the left: every reply starts at the same place
             input_ids[row, width - len(prompt):] = torch.tensor(list(prompt))
             mask[row, width - len(prompt):] = 1
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        try:
             output = self.policy.model.generate(
                 input_ids=input_ids.to(self.policy.device), attention_mask=mask.to(self.policy.device), do_sample=True,
                 temperature=temperature, top_k=0, top_p=1.0, max_new_tokens=max_new_tokens,
                 eos_token_id=sorted(self.eos_ids), pad_token_id=filler)
+        except RuntimeError as error:
+            if "probability tensor" not in str(error):
+                raise
+            raise Diverged from error                               # torch refuses NaN and infinite probabilities
         return [self._until_end(row) for row in output[:, width:].tolist()]
 
-    def _until_end(self, ids: list[int]) -> list[int]:
+    def _until_end(self, ids: list[int]) -> Generated:
         for place, token in enumerate(ids):
             if token in self.eos_ids:
-                return ids[:place + 1]
-        return ids
+                return Generated(tuple(ids[:place + 1]), (), 1.0, "stop")
+        return Generated(tuple(ids), (), 1.0, "length")

@@ -100,7 +100,9 @@ def test_samples_are_repeatable_end_where_they_end_and_do_not_disturb_training_r
     assert one == sampler.sample([(5, 6), (7, 8, 9, 10)], max_new_tokens=40, temperature=0.8, seed=3)
     assert one != sampler.sample([(5, 6), (7, 8, 9, 10)], max_new_tokens=40, temperature=0.8, seed=4)
     for reply in one:
-        assert 0 < len(reply) <= 40 and not set(reply[:-1]) & tokenizer.eos_ids
+        ids = reply.completion_ids
+        assert 0 < len(ids) <= 40 and not set(ids[:-1]) & tokenizer.eos_ids
+        assert reply.finish_reason == ("stop" if ids[-1] in tokenizer.eos_ids else "length")
 
 
 def test_the_frozen_text_and_the_prompts_are_there():

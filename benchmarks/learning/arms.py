@@ -12,10 +12,11 @@ RATES: dict[str, tuple[float | None, ...]] = {
     "reinforce": (1e-4, 5e-4, 1.5e-3),
     "trl-kto": (1e-4, 5e-4, 1.5e-3),
     "ours": (2.5e-4, 5e-4, 1e-3),
+    "ours-refined": (2.5e-4, 5e-4, 1e-3),
 }
 """Arms in the order they are shown, each with its sweep; None where there is nothing to choose."""
 NEEDS_TRL = ("trl-kto",)
-RUNS_THE_LEARNER = ("ours",)
+RUNS_THE_LEARNER = ("ours", "ours-refined")
 """Measured anew when the learner's code changes."""
 
 
@@ -45,4 +46,7 @@ def load(name: str) -> Arm:
     if name == "ours":
         from benchmarks.learning.arms_ours import ours
         return ours
+    if name == "ours-refined":
+        from benchmarks.learning.arms_ours import ours_refined
+        return ours_refined
     raise ValueError(f"there is no arm {name!r}; the arms are {', '.join(RATES)}")

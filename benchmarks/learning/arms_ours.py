@@ -12,19 +12,26 @@ from data.store import Store
 from learner.__main__ import learner_config
 from learner.rewards import rewards
 from learner.run import train
+from serving_sampler import sampler_maker
 
 
-def ours(task: Task) -> Trained:
+def ours(task: Task, refine: bool = False) -> Trained:
     """One learner run over the ratings, as a maintainer would start it. A refused candidate means the base model stays."""
     store = Store(task.folder / "chat.db")
     registry = AdapterRegistry(store, task.folder / "adapters")
     conduct = record(store, task.base, task.rated, task.sampling)
-    config = replace(learner_config(Settings(seed=task.seed, temperature=task.sampling.temperature)),
+    config = replace(learner_config(Settings(seed=task.seed, refine=refine, temperature=task.sampling.temperature)),
                      **({} if task.rate is None else {"learning_rate": task.rate}))
-    run = train(store, registry, task.base, config, trigger="shell")
+    run = train(store, registry, task.base, config, trigger="shell",
+                make_sampler=sampler_maker("auto", task.base, task.folder / "merged-candidates"))
     report = {"state": run.state, "learner": run.report, "detection_auc": detection_auc(store, task.base.id, conduct)}
     tokens = 3 * sum(example.tokens for example in task.examples())
     return Trained(registry.verify(run.version) if run.state == "published" else None, tokens, report)
+
+
+def ours_refined(task: Task) -> Trained:
+    """The same with REFINE: one on-policy iteration after the ratings."""
+    return ours(task, refine=True)
 
 
 def detection_auc(store: Store, base_model: str, conduct: dict[str, str]) -> float | None:

@@ -11,7 +11,7 @@ import matplotlib
 matplotlib.use("svg")
 from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first)
 
-COLOURS = {"base": "#777777", "sft": "#8c6d31", "reinforce": "#9467bd", "trl-kto": "#1f77b4", "trl-rloo": "#17becf", "best-of-4": "#2ca02c", "ours": "#d62728"}
+COLOURS = {"base": "#777777", "sft": "#8c6d31", "reinforce": "#9467bd", "trl-kto": "#1f77b4", "trl-rloo": "#17becf", "best-of-4": "#2ca02c", "ours": "#d62728", "ours-refined": "#7f0000"}
 
 
 def gold_against_n(summary: Mapping, tastes: Sequence[str]) -> str:

@@ -1,0 +1,116 @@
+"""G1, the second gate: is the candidate worse than the incumbent, as far as ratings that trained neither can tell?
+
+Part of the ratings is kept out of everything that trains: some people's, or where one person rates alone, some prompts'.
+A reward model is fitted on them: the judge. Candidate and incumbent answer the same held-out prompts; per prompt p the
+difference of the judge's mean scores is d_p, and prompts are drawn with replacement many times:
+
+    low = the 5% quantile of the bootstrap means of d
+
+The candidate passes when low >= -MARGIN. What that bounds: for a candidate whose true score under the judge, on prompts like
+these, is more than MARGIN below the incumbent's, the probability to pass is about 5%. It says nothing about what the judge cannot
+see; that is left to G0's figures and the rules of scoring.py. Where the judge cannot tell replies apart, or prompts are few,
+nothing is decided here ("not evaluable") and G0 alone decides.
+Source: percentile bootstrap over clusters, Efron and Tibshirani 1993, chapters 8 and 13.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+
+from data.records import Generated
+from data.tokenizer import ChatTokenizer
+from learner.policy import Policy
+from learner.reward_model import Fit, RewardModel
+from learner.scoring import Bounds, as_examples, score
+
+MARGIN = 0.05
+"""Reward units of [-1, 1]: a probability of being liked that is 2.5 points lower is still "not worse"."""
+CONFIDENCE = 0.95
+DRAWS = 2000
+MIN_PROMPTS = 8
+MIN_RATERS = 4
+"""From this many people on, whole people are held out."""
+
+
+@dataclass(frozen=True)
+class StatisticalReport:
+    """What G1 found."""
+
+    decision: str
+    """`passed`, `refused` or `not evaluable`."""
+    reason: str
+    """One sentence for people."""
+    prompts: int
+    difference: float | None = None
+    low: float | None = None
+    """Lower bound of the mean difference, candidate minus incumbent."""
+    judge: Fit | None = None
+
+    def as_dict(self) -> dict:
+        return {**{name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()},
+                "margin": MARGIN, "confidence": CONFIDENCE, "judge": self.judge and self.judge.as_dict()}
+
+
+def hold_out(raters: Sequence[Hashable], prompts: Sequence[Hashable], share: float, minimum: int, seed: int) -> frozenset[int]:
+    """Places of the ratings that judge and never train: about `share` of them, whole people or whole prompts; none below `minimum` in all.
+
+    Args: per rated reply, who rated it (everybody, as one value) and what it answers.
+    """
+    count = len(prompts)
+    if share <= 0 or count < minimum:
+        return frozenset()
+    by = raters if len(set(raters)) >= MIN_RATERS else prompts
+    members: dict[Hashable, list[int]] = defaultdict(list)
+    for place, key in enumerate(by):
+        members[key].append(place)
+    order = sorted(members, key=str)
+    random.Random(f"held out {seed}").shuffle(order)
+    chosen: list[int] = []
+    for key in order:
+        if len(chosen) + len(members[key]) <= share * count:      # one person with half of the ratings is never held out
+            chosen += members[key]
+    return frozenset(chosen)
+
+
+def compare(policy: Policy, tokenizer: ChatTokenizer, judge: RewardModel, bounds: Bounds, prompts: Sequence[tuple[int, ...]],
+            candidate: Sequence[Generated], incumbent: Sequence[Generated], *, temperature: float, max_batch_tokens: int, seed: int,
+            check: Callable[[], None]) -> StatisticalReport:
+    """Decide from both models' replies.
+
+    Args: prompts: per reply; a prompt that occurs several times is one cluster. candidate, incumbent: one reply each.
+    """
+    clusters = len(set(prompts))
+    if not judge.fit.useful or clusters < MIN_PROMPTS:
+        why = f"only {clusters} prompts were held out" if clusters < MIN_PROMPTS else "the held-out ratings do not predict each other"
+        return StatisticalReport("not evaluable", f"Whether it is better could not be told because {why}.", clusters, judge=judge.fit)
+    examples = as_examples([*prompts, *prompts], [*candidate, *incumbent], temperature)
+    lower = score(policy, tokenizer, judge, examples, bounds, penalty=0.0, max_batch_tokens=max_batch_tokens, check=check).lower
+    half = len(prompts)
+    differences = cluster_means([float(a - b) for a, b in zip(lower[:half], lower[half:], strict=True)], prompts)
+    mean, low = sum(differences) / clusters, bootstrap_lower_bound(differences, seed)
+    if low >= -MARGIN:
+        return StatisticalReport("passed", f"On {clusters} held-out prompts its score is {mean:+.2f} against the version before ({CONFIDENCE:.0%} sure: "
+                                           f"at least {low:+.2f}).", clusters, mean, low, judge.fit)
+    return StatisticalReport("refused", f"on {clusters} held-out prompts its score may be {-low:.2f} lower than that of the version before "
+                                        f"({CONFIDENCE:.0%} bound; allowed are {MARGIN})", clusters, mean, low, judge.fit)
+
+
+def cluster_means(values: Sequence[float], clusters: Sequence[Hashable]) -> list[float]:
+    """Mean value by cluster, in order of first appearance."""
+    members: dict[Hashable, list[float]] = defaultdict(list)
+    for value, cluster in zip(values, clusters, strict=True):
+        members[cluster].append(value)
+    return [sum(of) / len(of) for of in members.values()]
+
+
+def bootstrap_lower_bound(differences: Sequence[float], seed: int) -> float:
+    """The (1 - CONFIDENCE) quantile of the means of DRAWS samples with replacement."""
+    generator = torch.Generator().manual_seed(seed)
+    values = torch.tensor(differences, dtype=torch.float64)
+    drawn = torch.randint(len(values), (DRAWS, len(values)), generator=generator)
+    return float(values[drawn].mean(dim=1).quantile(1 - CONFIDENCE))

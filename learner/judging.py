@@ -1,0 +1,88 @@
+"""What a run does with reward models: one on its training ratings to refine by, one on held-out ratings to judge by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+
+import torch
+
+from data.adapters import AdapterRegistry
+from data.errors import AdapterMismatch, CorruptAdapter, UnknownVersion
+from data.records import BASE_VERSION, Generated, RatedReply
+from data.tokenizer import ChatTokenizer
+from learner.anchor import Reference
+from learner.batches import Example
+from learner.config import LearnerConfig
+from learner.gate_statistical import StatisticalReport, compare, hold_out
+from learner.pace import Pace
+from learner.policy import Policy
+from learner.refine import Refinement, refine
+from learner.reward_model import RewardModel, fit_reward_model
+from learner.rewards import Reward
+from learner.sampler import Sampler
+from learner.scoring import Bounds, bounds_of, feature_table
+
+
+def split_ratings(examples: Sequence[Example], replies: Sequence[RatedReply], config: LearnerConfig) -> tuple[list[Example], list[Example]]:
+    """(in training, held out for the judge)."""
+    raters = [tuple(sorted({rating.rater_id for rating in replies[example.index].ratings})) for example in examples]
+    held = hold_out(raters, [example.prompt_ids for example in examples], config.held_out_share, config.held_out_minimum, config.seed)
+    return ([example for place, example in enumerate(examples) if place not in held],
+            [example for place, example in enumerate(examples) if place in held])
+
+
+class Judging:
+    """The run's policy, sampler and base view, and what the ratings say of each reply, by example index."""
+
+    def __init__(self, policy: Policy, sampler: Sampler, tokenizer: ChatTokenizer, reference: Reference, found: Sequence[Reward],
+                 config: LearnerConfig, pace: Pace) -> None:
+        self.policy, self.sampler, self.tokenizer, self.reference = policy, sampler, tokenizer, reference
+        self.found, self.config, self.pace = found, config, pace
+
+    def refine(self, examples: Sequence[Example]) -> Refinement:
+        """One on-policy iteration by what these replies' ratings say. Raises: Stopped; Diverged."""
+        self.pace.stage("refine")
+        model, bounds = self._fit(examples)
+        return refine(self.policy, self.sampler, self.tokenizer, model, bounds, [example.prompt_ids for example in examples], self.config,
+                      max_new_tokens=self._longest(examples), on_start=lambda steps: self.pace.stage("refine", steps=steps),
+                      on_step=self.pace.step, check=self.pace.check)
+
+    def compare(self, training: Sequence[Example], held_out: Sequence[Example], registry: AdapterRegistry, incumbent: int) -> StatisticalReport:
+        """The candidate beside version `incumbent`, by what the held-out ratings say, on prompts that did not train."""
+        trained = {example.prompt_ids for example in training}
+        prompts = [prompt for prompt in dict.fromkeys(example.prompt_ids for example in held_out) if prompt not in trained]
+        if not held_out:
+            return StatisticalReport("not evaluable", "Whether it is better could not be told because all ratings were needed for training.", 0)
+        judge, bounds = self._fit(held_out)
+        asked = [prompt for prompt in prompts[:self.config.judge_prompts] for _ in range(self.config.judge_samples)]
+        candidate = theirs = []
+        if judge.fit.useful and asked:
+            candidate = self._sample(asked, held_out)
+            try:
+                with self._incumbent(registry, incumbent):
+                    theirs = self._sample(asked, held_out)
+            except (CorruptAdapter, UnknownVersion, AdapterMismatch):
+                return StatisticalReport("not evaluable", f"Whether it is better could not be told because version {incumbent} cannot be read.", 0)
+        return compare(self.policy, self.tokenizer, judge, bounds, asked if candidate else [], candidate, theirs,
+                       temperature=self.config.reply_temperature, max_batch_tokens=self.config.max_batch_tokens, seed=self.config.seed,
+                       check=self.pace.check)
+
+    def _fit(self, examples: Sequence[Example]) -> tuple[RewardModel, Bounds]:
+        rewards = torch.tensor([self.found[example.index].reward for example in examples])
+        weights = torch.tensor([self.found[example.index].weight for example in examples])
+        weights = weights / weights.mean()
+        summaries, cheap = feature_table(examples, self.reference, self.tokenizer.eos_ids)
+        model = fit_reward_model(summaries, cheap, rewards, weights, [example.prompt_ids for example in examples], self.config.seed)
+        return model, bounds_of(examples, self.reference, rewards, weights)
+
+    def _incumbent(self, registry: AdapterRegistry, version: int) -> AbstractContextManager[None]:
+        return self.policy.reference() if version == BASE_VERSION else self.policy.behaving_as(registry.verify(version))
+
+    def _sample(self, prompts: Sequence[tuple[int, ...]], like: Sequence[Example]) -> list[Generated]:
+        self.pace.check()
+        return self.sampler.sample(prompts, max_new_tokens=self._longest(like), temperature=self.config.reply_temperature,
+                                   seed=self.config.seed + 4)
+
+    def _longest(self, examples: Sequence[Example]) -> int:
+        return min(max(len(example.completion_ids) for example in examples), self.config.refine.max_new_tokens)

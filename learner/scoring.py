@@ -1,0 +1,131 @@
+"""Fresh replies through the base model once: what a reward model thinks of them, and what no reward may excuse.
+
+A reward model is fitted on replies of the base model and knows nothing of empty ones, loops or nonsense: it may well like
+them. So these are told apart by rule, and their reward is set from outside:
+
+    empty, repeated, off topic, nonsense       -1, the worst there is
+    truncated                                  at most the mean reward of the rated replies
+
+Off topic: over its opening, a reply that is no likelier after its own prompt than after another one. Nonsense: the base
+model finds it less likely per token than nearly all of the rated replies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from data.records import Generated
+from data.tokenizer import ChatTokenizer
+from learner.anchor import Reference, logprob_pass, reference_pass
+from learner.batches import Example, plan_steps
+from learner.gate import repeated_share
+from learner.policy import Policy
+from learner.reward_model import RewardModel, cheap_features
+
+MAX_REPEATED = 0.3
+"""Share of repeated 4-grams from which a reply counts as a loop."""
+OPENING = 32
+"""Tokens over which a reply must have to do with its prompt."""
+NONSENSE_QUANTILE = 0.98
+"""Of the rated replies' nats per token under the base model."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the rated replies say about replies in general."""
+
+    mean_reward: float
+    nonsense: float
+    """Nats per token under the base model."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """M fresh replies; example indexes are places 0..M-1."""
+
+    examples: tuple[Example, ...]
+    reference: Reference
+    """The base model's log-probs, and its hidden rows where they were asked for."""
+    mean: Tensor
+    """(M,) the reward model's mean over its heads, before the rules."""
+    lower: Tensor
+    """(M,) mean - penalty * std, after the rules, in [-1 - penalty, 1]."""
+    problems: tuple[str, ...]
+    """Which rule struck, '' for none."""
+
+    def surprise(self, places: Sequence[int]) -> float:
+        """Nats per token of these replies under the base model."""
+        return -float(torch.cat([self.reference.logprobs[place] for place in places]).mean())
+
+    def tokens(self, places: Sequence[int]) -> float:
+        return sum(len(self.examples[place].completion_ids) for place in places) / len(places)
+
+    def share_with_problems(self, places: Sequence[int]) -> float:
+        return sum(bool(self.problems[place]) for place in places) / len(places)
+
+
+def as_examples(prompts: Sequence[Sequence[int]], replies: Sequence[Generated], temperature: float) -> list[Example]:
+    return [Example(place, tuple(prompt), reply.completion_ids, temperature)
+            for place, (prompt, reply) in enumerate(zip(prompts, replies, strict=True))]
+
+
+def feature_table(examples: Sequence[Example], reference: Reference, eos_ids: frozenset[int]) -> tuple[Tensor, Tensor]:
+    """What the reward model takes, a row per example: (N, 2 H) and (N, 3)."""
+    cheap = [cheap_features(example.completion_ids, example.completion_ids[-1] in eos_ids, repeated_share(example.completion_ids))
+             for example in examples]
+    return torch.stack([reference.summaries[example.index] for example in examples]), torch.tensor(cheap)
+
+
+def bounds_of(examples: Sequence[Example], reference: Reference, rewards: Tensor, weights: Tensor) -> Bounds:
+    """Args: rewards, weights: (N,) of the examples, in their order."""
+    surprise = torch.tensor([-float(reference.logprobs[example.index].mean()) for example in examples])
+    return Bounds(float((weights * rewards).sum() / weights.sum()), float(surprise.quantile(NONSENSE_QUANTILE)))
+
+
+def score(policy: Policy, tokenizer: ChatTokenizer, model: RewardModel, examples: Sequence[Example], bounds: Bounds, *, penalty: float,
+          max_batch_tokens: int, check: Callable[[], None], anchored: frozenset[int] = frozenset()) -> Scored:
+    """Two passes of the base model: over the replies, and over their openings after another prompt.
+
+    Args: anchored: indexes whose hidden rows are kept, for the KL.
+    """
+    reference = reference_pass(policy, micro_batches(examples, max_batch_tokens), anchored, check)
+    mean, std = model.predict(*feature_table(examples, reference, tokenizer.eos_ids))
+    relevance = opening_relevance(policy, examples, reference, max_batch_tokens, check)
+    problems = tuple(_problem(example, reference, relevance[place], tokenizer, bounds) for place, example in enumerate(examples))
+    lower = mean - penalty * std
+    ceiling = torch.tensor([{"": 1.0, "truncated": bounds.mean_reward}.get(problem, -1.0) for problem in problems], dtype=lower.dtype)
+    return Scored(tuple(examples), reference, mean, torch.minimum(lower, ceiling), problems)
+
+
+def opening_relevance(policy: Policy, examples: Sequence[Example], reference: Reference, max_batch_tokens: int,
+                      check: Callable[[], None]) -> list[float]:
+    """Nats per token: log p(opening | its prompt) - log p(opening | the next other prompt), by the base model; 1 where there is no other."""
+    prompts = list(dict.fromkeys(example.prompt_ids for example in examples))
+    if len(prompts) < 2:
+        return [1.0] * len(examples)
+    other = dict(zip(prompts, prompts[1:] + prompts[:1], strict=True))
+    swapped = [Example(e.index, other[e.prompt_ids], e.completion_ids[:OPENING], e.temperature) for e in examples]
+    with policy.reference():
+        without, _ = logprob_pass(policy, micro_batches(swapped, max_batch_tokens), check)
+    return [float((reference.logprobs[e.index][:OPENING] - without[e.index]).mean()) for e in examples]
+
+
+def micro_batches(examples: Sequence[Example], max_batch_tokens: int) -> list[list[Example]]:
+    return [micro_batch for step in plan_steps(examples, 8, max_batch_tokens) for micro_batch in step]
+
+
+def _problem(example: Example, reference: Reference, relevance: float, tokenizer: ChatTokenizer, bounds: Bounds) -> str:
+    ids = example.completion_ids
+    if not tokenizer.decode(ids).strip():
+        return "empty"
+    if repeated_share(ids) > MAX_REPEATED:
+        return "repeated"
+    if relevance <= 0:
+        return "off topic"
+    if -float(reference.logprobs[example.index].mean()) > bounds.nonsense:
+        return "nonsense"
+    return "" if ids[-1] in tokenizer.eos_ids else "truncated"

@@ -1,0 +1,78 @@
+"""Composition: the chat's own CPU engine as the learner's sampler, about five times as fast as the learner's model code.
+
+Stands outside both packages because it joins them. The adapter in training is written to a temporary folder and merged
+into a file of its own, away from those of the running server.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from chat_app.engines import EngineFailed, make_engine
+from chat_app.engines.gguf import ARCHITECTURES
+from data.errors import CorruptAdapter
+from data.records import BaseModel, Generated, Sampling
+from data.tokenizer import ChatTokenizer
+from learner.errors import Diverged
+from learner.policy import Policy
+from learner.sampler import Sampler
+
+CANDIDATE = 1
+"""The only version number this engine knows, beside the base model's 0."""
+SCRATCH = ".candidate-"
+
+
+class ServingSampler:
+    """A `Sampler` over OpenVINO: an engine per call, so that its memory is free while the learner trains."""
+
+    def __init__(self, policy: Policy, cache_dir: Path) -> None:
+        self.policy, self.cache_dir = policy, cache_dir
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        for left in cache_dir.glob(f"{SCRATCH}*"):           # by a learner that was killed; there is one at a time
+            shutil.rmtree(left, ignore_errors=True)
+
+    def sample(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float, seed: int) -> list[Generated]:
+        """The base model's rounding aside (8.5 bits a weight), the policy as it is.
+
+        Raises: Diverged. ModelUnavailable; StorageFull.
+        """
+        dice = random.Random(seed)
+        acting = self.policy.acting
+        engine = make_engine("openvino", self.policy.base, self.cache_dir)
+        try:
+            with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.cache_dir) as scratch:
+                if acting == "candidate":
+                    self.policy.save(Path(scratch))
+                    acting = Path(scratch)
+                version = 0 if acting == "base" else CANDIDATE
+                engine.load(version, None if acting == "base" else acting)
+            streams = [engine.stream(prompt, Sampling(temperature=temperature, top_p=1.0, top_k=0, max_new_tokens=max_new_tokens,
+                                                      seed=dice.randrange(2**31)), version) for prompt in prompts]
+            for stream in streams:
+                for _ in stream:
+                    pass
+            return [stream.result() for stream in streams]
+        except (CorruptAdapter, EngineFailed) as error:
+            raise Diverged from error
+        finally:
+            engine.close()
+
+
+def sampler_maker(engine: str, base: BaseModel, cache_dir: Path) -> Callable[[Policy, ChatTokenizer], Sampler] | None:
+    """What `learner.run.train` takes as `make_sampler`; None where the learner's own sampler is as good: on a GPU, or without OpenVINO.
+
+    Args: engine: the ENGINE setting.
+    """
+    if engine == "transformers" or base.gguf is None or base.architecture not in ARCHITECTURES:
+        return None
+    return lambda policy, tokenizer: ServingSampler(policy, cache_dir) if policy.device.type == "cpu" else _own(policy, tokenizer)
+
+
+def _own(policy: Policy, tokenizer: ChatTokenizer) -> Sampler:
+    from learner.sampler import PolicySampler
+
+    return PolicySampler(policy, tokenizer.eos_ids)

@@ -1,0 +1,126 @@
+"""G1: who judges, how sure it is, and what it does when it cannot tell."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+
+from data.adapters import AdapterRegistry
+from data.records import Generated
+from data.tokenizer import ChatTokenizer
+from learner.config import LearnerConfig
+from learner.gate_statistical import bootstrap_lower_bound, cluster_means, compare, hold_out
+from learner.policy import Policy
+from learner.reward_model import cheap_features, fit_reward_model
+from learner.run import train
+from learner.scoring import Bounds
+from tests.conversations import RATER, add_reply, open_store
+
+END = 2
+
+
+def test_values_are_averaged_by_prompt_before_anything_else():
+    assert cluster_means([1.0, 3.0, 10.0, 0.0], ["a", "a", "b", "c"]) == [2.0, 10.0, 0.0]
+
+
+def test_the_bound_of_equal_differences_is_that_difference_and_of_a_wide_spread_lies_where_the_normal_says():
+    assert bootstrap_lower_bound([0.25] * 9, seed=0) == pytest.approx(0.25)
+    values = [-1.0, 1.0] * 50                                       # mean 0, standard error 0.1
+    assert bootstrap_lower_bound(values, seed=0) == pytest.approx(-0.1645, abs=0.03)
+
+
+def test_whole_people_are_held_out_and_whole_prompts_where_one_rates_alone():
+    raters = [f"r{place % 10}" for place in range(100)]
+    held = hold_out(raters, list(range(100)), share=0.2, minimum=50, seed=0)
+    assert len(held) == 20 and len({raters[place] for place in held}) == 2
+    prompts = [place // 4 for place in range(100)]
+    held = hold_out(["ann"] * 100, prompts, share=0.2, minimum=50, seed=0)
+    assert len(held) == 20 and not {prompts[place] for place in held} & {prompts[place] for place in range(100) if place not in held}
+
+
+def test_few_ratings_all_train_and_a_person_with_half_of_them_is_never_held_out():
+    assert hold_out(["ann"] * 49, list(range(49)), 0.2, 50, 0) == frozenset()
+    raters = ["busy"] * 50 + [f"r{place}" for place in range(50)]
+    assert all(place >= 50 for seed in range(10) for place in hold_out(raters, list(range(100)), 0.2, 50, seed))
+
+
+@pytest.fixture(scope="module")
+def judged(tiny_base):
+    """A judge who likes short replies; a function that compares replies of two lengths."""
+    policy, tokenizer = Policy(tiny_base, dtype=torch.float32, device="cpu"), ChatTokenizer(tiny_base.folder)
+    lengths = [4 + place % 40 for place in range(80)]
+    cheap = torch.tensor([cheap_features(range(length + 1), True, 0.0) for length in lengths])
+    rewards = torch.tensor([1.0 if length < 20 else -1.0 for length in lengths])
+    states = torch.randn(80, 128, generator=torch.Generator().manual_seed(0)) * 1e-9
+    judge = fit_reward_model(states, cheap, rewards, torch.ones(80), list(range(80)), seed=0)
+    dice = random.Random(0)
+
+    def of_length(length: int) -> Generated:
+        return Generated((*[dice.randrange(40, 200) for _ in range(length)], END), (), 1.0, "stop")
+
+    def decide(candidate: int, incumbent: int, prompts: int = 16):
+        asked = [(5, 6, 30 + place) for place in range(prompts)]
+        return compare(policy, tokenizer, judge, Bounds(0.0, 100.0), asked, [of_length(candidate) for _ in asked],
+                       [of_length(incumbent) for _ in asked], temperature=0.8, max_batch_tokens=1024, seed=0, check=lambda: None)
+
+    return decide
+
+
+def test_what_pleases_the_judge_more_passes_what_pleases_it_less_is_refused(judged):
+    better, worse, same = judged(8, 40), judged(40, 8), judged(20, 20)
+    assert better.decision == "passed" and better.difference > 0
+    assert worse.decision == "refused" and worse.low < -0.05 and "may be" in worse.reason
+    assert abs(same.difference) < 0.5
+
+
+def test_with_few_prompts_nothing_is_decided(judged):
+    assert judged(40, 8, prompts=7).decision == "not evaluable"
+
+
+def test_held_out_ratings_get_no_receipt_and_do_not_move_the_adapter(tmp_path, tiny_base):
+    config = LearnerConfig(lora_rank=4, held_out_minimum=30)
+
+    def run(name: str, turned: frozenset[int] = frozenset()):
+        store, dice = open_store(tmp_path / name), random.Random(0)
+        replies = []
+        for number in range(40):
+            ids = [dice.randrange(3, 200) for _ in range(dice.randrange(4, 24))] + [END]
+            replies.append(add_reply(store, tiny_base, f"question {number}", ids))
+            liked = dice.random() < 0.5
+            store.add_rating(replies[-1].id, RATER, "thumb", 1 if liked != (number in turned) else -1)
+        done = train(store, AdapterRegistry(store, tmp_path / name / "adapters"), tiny_base, config, trigger="shell")
+        assert done.state == "published" and done.report["comparison"]["decision"] == "not evaluable"
+        return store.version(1).sha256, done.report, frozenset(place for place, reply in enumerate(replies) if not store.receipts(reply.id))
+
+    adapter, report, held_out = run("one")
+    assert report["data"]["held_out"] == len(held_out) == 8 and report["data"]["replies"] == report["ratings_used"] == 32
+    assert run("two", turned=held_out)[0] == adapter != run("three", turned=frozenset(range(40)) - held_out)[0]
+
+
+def test_a_candidate_that_the_judge_likes_less_is_refused_and_nothing_is_published(tmp_path, tiny_base):
+    """The judge's ratings say short, the ones in training say long: the two halves of the prompts contradict each other."""
+    config = LearnerConfig(lora_rank=4, held_out_share=0.5, held_out_minimum=30, learning_rate=5e-3)
+    store, dice = open_store(tmp_path), random.Random(0)
+    replies = []
+    for number in range(80):
+        ids = [dice.randrange(3, 200) for _ in range(dice.choice((4, 6, 30, 40)))] + [END]
+        replies.append((add_reply(store, tiny_base, f"question {number}", ids), len(ids) < 20))
+    order = {rated.reply.id: place for place, rated in enumerate(_rate_all(store, replies))}
+    prompts = [reply.prompt_ids for reply, _ in sorted(replies, key=lambda one: order[one[0].id])]
+    held_out = hold_out([RATER] * 80, prompts, 0.5, 30, 0)
+    for reply, is_short in replies:
+        store.add_rating(reply.id, RATER, "thumb", 1 if is_short == (order[reply.id] in held_out) else -1)
+    done = train(store, AdapterRegistry(store, tmp_path / "adapters"), tiny_base, config, trigger="shell")
+    comparison = done.report["comparison"]
+    assert comparison["judge"]["eta"] > 0 and comparison["decision"] in ("refused", "passed")
+    assert (done.state == "refused") == (comparison["decision"] == "refused") == (not store.versions(tiny_base.id))
+    if done.state == "refused":
+        assert "stays live" in done.report["reason"] and done.report["gate"]["passed"] is False
+
+
+def _rate_all(store, replies):
+    for reply, _ in replies:
+        store.add_rating(reply.id, RATER, "thumb", 1)
+    return store.rated_replies(replies[0][0].base_model)

@@ -1,0 +1,138 @@
+"""The on-policy iteration: advantages by hand, rules no reward may excuse, and steps that are kept, cut short or taken back."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.adapters import AdapterRegistry
+from data.records import Generated
+from data.tokenizer import ChatTokenizer
+from learner.anchor import Reference
+from learner.batches import Example
+from learner.config import LearnerConfig, RefineConfig
+from learner.policy import Policy
+from learner.refine import fresh_rewards, go, leave_one_out_advantages, split_prompts, step_problem
+from learner.reward_model import fit_reward_model
+from learner.run import train
+from learner.scoring import Bounds, Scored, as_examples, score
+from tests.conversations import RATER, add_reply, open_store
+
+CONFIG = LearnerConfig(lora_rank=4, refine=RefineConfig(enabled=True, prompts=8, samples=2, check_prompts=4, max_new_tokens=24))
+END = 2
+
+
+def test_each_advantage_is_the_reward_minus_the_mean_of_the_prompts_other_replies():
+    found = leave_one_out_advantages(torch.tensor([1.0, 0.0, 0.5, -1.0, -1.0, 1.0]), samples=3)
+    assert found.tolist() == pytest.approx([0.75, -0.75, 0.0, -1.0, -1.0, 2.0])
+
+
+@given(st.lists(st.floats(-1, 1), min_size=4, max_size=40).filter(lambda values: len(values) % 4 == 0), st.floats(-5, 5))
+def test_advantages_sum_to_zero_by_prompt_and_do_not_see_a_constant(values, constant):
+    rewards = torch.tensor(values, dtype=torch.float64)
+    found = leave_one_out_advantages(rewards, 4)
+    assert torch.allclose(found.reshape(-1, 4).sum(dim=1), torch.zeros(len(values) // 4, dtype=torch.float64), atol=1e-9)
+    assert torch.allclose(found, leave_one_out_advantages(rewards + constant, 4), atol=1e-9)
+
+
+def test_what_the_policy_finds_likelier_than_the_base_model_costs_reward():
+    theta = {0: torch.tensor([-1.0, -1.0]), 1: torch.tensor([-2.0])}
+    base = Reference({0: torch.tensor([-2.0, -4.0]), 1: torch.tensor([-2.0])}, {})
+    assert fresh_rewards(torch.tensor([0.5, 0.5]), theta, base, longest=8, drift_penalty=1.0).tolist() == [0.0, 0.5]     # 0.5 - 4 / 8
+
+
+def test_prompts_kept_aside_are_never_refined_on_and_too_few_are_none():
+    prompts = [(n,) for n in range(100)] * 2
+    train_prompts, aside = split_prompts(prompts, LearnerConfig())
+    assert len(train_prompts) == 48 and len(aside) == 16 and not set(train_prompts) & set(aside)
+    assert (train_prompts, aside) == split_prompts(prompts, LearnerConfig())
+    assert split_prompts(prompts[:7], LearnerConfig()) == ([], [])
+
+
+def test_the_rules_strike_empty_repeated_and_truncated_replies_whatever_the_reward_model_says(tiny_base):
+    policy, tokenizer = Policy(tiny_base, dtype=torch.float32, device="cpu"), ChatTokenizer(tiny_base.folder)
+    model = fit_reward_model(torch.randn(40, 128), torch.zeros(40, 3), torch.ones(40), torch.ones(40), list(range(40)), seed=0)
+    said = [(END,), (65,) * 20 + (END,), (70, 80, 90, 75, 85), (70, 80, 90, 75, END)]
+    examples = as_examples([(5, 6, 7)] * 4, [Generated(ids, (), 1.0, "stop") for ids in said], 0.8)
+    scored = score(policy, tokenizer, model, examples, Bounds(mean_reward=-0.4, nonsense=100.0), penalty=1.0, max_batch_tokens=512, check=lambda: None)
+    assert scored.problems == ("empty", "repeated", "truncated", "")
+    assert scored.lower.tolist()[:3] == pytest.approx([-1.0, -1.0, -0.4]) and float(scored.lower[3]) > 0 and bool((scored.mean > 0).all())
+    strict = score(policy, tokenizer, model, examples, Bounds(-0.4, nonsense=0.0), penalty=1.0, max_batch_tokens=512, check=lambda: None)
+    assert strict.problems[3] == "nonsense" and float(strict.lower[3]) == -1.0
+
+
+def scored(lower: float, nll: float = 1.0, problem: str = "") -> Scored:
+    examples = tuple(Example(place, (5,), (6, END), 0.8) for place in range(4))
+    return Scored(examples, Reference({place: torch.full((2,), -nll) for place in range(4)}, {}), torch.full((4,), lower), torch.full((4,), lower),
+                  (problem,) * 4)
+
+
+def test_a_step_is_kept_only_when_it_pleases_more_and_harms_nothing():
+    before, base = torch.full((4,), -0.5), scored(-0.6, nll=1.0)
+    assert step_problem(before, scored(-0.2, nll=1.09), base, 0.10) == ""
+    assert "less likely per token" in step_problem(before, scored(0.9, nll=1.11), base, 0.10)
+    assert "not surely more pleased" in step_problem(before, scored(-0.5), base, 0.10)
+    assert "were empty" in step_problem(before, scored(0.9, problem="empty"), base, 0.10)
+    assert step_problem(before, scored(-0.2, problem="truncated"), scored(-0.6, problem="truncated"), 0.10) == ""      # no worse than base
+
+
+def test_the_way_back_is_exact(tiny_base):
+    policy = Policy(tiny_base, dtype=torch.float32, device="cpu")
+    start = [parameter.detach().clone() for parameter in policy.parameters()]
+    end = [value + torch.randn_like(value) for value in start]
+    go(policy, start, end, 1.0)
+    assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), end, strict=True))
+    go(policy, start, end, 0.0)
+    assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), start, strict=True))
+
+
+def store_of(folder, base, count: int, likes):
+    store, dice = open_store(folder), random.Random(0)
+    for number in range(count):
+        ids = [dice.randrange(3, 200) for _ in range(dice.randrange(4, 24))] + [END]
+        store.add_rating(add_reply(store, base, f"question {number}", ids).id, RATER, "thumb", likes(ids, dice))
+    return store, AdapterRegistry(store, folder / "adapters")
+
+
+def test_a_run_refines_between_training_and_the_gate_and_says_what_came_of_it(tmp_path, tiny_base):
+    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+    seen = []
+    run = train(store, registry, tiny_base, CONFIG, trigger="shell", on_progress=seen.append)
+    assert run.state == "published" and list(dict.fromkeys(p.stage for p in seen)) == ["collect", "anchor", "train", "refine", "gate", "publish"]
+    report = run.report["refinement"]
+    assert report["reward_model"]["correlation"] > 0.5 and report["steps"] == 2 and report["tried"]
+    assert report["strength"] in (0.0, 0.5, 1.0) and run.report["comparison"]["decision"] == "not evaluable"
+    assert [p.step for p in seen if p.stage == "refine" and p.steps] == [0, 1, 2, 2] or [p.step for p in seen if p.stage == "refine"][-1] == 2
+
+
+def test_with_a_useless_reward_model_the_adapter_is_that_of_the_ratings_alone(tmp_path, tiny_base):
+    def adapter(name: str, enabled: bool):
+        store, registry = store_of(tmp_path / name, tiny_base, 40, lambda _, dice: dice.choice((-1, 1)))
+        run = train(store, registry, tiny_base, replace(CONFIG, refine=replace(CONFIG.refine, enabled=enabled)), trigger="shell")
+        return store.version(1).sha256, run.report["refinement"]
+
+    (alone, none), (refined, report) = adapter("off", False), adapter("on", True)
+    assert none is None and report["strength"] == 0 and report["reward_model"]["eta"] == 0 and "do not predict" in report["reason"]
+    assert refined == alone
+
+
+def test_a_refinement_that_is_taken_back_leaves_the_adapter_of_the_ratings_alone(tmp_path, tiny_base):
+    def adapter(name: str, **changed):
+        store, registry = store_of(tmp_path / name, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+        run = train(store, registry, tiny_base, replace(CONFIG, refine=replace(CONFIG.refine, **changed)), trigger="shell")
+        return store.version(1).sha256, run.report["refinement"]
+
+    (alone, _), (refined, report) = adapter("off", enabled=False), adapter("on", max_surprise_rise=-1.0)
+    assert report["strength"] == 0 and len(report["tried"]) == 2 and "taken back" in report["reason"] and refined == alone
+
+
+def test_a_stop_request_is_heard_while_refining(tmp_path, tiny_base):
+    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+    run = train(store, registry, tiny_base, CONFIG, trigger="shell",
+                on_progress=lambda p: store.request_stop() if p.stage == "refine" and p.step == 1 else None)
+    assert run.state == "stopped" and run.progress.stage == "refine" and not store.versions(tiny_base.id)

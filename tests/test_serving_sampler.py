@@ -1,0 +1,64 @@
+"""The chat's engine as the learner's sampler: the policy as it is, the base model, a version; and noise that cannot be sampled from."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from data.tokenizer import ChatTokenizer
+from learner.anchor import logprob_pass
+from learner.errors import Diverged
+from learner.policy import Policy
+from learner.scoring import as_examples, micro_batches
+from serving_sampler import ServingSampler, sampler_maker
+
+PROMPTS = [(5, 6, 7), (8, 9, 10, 11), (12, 13)]
+ASKED = dict(max_new_tokens=12, temperature=0.8, seed=1)
+
+
+@pytest.fixture
+def policy(tiny_base) -> Policy:
+    policy = Policy(tiny_base, dtype=torch.float32, device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    return policy
+
+
+def test_replies_come_from_whoever_the_policy_is_at_that_instant(policy, tmp_path):
+    sampler = ServingSampler(policy, tmp_path / "merged")
+    policy.save(tmp_path / "version")
+    acts = {"candidate": sampler.sample(PROMPTS, **ASKED)}
+    with policy.reference():
+        acts["base"] = sampler.sample(PROMPTS, **ASKED)
+    with policy.behaving_as(tmp_path / "version"):
+        acts["version"] = sampler.sample(PROMPTS, **ASKED)
+    assert acts["candidate"] == acts["version"] != acts["base"]
+    assert all(0 < len(reply.completion_ids) <= 12 and reply.finish_reason in ("stop", "length") for reply in acts["candidate"])
+    assert not list((tmp_path / "merged").glob(".candidate-*"))
+
+    served = [value for reply in acts["candidate"] for value in reply.logprobs]
+    ours, _ = logprob_pass(policy, micro_batches(as_examples(PROMPTS, acts["candidate"], 1.0), 512), lambda: None)
+    learners = [value for place in range(3) for value in ours[place].tolist()]
+    assert sum(abs(a - b) for a, b in zip(served, learners, strict=True)) / len(served) < 0.15
+
+
+def test_what_a_killed_learner_left_is_swept(policy, tmp_path):
+    left = tmp_path / "merged" / ".candidate-old"
+    left.mkdir(parents=True)
+    ServingSampler(policy, tmp_path / "merged")
+    assert not left.exists()
+
+
+def test_numbers_that_are_not_finite_are_told_as_divergence(policy, tmp_path):
+    with torch.no_grad():
+        policy.parameters()[1].fill_(float("nan"))
+    with pytest.raises(Diverged):
+        ServingSampler(policy, tmp_path / "merged").sample(PROMPTS, **ASKED)
+
+
+def test_the_serving_engine_is_taken_where_it_can_read_the_model(policy, tiny_base, tmp_path):
+    tokenizer = ChatTokenizer(tiny_base.folder)
+    assert isinstance(sampler_maker("auto", tiny_base, tmp_path)(policy, tokenizer), ServingSampler)
+    assert sampler_maker("transformers", tiny_base, tmp_path) is None
