@@ -68,7 +68,7 @@ class Settings:
     baseline_margin: float = setting(0.15, at_least=0, at_most=1)
     """The baseline is set this far below the mean reward, which keeps off-policy updates stable (delta)."""
     refine: bool = setting(False)
-    """Whether a run goes on, after the ratings themselves, with fresh replies that a model of the ratings scores."""
+    """Experimental: a run goes on with fresh replies that a model of the ratings scores, and held-out ratings judge the candidate."""
     seed: int = setting(0, at_least=0, at_most=2**31 - 1)
     """Seed of a training run: the same ratings and seed give the same adapter."""
 

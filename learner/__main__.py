@@ -109,18 +109,20 @@ def train_once(store: Store, settings: Settings, base: BaseModel, trigger: str, 
         from learner.run import learn                        # torch is imported here and nowhere before
         from serving_sampler import sampler_maker
 
-        learn(store, registry, base, learner_config(settings), run, pace,
-              sampler_maker(settings.engine, base, settings.models_dir / "merged-candidates"))
+        fast = sampler_maker(settings.engine, base, settings.models_dir / "merged-candidates") if settings.refine else None
+        learn(store, registry, base, learner_config(settings), run, pace, fast)
     if settings.train_every_hours > 0:
         store.set_due_at(next_due(datetime.now(UTC), settings.train_every_hours).isoformat())
     return store.run(run.id)
 
 
 def learner_config(settings: Settings) -> LearnerConfig:
+    """The constants of a run. Judging by held-out ratings comes with REFINE while its refusals of good candidates are not measured."""
     return LearnerConfig(
         learning_rate=settings.learning_rate, epochs=settings.epochs, batch_size=settings.batch_size, lora_rank=settings.lora_rank,
         kl_coefficient=settings.kl_coefficient, baseline_margin=settings.baseline_margin, seed=settings.seed,
         sampling_temperature=settings.temperature,
+        held_out_minimum=LearnerConfig.held_out_minimum if settings.refine else sys.maxsize,
         refine=RefineConfig(enabled=settings.refine, max_new_tokens=settings.max_new_tokens))
 
 
