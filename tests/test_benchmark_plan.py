@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+pytest.importorskip("matplotlib", reason="the report's plots need the extra: pip install -e '.[benchmark]'")
+
 from benchmarks.learning import report
 from benchmarks.learning.__main__ import make_grid, parser
 from benchmarks.learning.cells import Cell, Result, Results
