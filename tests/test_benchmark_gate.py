@@ -1,16 +1,20 @@
 """Spoiled candidates are what their names say, and the gate is asked about exactly them."""
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.gate.__main__ import main
 from benchmarks.gate.candidates import WEIGHTS, candidates, cut, imitate, noise, off_topic, repeated, scaled, shuffled_tokens
 from benchmarks.gate.verdict import put_in, verdict
 from benchmarks.learning.raters import GivenRating, Rater
 from benchmarks.learning.serving import Sampled
 from benchmarks.learning.task import Rated, Task
 from data.records import Sampling
-from learner.config import GateLimits
+from learner.config import GateLimits, LearnerConfig
 from learner.policy import Policy
 
 
@@ -51,5 +55,21 @@ def test_the_gate_is_asked_about_the_weights_in_the_folder_and_refuses_noise(tas
     saved = {name.removeprefix("base_model.model."): tensor for name, tensor in load_file(adapter / WEIGHTS).items()}
     held = {name.removeprefix("base_model.model.").replace(".default", ""): tensor for name, tensor in policy.model.named_parameters() if "lora_" in name}
     assert saved.keys() == held.keys() and all(torch.equal(saved[name], held[name]) for name in saved)
-    decided = verdict(task, adapter, GateLimits(scales=(1.0,), new_tokens=8))
-    assert not decided.passed and "refused" in decided.reason
+    decided = verdict(task, adapter, LearnerConfig(gate=GateLimits(scales=(1.0,), new_tokens=8)))
+    assert not decided.passed and decided.refused_by == "G0" and "refused" in decided.reason
+    fresh = replace(task, folder=task.folder / "harmless")
+    fresh.folder.mkdir()
+    harmless = verdict(fresh, noise(fresh, 0.0), LearnerConfig(gate=GateLimits(scales=(1.0,), new_tokens=8)))
+    assert harmless.passed and harmless.scale == 1.0
+
+
+def test_the_command_counts_refusals_and_goes_on_where_it_stopped(tiny_base, tmp_path, capsys):
+    arguments = ["--base-model", str(tiny_base.gguf), "--out", str(tmp_path), "--n", "16", "--held-out", "4", "--max-new-tokens", "12", "--seeds", "1",
+                 "--tastes", "length", "--only", "noise", "liked replies, gently"]
+    assert main(arguments) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["spoiled"], found["good"]) == (1, 1) and found["spoiled_refused"] in (0.0, 1.0)
+    before = (tmp_path / "results.jsonl").read_bytes()
+    assert main(arguments) == 0 and (tmp_path / "results.jsonl").read_bytes() == before
+    rows = json.loads((tmp_path / "results.json").read_text())["summary"]["rows"]
+    assert {row["candidate"] for row in rows} == {"noise", "liked replies, gently"} and all(row["reason"] for row in rows)

@@ -1,37 +1,70 @@
-"""The product's gate asked about an adapter, as the learner asks it about its own candidate."""
+"""The product's gates asked about an adapter, as the learner asks them about its own candidate."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from peft import set_peft_model_state_dict
 from safetensors.torch import load_file
 
-from benchmarks.learning.task import Task
+from benchmarks.learning.task import Task, record
+from data.adapters import AdapterRegistry
+from data.records import BASE_VERSION
+from data.store import Store
 from data.tokenizer import ChatTokenizer
 from learner.anchor import reference_pass
-from learner.batches import plan_steps
-from learner.config import GateLimits, LearnerConfig
-from learner.gate import Gate, GateReport
+from learner.config import LearnerConfig
+from learner.gate import Gate
+from learner.judging import Judging, split_ratings
+from learner.pace import Pace
 from learner.policy import Policy
+from learner.rewards import rewards
 from learner.run import GATE_ANCHOR
-from learner.sampler import PolicySampler
+from learner.scoring import micro_batches
+from serving_sampler import sampler_maker
 
 
-def verdict(task: Task, adapter: Path, limits: GateLimits = GateLimits()) -> GateReport:
-    """What the gate decides; the adapter's file stays as it is."""
-    config = LearnerConfig(seed=task.seed, sampling_temperature=task.sampling.temperature)
+@dataclass(frozen=True)
+class Verdict:
+    """What both gates decided together."""
+
+    passed: bool
+    scale: float
+    """Strength at which it passed; 0 when it did not."""
+    reason: str
+    refused_by: str
+    """`G0` (broken), `G1` (not shown to be no worse) or ''."""
+
+
+def verdict(task: Task, adapter: Path, config: LearnerConfig) -> Verdict:
+    """Both gates in the learner's order, as far as `config` uses them, against the base model as the incumbent.
+
+    The adapter's file stays as it is. The candidate counts as trained on the ratings that the learner would have trained on; the others judge it.
+    """
     policy, tokenizer = Policy(task.base, rank=config.lora_rank, seed=task.seed), ChatTokenizer(task.base.folder)
-    examples = task.examples()
+    store = Store(task.folder / "gate.db")
+    record(store, task.base, task.rated, task.sampling)
+    replies = store.rated_replies(task.base.id)
+    examples, held_out = split_ratings(task.examples(), replies, config)
     pool = examples if len(examples) <= GATE_ANCHOR else random.Random(config.seed).sample(examples, GATE_ANCHOR)
-    micro_batches = [micro for step in plan_steps(pool, 8, config.max_batch_tokens) for micro in step]
-    reference = reference_pass(policy, micro_batches, frozenset(example.index for example in pool), lambda: None)
-    gate = Gate(policy, PolicySampler(policy, tokenizer.eos_ids), tokenizer, limits, reference, pool,
-                temperature=config.sampling_temperature, seed=config.seed)
+    reference = reference_pass(policy, micro_batches([*pool, *held_out], config.max_batch_tokens),
+                               frozenset(example.index for example in pool), lambda: None)
+    make = sampler_maker("auto", task.base, task.folder / "gate-serving")
+    sampler = make(policy, tokenizer)
+    gate = Gate(policy, sampler, tokenizer, config.gate, reference, pool, temperature=config.sampling_temperature, seed=config.seed)
     put_in(policy, adapter)
-    return gate.decide()
+    found = gate.decide()
+    if not found.passed:
+        return Verdict(False, 0.0, found.reason, "G0")
+    pace = Pace(store, store.start_run(task.base.id, "shell").id, lambda progress: None, lambda: False)
+    judging = Judging(policy, sampler, tokenizer, reference, rewards(replies), config, pace)
+    compared = judging.compare(examples, held_out, AdapterRegistry(store, task.folder / "adapters"), BASE_VERSION)
+    if compared.decision == "refused":
+        return Verdict(False, 0.0, compared.reason, "G1")
+    return Verdict(True, found.scale, f"{found.reason} {compared.reason}", "")
 
 
 def put_in(policy: Policy, adapter: Path) -> None:

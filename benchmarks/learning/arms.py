@@ -11,12 +11,14 @@ RATES: dict[str, tuple[float | None, ...]] = {
     "sft": (1e-4, 5e-4, 1.5e-3),
     "reinforce": (1e-4, 5e-4, 1.5e-3),
     "trl-kto": (1e-4, 5e-4, 1.5e-3),
+    "trl-rloo": (1e-4, 3e-4, 1e-3),
+    "best-of-4": (None,),
     "ours": (2.5e-4, 5e-4, 1e-3),
     "ours-refined": (2.5e-4, 5e-4, 1e-3),
 }
 """Arms in the order they are shown, each with its sweep; None where there is nothing to choose."""
-NEEDS_TRL = ("trl-kto",)
-RUNS_THE_LEARNER = ("ours", "ours-refined")
+NEEDS_TRL = ("trl-kto", "trl-rloo")
+RUNS_THE_LEARNER = ("trl-rloo", "best-of-4", "ours", "ours-refined")
 """Measured anew when the learner's code changes."""
 
 
@@ -43,6 +45,12 @@ def load(name: str) -> Arm:
     if name == "trl-kto":
         from benchmarks.learning.arms_trl import kto
         return kto
+    if name == "trl-rloo":
+        from benchmarks.learning.arms_reward import rloo_on_our_reward_model
+        return rloo_on_our_reward_model
+    if name == "best-of-4":
+        from benchmarks.learning.arms_reward import best_of_four
+        return best_of_four
     if name == "ours":
         from benchmarks.learning.arms_ours import ours
         return ours
