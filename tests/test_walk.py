@@ -105,7 +105,7 @@ def test_the_learner_beside_the_server_is_started_again_when_it_dies_and_ends_wi
 def test_a_bad_setting_or_a_model_that_is_not_there_ends_the_start_with_one_sentence(tmp_path):
     for setting, sentence in ((("PORT", "eighty"), "PORT is 'eighty'"), (("BASE_MODEL", str(tmp_path / "none.gguf")), "none.gguf")):
         done = subprocess.run([sys.executable, "app.py"], cwd=ROOT, text=True, capture_output=True, timeout=60,
-                              env={**os.environ, "STATE_DIR": str(tmp_path / "state"), setting[0]: setting[1]})
+                              env={**os.environ, "STATE_DIR": str(tmp_path / "state"), "PORT": "0", setting[0]: setting[1]})
         assert done.returncode == 1 and sentence in done.stderr and "Traceback" not in done.stderr
 
 
