@@ -28,7 +28,7 @@ def test_a_thumb_down_asks_why_and_the_answer_is_there_after_a_reload(page, chat
     page.get_by_role("button", name="Done").click()
     expect(page.locator(".reasons")).to_be_hidden()
     expect(page.get_by_role("button", name="You said: Too long, Wrong")).to_be_focused()
-    expect(page.locator(".panel-note")).to_have_text("Saved")
+    expect(page.get_by_label("Say why").locator(".panel-note")).to_have_text("Saved")
 
     page.reload()
     expect(page.locator(".reasons")).to_be_hidden()

@@ -32,17 +32,19 @@ def test_after_a_kill_in_the_middle_of_a_run_the_watcher_closes_it_and_the_next_
     store.acquire_lease("learner", "gone:1", 2.0)
     close_abandoned_runs(store, AdapterRegistry(store, tmp_path / "adapters"))
     assert store.run(run.id).state == "running"                           # somebody holds the lease: it may be alive
-    watcher = start("--watch", "--until-stdin-closes", environment=environment, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    with open(tmp_path / "watch.log", "w") as log:
+        watcher = start("--watch", "--until-stdin-closes", environment=environment, stdin=subprocess.PIPE, stderr=log)
     try:
         until(lambda: store.run(run.id).state == "failed")
         store.request_training("maintainer")
         answered = until(lambda: [r for r in store.runs() if r.trigger == "maintainer"])[0]
         until(lambda: store.run(answered.id).state == "nothing_to_do")
         assert store.waiting_request() is None
+        said = until(lambda: [line for line in (tmp_path / "watch.log").read_text().splitlines() if "the run ended" in line])
+        assert "the run ended: {" in said[0]                              # its report, not a crash at exit
     finally:
         watcher.stdin.close()
         assert watcher.wait(60) == 0
-    assert "the run ended: {" in watcher.stderr.read()                    # its report, not a crash at exit
 
 
 def test_a_learner_whose_input_stays_open_ends_cleanly(tiny_base, tmp_path):
