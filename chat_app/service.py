@@ -66,7 +66,7 @@ class ChatService:
 
     def stop(self, rater_id: str, conversation_id: str) -> None:
         """End the reply that is being written in this conversation, if any; what was written is kept."""
-        self.conversation(rater_id, conversation_id)
+        self.store.check_owner(conversation_id, rater_id)
         job = self.running(conversation_id)
         if job:
             job.cancel()

@@ -28,7 +28,7 @@ class Started:
 class Serving:
     """Keeps the engine on the live version.
 
-    `follow()` starts a thread that looks at the store twice a second: a new live version is built beside the
+    `start()` loads it and starts a thread that looks at the store twice a second: a new live version is built beside the
     running one, new replies go to it once it is ready, and the old one is freed after its streams end. A version
     that cannot be loaded is marked with the reason and the old one stays.
     """
