@@ -49,7 +49,7 @@ class ChatService:
                 home = conversation_id or self.store.new_conversation(self.store.ensure_rater(rater_id)).id
                 return self.store.add_turn(home, text).id
 
-            return fill(self._start(new_turn, prompt, self._contributes(rater_id, unasked)))
+            return fill(self._start(new_turn, prompt, rater_id, unasked))
 
     def regenerate(self, rater_id: str, conversation_id: str, *, unasked: bool | None = True) -> ReplyJob:
         """Another attempt at the last message; earlier attempts keep their ratings.
@@ -62,7 +62,7 @@ class ChatService:
             if not turns:
                 raise UnknownConversation("There is nothing to regenerate yet; send a message first.")
             *earlier, last = turns
-            return fill(self._start(lambda: last.id, self._prompt(earlier, last.message), self._contributes(rater_id, unasked)))
+            return fill(self._start(lambda: last.id, self._prompt(earlier, last.message), rater_id, unasked))
 
     def stop(self, rater_id: str, conversation_id: str) -> None:
         """End the reply that is being written in this conversation, if any; what was written is kept."""
@@ -113,15 +113,19 @@ class ChatService:
         consent = self.store.consent(rater_id)
         return unasked if consent is None else consent
 
-    def _start(self, turn_id: Callable[[], str], prompt: Prompt, contributes: bool | None) -> ReplyJob:
-        """Sample first, store second, in one transaction: a reply that cannot start leaves no half of a turn behind."""
+    def _start(self, turn_id: Callable[[], str], prompt: Prompt, rater_id: str, unasked: bool | None) -> ReplyJob:
+        """Sample first, store second, in one transaction: a reply that cannot start leaves no half of a turn behind.
+
+        Consent is read in that transaction: an answer given at the same moment is either seen here or sees this reply.
+        """
         sampling = replace(self.settings.sampling, seed=secrets.randbelow(2**31),
                            max_new_tokens=min(self.settings.max_new_tokens, prompt.room))
         started = self.serving.stream(prompt.ids, sampling)
         try:
             with self.store.write():
                 reply = self.store.start_reply(turn_id(), started.version, started.adapter_sha256, self.base.id,
-                                               self.serving.engine.name, sampling, prompt.ids, prompt.dropped_turns, contributes)
+                                               self.serving.engine.name, sampling, prompt.ids, prompt.dropped_turns,
+                                               self._contributes(rater_id, unasked))
         except BaseException:
             started.stream.cancel()
             raise

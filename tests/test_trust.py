@@ -38,6 +38,18 @@ def test_a_reply_trains_only_when_its_person_lets_it(server):                   
     assert [r.reply.id for r in store.rated_replies(server.base.id)] == [given] and store.fresh_ratings(server.base.id) == 1
 
 
+def test_consent_given_while_a_reply_starts_covers_that_reply(server, monkeypatch):            # noqa: F811
+    service, start = server.service, server.service.serving.stream
+
+    def answer_meanwhile(*prompt_and_sampling):
+        server.store.set_consent("me", True)
+        return start(*prompt_and_sampling)
+
+    monkeypatch.setattr(service.serving, "stream", answer_meanwhile)
+    job = finished(service.send("me", None, "hello", unasked=None))
+    assert server.store.reply(job.reply_id).contributes is True
+
+
 def test_consent_that_comes_after_the_first_rating_covers_it(store):
     reply = add_reply(store, "me")
     turn = store.add_turn(reply.conversation_id, "again")
