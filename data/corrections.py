@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data.chats import Chats
+from data.comparisons import Comparisons
 from data.database import now
 from data.errors import BadRating
 from data.records import Correction
@@ -14,7 +14,7 @@ CURRENT = """SELECT corrections.reply_id AS reply_id, corrections.rater_id AS ra
     WHERE corrections.id IN (SELECT max(id) FROM corrections GROUP BY reply_id, rater_id) AND corrections.text <> ''"""
 
 
-class Corrections(Chats):
+class Corrections(Comparisons):
     """The `corrections` table: append-only; the newest is current, an empty one takes it back."""
 
     def add_correction(self, reply_id: str, rater_id: str, text: str) -> str:

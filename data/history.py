@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from data.comparisons import PAIR
 from data.database import now
 from data.receipts import Receipts
 from data.records import HistoryEntry
@@ -52,9 +53,21 @@ class History(Receipts):
                 "SELECT reply_id, rater_id, kind FROM current_ratings WHERE reply_id = ?", reply["id"])]
             db["ratings"].insert_all({**dict(rating), "value": 0, "created_at": now()} for rating in current)
             for reply in replies:
+                self._take_back_what_was_said(reply["id"])
                 db["replies"].update(reply["id"], ERASED_REPLY)
                 db.execute("UPDATE corrections SET text = '' WHERE reply_id = ?", [reply["id"]])
                 db.execute("UPDATE reasons SET tags = '[]', comment = '' WHERE reply_id = ?", [reply["id"]])
             for turn in self.rows("SELECT id FROM turns WHERE conversation_id = ?", conversation_id):
                 db["turns"].update(turn["id"], ERASED_TURN)
         return len(current)
+
+    def _take_back_what_was_said(self, reply_id: str) -> None:
+        """Events for all but the ratings, so that it is news to the learner: the texts themselves are erased and tell it nothing."""
+        with self.write() as db:
+            for table, empty in (("corrections", {"text": ""}), ("reasons", {"tags": "[]", "comment": ""})):
+                newest = self.rows(f"SELECT * FROM {table} WHERE id IN (SELECT max(id) FROM {table} WHERE reply_id = ? GROUP BY rater_id)", reply_id)
+                db[table].insert_all({"reply_id": reply_id, "rater_id": row["rater_id"], **empty, "created_at": now()}
+                                     for row in newest if {key: row[key] for key in empty} != empty)
+            current = self.rows(f"""SELECT * FROM comparisons WHERE id IN (SELECT max(id) FROM comparisons GROUP BY rater_id, {PAIR})
+                                    AND ? IN (first_id, second_id) AND preferred <> 'none'""", reply_id)
+            db["comparisons"].insert_all({**dict(row), "id": None, "preferred": "none", "created_at": now()} for row in current)

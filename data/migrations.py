@@ -128,3 +128,33 @@ def m007_corrections_are_events(db: Database) -> None:
         ) STRICT;
         CREATE INDEX corrections_of_reply ON corrections(reply_id, rater_id, id);
     """)
+
+
+@migrations()
+def m008_comparisons_are_events(db: Database) -> None:
+    """And runs and receipts tell what they saw of all that people say: `{"reasons": ..., "corrections": ..., "comparisons": ...}`.
+
+    `feedback` is every event that can train, one shape for all kinds: what was said last of a (source, reply_id, rater_id, topic)
+    is current, '' says nothing. Tags are among them where there never was a thumb for them to explain.
+    """
+    db.executescript("""
+        CREATE TABLE comparisons (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, rater_id TEXT NOT NULL REFERENCES raters(id),
+            first_id TEXT NOT NULL REFERENCES replies(id), second_id TEXT NOT NULL REFERENCES replies(id),
+            preferred TEXT NOT NULL CHECK (preferred IN ('first', 'second', 'same', 'none')),
+            asked_by TEXT NOT NULL CHECK (asked_by IN ('person', 'app')), created_at TEXT NOT NULL,
+            CHECK (first_id <> second_id)
+        ) STRICT;
+        CREATE INDEX comparisons_of_pair ON comparisons(rater_id, min(first_id, second_id), max(first_id, second_id), id);
+        CREATE INDEX comparisons_of_first ON comparisons(first_id);
+        CREATE INDEX comparisons_of_second ON comparisons(second_id);
+        ALTER TABLE runs ADD COLUMN feedback_seen TEXT NOT NULL DEFAULT '{}';
+        ALTER TABLE receipts ADD COLUMN feedback_ids TEXT NOT NULL DEFAULT '{}';
+        CREATE VIEW feedback AS
+            SELECT 'ratings' AS source, id, reply_id, rater_id, kind AS topic, CASE value WHEN 0 THEN '' ELSE CAST(value AS TEXT) END AS said FROM ratings
+            UNION ALL SELECT 'corrections', id, reply_id, rater_id, '', text FROM corrections
+            UNION ALL SELECT 'reasons', id, reply_id, rater_id, '', CASE tags WHEN '[]' THEN '' ELSE tags END FROM reasons
+                WHERE NOT EXISTS (SELECT 1 FROM ratings WHERE ratings.reply_id = reasons.reply_id AND ratings.rater_id = reasons.rater_id AND kind = 'thumb')
+            UNION ALL SELECT 'comparisons', id, min(first_id, second_id), rater_id, max(first_id, second_id),
+                CASE preferred WHEN 'first' THEN first_id WHEN 'second' THEN second_id WHEN 'same' THEN 'same' ELSE '' END FROM comparisons;
+    """)

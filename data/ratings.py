@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 from data.chats import REPLY_COLUMNS, reply_from
 from data.database import now
 from data.errors import BadRating
 from data.reasons import ReasonEvents
 from data.records import RatedReply, Rating
 
+FEEDBACK = ("ratings", "reasons", "corrections", "comparisons")
+"""The tables of what people say of replies; the view `feedback` reads them in one shape."""
 ALLOWED = {"thumb": (-1, 0, 1), "stars": (0, 1, 2, 3, 4, 5)}
 
 
@@ -61,22 +65,34 @@ class Ratings(ReasonEvents):
         replies = self.rows(f"""SELECT turns.message AS message, {REPLY_COLUMNS}
                                 WHERE base_model = ? AND state = 'done' AND contributes = 1 AND replies.id IN (SELECT reply_id FROM current_ratings)
                                 ORDER BY started_at, replies.id""", base_model)
-        reasons, corrections = self.reasons_by_reply(base_model), self.corrections_by_reply(base_model)
+        reasons, corrections, comparisons = self.reasons_by_reply(base_model), self.corrections_by_reply(base_model), self.comparisons_by_reply(base_model)
         return [RatedReply(reply_from(row), tuple(ratings[row["id"]]), row["message"], tuple(reasons.get(row["id"], ())),
-                           tuple(corrections.get(row["id"], ()))) for row in replies
+                           tuple(corrections.get(row["id"], ())), tuple(comparisons.get(row["id"], ()))) for row in replies
                 if row["completion_ids"] != "[]" and row["id"] in ratings]
 
     def fresh_ratings(self, base_model: str) -> int:
-        """How many ratings differ from what the last finished run saw: new, changed or taken back."""
+        """How much of what people say differs from what the last finished run saw: new, changed or taken back.
+
+        Thumbs, stars, comparisons and corrections count one each, and so do tags without a thumb. Tags beside a thumb
+        explain it, so they are no news of their own. An erased text counts as taken back.
+        """
+        last = self.row("""SELECT ratings_seen, feedback_seen FROM runs WHERE base_model = ? AND state IN ('published', 'refused', 'nothing_to_do')
+                           ORDER BY started_at DESC LIMIT 1""", base_model)
+        seen = {**dict.fromkeys(FEEDBACK, 0), **({"ratings": last["ratings_seen"], **json.loads(last["feedback_seen"])} if last else {})}
         return self.row("""
-            WITH seen AS (SELECT coalesce(max(ratings_seen), 0) AS id FROM runs
-                          WHERE base_model = ?1 AND state IN ('published', 'refused', 'nothing_to_do')),
-            before AS (SELECT reply_id, rater_id, kind, value FROM ratings WHERE id IN
-                       (SELECT max(id) FROM ratings WHERE id <= (SELECT id FROM seen) GROUP BY reply_id, rater_id, kind))
-            SELECT count(*) AS n FROM newest_ratings AS newest JOIN replies ON replies.id = newest.reply_id
-            LEFT JOIN before USING (reply_id, rater_id, kind)
-            WHERE replies.base_model = ?1 AND replies.contributes = 1 AND newest.id > (SELECT id FROM seen)
-              AND newest.value <> coalesce(before.value, 0)""", base_model)["n"]
+            WITH newest AS (SELECT source, reply_id, rater_id, topic, seen.value AS seen, max(feedback.id), said
+                            FROM json_each(?2) AS seen JOIN feedback ON source = seen.key AND feedback.id > seen.value
+                            GROUP BY source, reply_id, rater_id, topic),
+            changes AS (SELECT *, (SELECT said FROM feedback WHERE source = newest.source AND reply_id = newest.reply_id AND rater_id = newest.rater_id
+                                   AND topic = newest.topic AND id <= newest.seen ORDER BY id DESC LIMIT 1) AS before FROM newest)
+            SELECT count(*) AS n FROM changes JOIN replies ON replies.id = reply_id JOIN turns ON turns.id = replies.turn_id
+            JOIN conversations ON conversations.id = conversation_id LEFT JOIN replies AS other ON other.id = topic
+            WHERE replies.base_model = ?1 AND replies.contributes = 1 AND (other.id IS NULL OR (other.base_model = ?1 AND other.contributes = 1))
+              AND (said <> coalesce(before, '') OR (before = '' AND deleted_at IS NOT NULL))""", base_model, json.dumps(seen))["n"]
+
+    def feedback_now(self) -> dict[str, int]:
+        """The newest event of every kind but ratings: what a run that starts now sees."""
+        return {source: self.row(f"SELECT coalesce(max(id), 0) AS id FROM {source}")["id"] for source in FEEDBACK if source != "ratings"}
 
     def recent_ratings(self, base_model: str, limit: int) -> list[dict]:
         """The newest rating events with what they were given to, newest first; a maintainer's view."""

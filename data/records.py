@@ -168,8 +168,25 @@ class Correction:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """Which of two attempts at one message a person found better."""
+
+    id: int
+    turn_id: str
+    rater_id: str
+    first_id: str
+    """The reply that was shown first (on the left, or above)."""
+    second_id: str
+    preferred: Literal["first", "second", "same"]
+    """`same`: about the same."""
+    asked_by: Literal["person", "app"]
+    """`person`: they asked for a better reply; `app`: the app asked them to compare."""
+    created_at: str
+
+
+@dataclass(frozen=True)
 class RatedReply:
-    """A finished reply with the current ratings people gave it: one training example."""
+    """A finished reply with what people currently say of it: one training example."""
 
     reply: Reply
     ratings: tuple[Rating, ...]
@@ -180,6 +197,8 @@ class RatedReply:
     """Current ones, at most one a rater; many ratings have none."""
     corrections: tuple[Correction, ...] = ()
     """Current ones, at most one a rater; the reply's own text stays as the model wrote it."""
+    comparisons: tuple[Comparison, ...] = ()
+    """Current ones with this reply on either side; the other side is a rated reply as well."""
 
 
 @dataclass(frozen=True)
@@ -263,6 +282,8 @@ class ReceiptRow:
     """The same under this version."""
     rating_ids: tuple[int, ...]
     """The rating events this reward was made of."""
+    feedback_ids: dict[str, list[int]] = field(default_factory=dict)
+    """The other events it was made of, by kind: `reasons`, `corrections`, `comparisons`."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 
 from data.database import now
 from data.history import History
-from data.records import Erasure
+from data.records import Erasure, Turn
 
 
 class Trust(History):
@@ -27,12 +27,13 @@ class Trust(History):
                        [int(contributes), rater_id])
 
     def export(self, rater_id: str) -> dict:
-        """All that is kept of a person, as plain values: conversations, replies, every rating event, reasons, corrections, consent."""
+        """All that is kept of a person, as plain values: conversations, replies, every rating event, reasons, corrections, comparisons, consent."""
         conversations = []
         for entry in self.history(rater_id, limit=-1):
             conversation = self.conversation(entry.id, rater_id)
             conversations.append({"title": conversation.title, "created_at": conversation.created_at, "turns": [
-                {"message": turn.message, "created_at": turn.created_at, "replies": [self._export_reply(reply, rater_id) for reply in turn.replies]}
+                {"message": turn.message, "created_at": turn.created_at, "replies": [self._export_reply(reply, rater_id) for reply in turn.replies],
+                 "comparisons": self._export_comparisons(turn, rater_id)}
                 for turn in conversation.turns]})
         return {"person": rater_id, "contributes": self.consent(rater_id), "exported_at": now(), "conversations": conversations}
 
@@ -44,6 +45,13 @@ class Trust(History):
                 "contributes": reply.contributes, "ratings": [dict(event) for event in events],
                 "reasons": [{**dict(event), "tags": json.loads(event["tags"])} for event in reasons],
                 "helped_to_make_versions": [receipt.version for receipt in self.receipts(reply.id)]}
+
+    def _export_comparisons(self, turn: Turn, rater_id: str) -> list[dict]:
+        """Replies are named by their attempt: 0 is the first in `replies`."""
+        attempts = {reply.id: reply.attempt for reply in turn.replies}
+        return [{"first": attempts[event["first_id"]], "second": attempts[event["second_id"]], "preferred": event["preferred"],
+                 "asked_by": event["asked_by"], "created_at": event["created_at"]} for event in self.rows(
+                     "SELECT * FROM comparisons WHERE rater_id = ? AND first_id IN (SELECT id FROM replies WHERE turn_id = ?) ORDER BY id", rater_id, turn.id)]
 
     def delete_everything(self, rater_id: str) -> Erasure:
         """Erase all conversations of a person (see `delete_conversation`) and write down that it happened, in numbers alone."""

@@ -24,7 +24,8 @@ class Versions(Runs):
             number = db["versions"].insert({
                 "base_model": base_model, "sha256": sha256, "folder": folder, "run_id": run_id, "parent": parent,
                 "created_at": now(), "note": note}, pk="number").last_pk
-            db["receipts"].insert_all({**asdict(receipt), "version": number, "rating_ids": json.dumps(list(receipt.rating_ids))}
+            db["receipts"].insert_all({**asdict(receipt), "version": number, "rating_ids": json.dumps(list(receipt.rating_ids)),
+                                       "feedback_ids": json.dumps(receipt.feedback_ids)}
                                       for receipt in receipts)
             self._promote(number, base_model, "published")
         return self.version(number)
@@ -76,5 +77,5 @@ class Versions(Runs):
 
     def receipts(self, reply_id: str) -> list[ReceiptRow]:
         """What each version made of this reply's ratings, newest version first."""
-        return [ReceiptRow(**{**row, "rating_ids": tuple(json.loads(row["rating_ids"]))}) for row in map(dict, self.rows(
+        return [ReceiptRow(**{**row, "rating_ids": tuple(json.loads(row["rating_ids"])), "feedback_ids": json.loads(row["feedback_ids"])}) for row in map(dict, self.rows(
             "SELECT * FROM receipts WHERE reply_id = ? ORDER BY version DESC", reply_id))]

@@ -22,7 +22,7 @@ def test_the_newest_correction_is_current_and_the_models_words_stay(store):
     assert store.corrections_of("me", reply.conversation_id) == {reply.id: "The sea is salty."}
     [rated] = store.rated_replies("base")
     assert rated.reply.text == "The sea is sweet." and [(c.rater_id, c.text) for c in rated.corrections] == [("me", "The sea is salty.")]
-    assert store.fresh_ratings("base") == 1
+    assert store.fresh_ratings("base") == 2                                           # the thumb and the correction
 
 
 @pytest.mark.parametrize("nothing", ["", "   ", "The sea is sweet.", " The sea is sweet. "])

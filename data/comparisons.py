@@ -1,0 +1,74 @@
+"""Comparisons: which of two replies to one message a person found better. Append-only events beside the ratings."""
+
+from __future__ import annotations
+
+from data.chats import Chats
+from data.database import now
+from data.errors import BadRating
+from data.records import Comparison
+
+PREFERRED = ("first", "second", "same", "none")
+"""What may be said of two replies in the order they were shown; `none` takes an earlier comparison back."""
+ASKED_BY = ("person", "app")
+
+# Two replies are one pair whichever was shown first; what a person said of a pair last is current.
+PAIR = "min(first_id, second_id), max(first_id, second_id)"
+CURRENT = f"""SELECT comparisons.*, first.turn_id AS turn_id
+    FROM comparisons JOIN replies AS first ON first.id = first_id JOIN replies AS second ON second.id = second_id JOIN turns ON turns.id = first.turn_id
+    WHERE comparisons.id IN (SELECT max(id) FROM comparisons GROUP BY rater_id, {PAIR}) AND preferred <> 'none'"""
+
+
+class Comparisons(Chats):
+    """The `comparisons` table: append-only; the newest of each person and pair is current."""
+
+    def add_comparison(self, first_id: str, second_id: str, rater_id: str, preferred: str, asked_by: str = "person") -> Comparison | None:
+        """Say which of two attempts at one message is better; returns what is current of the pair, None when it was taken back.
+
+        The same again, also with the two shown the other way round, appends nothing.
+
+        Args:
+            first_id, second_id: reply ids in the order they were shown.
+            preferred: `first`, `second`, `same` (about the same), or `none`: no comparison after all.
+            asked_by: `person` when they asked for a better reply, `app` when the app asked them to compare.
+        Raises:
+            BadRating: an unknown value, or not two finished attempts at one message; nothing is written.
+            UnknownReply, NotYourReply: nothing is written.
+        """
+        if preferred not in PREFERRED or asked_by not in ASKED_BY:
+            raise BadRating(f"{str(preferred)[:40]!r} asked by {str(asked_by)[:40]!r} is not a comparison; prefer one of {', '.join(PREFERRED)}, asked by {' or '.join(ASKED_BY)}.")
+        with self.write() as db:
+            first, second = self.reply(first_id, rater_id), self.reply(second_id, rater_id)
+            if first.id == second.id or first.turn_id != second.turn_id or not first.state == second.state == "done":
+                raise BadRating("These two replies cannot be compared, because only two finished attempts at the same message can; ask for a better one and compare the two.")
+            before = self._newest(first.id, second.id, rater_id)
+            if _better(first.id, second.id, preferred) != (_better(before["first_id"], before["second_id"], before["preferred"]) if before else "none"):
+                db["comparisons"].insert({"rater_id": rater_id, "first_id": first.id, "second_id": second.id, "preferred": preferred,
+                                          "asked_by": asked_by, "created_at": now()})
+            current = self._newest(first.id, second.id, rater_id)
+        return None if current is None or current["preferred"] == "none" else Comparison(**current)
+
+    def _newest(self, first_id: str, second_id: str, rater_id: str) -> dict | None:
+        row = self.row(f"""SELECT comparisons.*, replies.turn_id AS turn_id FROM comparisons JOIN replies ON replies.id = first_id
+                           WHERE comparisons.rater_id = ?1 AND ({PAIR}) = (min(?2, ?3), max(?2, ?3)) ORDER BY comparisons.id DESC LIMIT 1""",
+                       rater_id, first_id, second_id)
+        return None if row is None else dict(row)
+
+    def comparisons_of(self, rater_id: str, conversation_id: str) -> list[Comparison]:
+        """This person's current comparisons in one conversation, oldest first; a turn with three attempts may have several."""
+        return [Comparison(**row) for row in self.rows(
+            f"{CURRENT} AND turns.conversation_id = ? AND comparisons.rater_id = ? ORDER BY comparisons.id", conversation_id, rater_id)]
+
+    def comparisons_by_reply(self, base_model: str) -> dict[str, list[Comparison]]:
+        """Everybody's current comparisons, under both of their replies. Both are of this lineage and their person lets both train."""
+        found: dict[str, list[Comparison]] = {}
+        for row in self.rows(f"""{CURRENT} AND first.base_model = ?1 AND second.base_model = ?1 AND first.contributes = 1 AND second.contributes = 1
+                                 AND first.completion_ids <> '[]' AND second.completion_ids <> '[]' ORDER BY comparisons.id""", base_model):
+            comparison = Comparison(**row)
+            for reply_id in (comparison.first_id, comparison.second_id):
+                found.setdefault(reply_id, []).append(comparison)
+        return found
+
+
+def _better(first_id: str, second_id: str, preferred: str) -> str:
+    """What is said of a pair, whichever was shown first: the better reply's id, `same` or `none`."""
+    return {"first": first_id, "second": second_id}.get(preferred, preferred)
