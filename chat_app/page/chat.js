@@ -1,45 +1,37 @@
-// The chat page: what is open, what is being written, and a look at the server every few seconds.
+// The chat page: its parts put together, what is open, what is sent.
 
-const LOOK_EVERY = 3000;              // ms between looks at the server
-const SILENCE = 6000;                 // ms without a part after which a stream counts as lost (the server beats every 2 s)
-const state = {conversation: null, status: null, lastPart: 0, sending: false, opened: false};
+const state = {conversation: null, sending: false, opened: false, offline: false};
 
 const conversation = createConversation({regenerate, announce});
 const composer = createComposer({send, stop: () => state.conversation && ask('ui_stop', {conversation: state.conversation})});
-const versionPill = make('span', {class: 'pill version-pill'}, make('span', {class: 'pill-dot', 'aria-hidden': 'true'}), make('span', {class: 'pill-model'}), make('span', {class: 'pill-version'}));
-const learning = make('span', {class: 'learning', hidden: true}, make('span', {class: 'spinner', 'aria-hidden': 'true'}), make('span', {class: 'learning-text'}, words.learning));
+const status = createStatus({wentLive: version => showToast(say('now_live', {version: versionName(version)}))});
 const announcer = make('p', {class: 'sr', role: 'status'});
 const toast = make('p', {class: 'toast', hidden: true});
-const freshLine = make('span', {});
+const trust = createTrust({announce, complain: composer.showNotice, gone: () => leave('replace'),
+  changed: () => state.conversation && reopen(state.conversation)});           // its replies now say whether they train
 const welcome = createWelcome();
-const erased = make('p', {class: 'erased', role: 'status', hidden: true});
-welcome.append(erased);
-const consent = createConsent({answer: setContributes});
-const menu = createMenu({setContributes, download, deleteEverything});
 const drawer = createHistory({resume, deleted, isShown: id => id === state.conversation});
+const lookout = createLookout({conversation, shown: () => state.conversation, isOpened: () => state.opened, openAgain: () => open(named()), looked, grew, outdated: reopen});
 
 build();
 open(named());
-window.addEventListener('reply-part', event => takePart(event.detail));
 window.addEventListener('popstate', () => { const id = named(); open(id, {fresh: !id}); });
-setInterval(() => { if (!document.hidden) look(); }, LOOK_EVERY);
-document.addEventListener('visibilitychange', () => { if (!document.hidden) look(); });
 
 function build() {
   const brand = make('a', {class: 'brand', href: './', 'aria-label': words.home}, make('span', {class: 'mark', 'aria-hidden': 'true'}, icon('star')), make('h1', {}, words.product));
   const fresh = make('button', {type: 'button', class: 'quiet-button new', 'aria-label': words.new, title: words.new, on: {click: startNew}}, icon('plus'), make('span', {}, words.new));
-  const print = make('p', {class: 'fine-print'}, freshLine, make('span', {}, ` ${words.mistakes} `), make('a', {href: 'maintainer'}, words.maintainer));
+  const print = make('p', {class: 'fine-print'}, status.fresh, make('span', {}, ` ${words.mistakes} `), make('a', {href: 'maintainer'}, words.maintainer));
   element.replaceChildren(
-    make('header', {class: 'topbar'}, drawer.button, brand, versionPill, learning, make('span', {class: 'spacer'}), fresh, menu.node),
+    make('header', {class: 'topbar'}, drawer.button, brand, status.pill, status.learning, make('span', {class: 'spacer'}), fresh, trust.menu),
     make('div', {class: 'column'}, welcome, conversation.log),
-    make('div', {class: 'dock'}, toast, consent.node, composer.node, print),
+    make('div', {class: 'dock'}, toast, trust.consent, composer.node, print),
     drawer.scrim, drawer.drawer, announcer);
   composer.fit();
 }
 
 function createWelcome() {
   const prompts = words.examples.map(text => make('button', {type: 'button', class: 'example', on: {click: () => composer.submit(text)}}, text));
-  return make('section', {class: 'welcome', hidden: true}, make('h2', {}, words.welcome), make('p', {}, words.welcome_detail), make('div', {class: 'examples'}, ...prompts));
+  return make('section', {class: 'welcome', hidden: true}, make('h2', {}, words.welcome), make('p', {}, words.welcome_detail), make('div', {class: 'examples'}, ...prompts), trust.erased);
 }
 
 // ---- what is open
@@ -61,7 +53,7 @@ async function open(id, {fresh = false} = {}) {
   }
   state.opened = true;
   takeStatus(answer.status);
-  takePerson(answer.person);
+  trust.take(answer.person);
   show(answer.conversation);
   conversation.takeMarks(answer.marks);
   if (answer.conversation) toBottom();
@@ -74,7 +66,7 @@ function show(opened) {
   conversation.replace(opened ? opened.turns : []);
   refresh();
   drawer.refresh();
-  if (conversation.writing()) follow();
+  if (conversation.writing()) lookout.follow();
 }
 
 function startNew() {
@@ -112,37 +104,6 @@ function setAddress(how) {
   history[`${how}State`](history.state, '', url);
 }
 
-// ---- consent and one's own data
-
-function takePerson({contributes, erasure}) {
-  consent.show(contributes);
-  menu.show(contributes);
-  erased.hidden = !erasure;
-  if (erasure) setText(erased, erasureLine(erasure));
-}
-
-async function setContributes(contributes) {
-  const answer = await ask('ui_consent', {contributes});
-  if (!answer.ok) return composer.showNotice(problem(answer));
-  takePerson(answer.person);
-  announce(contributes ? words.consent_given : words.consent_refused);
-  if (state.conversation) reopen(state.conversation);        // its replies now say whether they train
-}
-
-async function download() {
-  const answer = await ask('ui_download');
-  if (answer.ok) saveAsFile('my-data.json', answer.data); else menu.showTrouble(problem(answer));
-}
-
-async function deleteEverything() {
-  const answer = await ask('ui_delete_everything');
-  if (!answer.ok) return composer.showNotice(problem(answer));
-  sessionStorage.clear();
-  leave('replace');
-  takePerson(answer.person);
-  announce(erasureLine(answer.person.erasure));
-}
-
 // ---- messages and replies
 
 async function send(text) {
@@ -169,31 +130,21 @@ function takeTurn(answer, how) {
   refresh();
   drawer.refresh();
   toBottom();
-  if (conversation.writing()) follow();
+  if (conversation.writing()) lookout.follow();
 }
 
-// Streams the reply that is being written. It is written on the server whether or not we listen.
-function follow() {
-  state.lastPart = Date.now();
-  trigger('follow', {conversation: state.conversation, reply: conversation.writing().id});
-}
-
-function takePart(part) {
-  if (!part || part.conversation !== state.conversation) return;
-  state.lastPart = Date.now();
+// A newer state of the reply that is being written.
+function grew(reply) {
   const stuck = atBottom();
-  conversation.update(part.reply);
+  conversation.update(reply);
   refresh();
   if (stuck) toBottom();
 }
 
-// ---- looking at the server
+// ---- what the server says
 
-async function look() {
-  if (!state.opened) return open(named());
-  const askedAt = Date.now(), about = state.conversation;
-  const answer = await ask('ui_look', about ? {conversation: about} : {});
-  if (about !== state.conversation) return;
+// A look at the server about the conversation `about` (or none), as of `askedAt`.
+function looked(answer, about, askedAt) {
   setOffline(!answer.ok && answer.kind === 'Network');
   if (answer.kind === 'UnknownConversation') { leave('replace'); composer.showNotice(problem(answer)); }        // deleted in another tab
   if (!answer.ok) return;
@@ -201,10 +152,6 @@ async function look() {
   if (!about) return;
   conversation.takeRatings(answer.ratings, askedAt);
   conversation.takeMarks(answer.marks, askedAt);
-  const writing = conversation.writing(), known = conversation.replyIds();
-  const stale = answer.replies.some(id => !known.includes(id)) || (writing && !answer.running && Date.now() - state.lastPart > LOOK_EVERY);
-  if (stale && askedAt > state.lastPart) reopen(about);                     // another tab wrote here, or a stream was lost
-  else if (writing && answer.running && Date.now() - state.lastPart > SILENCE) follow();
 }
 
 async function reopen(id) {
@@ -215,16 +162,9 @@ async function reopen(id) {
   if (stuck) toBottom();
 }
 
-function takeStatus(status) {
-  const before = state.status;
-  state.status = status;
-  setText(versionPill.children[1], status.base_model);
-  setText(versionPill.children[2], versionName(status.version));
-  versionPill.title = `${status.base_model}, ${versionName(status.version)}`;
-  learning.hidden = status.run?.state !== 'running';
-  setText(freshLine, say('fresh', {n: status.fresh_ratings}));
-  conversation.setLive(status.version);
-  if (before && before.version !== status.version) showToast(say('now_live', {version: versionName(status.version)}));
+function takeStatus(now) {
+  status.take(now);
+  conversation.setLive(now.version);
 }
 
 function setOffline(isOffline) {

@@ -17,8 +17,8 @@ from chat_app.page.trust_calls import person_view, trust_calls
 from chat_app.page.views import conversation_view, marks_view, reply_view, running_view, turn_view
 from data.errors import ChatError
 
-SCRIPTS = ("dom.js", "words.js", "theme.js", "rating.js", "reasons.js", "receipt.js", "correction.js", "version_label.js", "reply.js", "conversation.js", "composer.js", "history.js", "trust.js", "menu.js",
-           "chat.js")
+SCRIPTS = ("dom.js", "words.js", "theme.js", "rating.js", "reasons.js", "receipt.js", "correction.js", "version_label.js", "reply.js", "conversation.js", "composer.js", "history.js", "menu.js", "trust.js",
+           "status.js", "lookout.js", "chat.js")
 LANE_SCRIPT = "watch('value', () => window.dispatchEvent(new CustomEvent('reply-part', {detail: props.value})));"
 LOOK_SECONDS = 1 / 30
 """How often a stream looks for new text ..."""

@@ -1,10 +1,43 @@
-// Consent on first use, in one sentence; and the receipt of a deletion.
+// Consent on first use, in one sentence; and what a person may do with their own data at any time.
 
-function createConsent({answer}) {
-  const node = make('section', {class: 'consent', hidden: true, 'aria-label': words.consent_title}, make('p', {}, words.consent),
-    make('div', {class: 'buttons'}, make('button', {type: 'button', class: 'quiet-button', on: {click: () => answer(false)}}, words.consent_no),
-      make('button', {type: 'button', class: 'main-button', on: {click: () => answer(true)}}, words.consent_yes)));
-  return {node, show(contributes) { node.hidden = contributes !== null; }};
+// `changed()`: their consent did; `gone()`: everything of theirs is deleted; `complain(sentence)`: something was refused.
+function createTrust({changed, gone, announce, complain}) {
+  const consent = make('section', {class: 'consent', hidden: true, 'aria-label': words.consent_title}, make('p', {}, words.consent),
+    make('div', {class: 'buttons'}, make('button', {type: 'button', class: 'quiet-button', on: {click: () => setContributes(false)}}, words.consent_no),
+      make('button', {type: 'button', class: 'main-button', on: {click: () => setContributes(true)}}, words.consent_yes)));
+  const erased = make('p', {class: 'erased', role: 'status', hidden: true});
+  const menu = createMenu({setContributes, download, deleteEverything});
+
+  function take({contributes, erasure}) {
+    consent.hidden = contributes !== null;
+    menu.show(contributes);
+    erased.hidden = !erasure;
+    if (erasure) setText(erased, erasureLine(erasure));
+  }
+
+  async function setContributes(contributes) {
+    const answer = await ask('ui_consent', {contributes});
+    if (!answer.ok) return complain(problem(answer));
+    take(answer.person);
+    announce(contributes ? words.consent_given : words.consent_refused);
+    changed();
+  }
+
+  async function download() {
+    const answer = await ask('ui_download');
+    if (answer.ok) saveAsFile('my-data.json', answer.data); else menu.showTrouble(problem(answer));
+  }
+
+  async function deleteEverything() {
+    const answer = await ask('ui_delete_everything');
+    if (!answer.ok) return complain(problem(answer));
+    sessionStorage.clear();
+    gone();
+    take(answer.person);
+    announce(erasureLine(answer.person.erasure));
+  }
+
+  return {consent, erased, menu: menu.node, take};
 }
 
 // What became of a deletion of everything, as one sentence.
