@@ -19,10 +19,13 @@ LOOK_SECONDS = 1 / 20
 def add_api(service: ChatService, identity: Identity) -> None:
     """Register the three endpoints; call it inside the Blocks context."""
 
-    async def send(message: str, conversation_id: str | None = None, request: gr.Request = None) -> AsyncIterator[dict[str, Any]]:
-        """Stream a reply; the last value is whole. Values: {conversation_id, reply_id, text, version}."""
+    async def send(message: str, conversation_id: str | None = None, task: str | None = None, request: gr.Request = None) -> AsyncIterator[dict[str, Any]]:
+        """Stream a reply; the last value is whole. Values: {conversation_id, reply_id, text, version}.
+
+        `task`: what a new conversation is for: dialogue (the default), writing, translation or check.
+        """
         try:
-            job = await asyncio.to_thread(service.send, identity.rater(request), conversation_id or None, message)
+            job = await asyncio.to_thread(service.send, identity.rater(request), conversation_id or None, message, task=task or None)
             seen = None
             while not job.done:                   # looks, and holds no thread: many scripts may listen at once
                 if job.text != seen:

@@ -11,8 +11,9 @@ from chat_app.places import Places
 from chat_app.prompts import Prompt, check_message, fit_prompt
 from chat_app.replies import ReplyJob
 from chat_app.serving import Serving
+from chat_app.tasks import choose_task, system_prompt
 from data.errors import UnknownConversation
-from data.records import BaseModel, Conversation, Turn
+from data.records import BaseModel, Conversation, Task, Turn
 from data.settings import Settings
 from data.store import Store
 from data.tokenizer import ChatTokenizer
@@ -29,24 +30,27 @@ class ChatService:
         self._places = Places(settings.max_streams)
         self.belongings = Belongings(store, base, self._places)
 
-    def send(self, rater_id: str, conversation_id: str | None, text: str, *, unasked: bool | None = True) -> ReplyJob:
+    def send(self, rater_id: str, conversation_id: str | None, text: str, *, task: str | None = None,
+             unasked: bool | None = True) -> ReplyJob:
         """Append a message and start its reply; without a conversation, start one.
 
+        `task`: what a new conversation is for, by default a dialogue; it cannot change later.
         `unasked`: whether the reply contributes while its person was not asked; None: it waits for their answer.
 
         Raises:
-            EmptyMessage, MessageTooLong, UnknownConversation, StorageFull: nothing was stored.
+            EmptyMessage, MessageTooLong, UnknownConversation, BadTask, StorageFull: nothing was stored.
             Busy: too many replies are being written, or one in this conversation is; nothing was stored.
         """
         text = check_message(text, self.settings.max_message_chars)
         if conversation_id:
             self.store.check_owner(conversation_id, rater_id)
         with self._places.reserve(conversation_id or None) as fill:
-            earlier = self.conversation(rater_id, conversation_id).turns if conversation_id else ()
-            prompt = self._prompt(earlier, text)
+            conversation = self.conversation(rater_id, conversation_id) if conversation_id else None
+            chosen = choose_task(task, conversation)
+            prompt = self._prompt(chosen, conversation.turns if conversation else (), text)
 
             def new_turn() -> str:
-                home = conversation_id or self.store.new_conversation(self.store.ensure_rater(rater_id)).id
+                home = conversation_id or self.store.new_conversation(self.store.ensure_rater(rater_id), task=chosen).id
                 return self.store.add_turn(home, text).id
 
             return fill(self._start(new_turn, prompt, rater_id, unasked))
@@ -58,11 +62,11 @@ class ChatService:
         """
         self.store.check_owner(conversation_id, rater_id)
         with self._places.reserve(conversation_id) as fill:
-            turns = self.conversation(rater_id, conversation_id).turns
-            if not turns:
+            conversation = self.conversation(rater_id, conversation_id)
+            if not conversation.turns:
                 raise UnknownConversation("There is nothing to regenerate yet; send a message first.")
-            *earlier, last = turns
-            return fill(self._start(lambda: last.id, self._prompt(earlier, last.message), rater_id, unasked))
+            *earlier, last = conversation.turns
+            return fill(self._start(lambda: last.id, self._prompt(conversation.task, earlier, last.message), rater_id, unasked))
 
     def stop(self, rater_id: str, conversation_id: str) -> None:
         """End the reply that is being written in this conversation, if any; what was written is kept."""
@@ -105,9 +109,10 @@ class ChatService:
         for job in jobs:
             job.close(CLOSE_SECONDS)
 
-    def _prompt(self, earlier: Sequence[Turn], message: str) -> Prompt:
+    def _prompt(self, task: Task, earlier: Sequence[Turn], message: str) -> Prompt:
+        told = system_prompt(task, earlier[0].message if earlier else message, self.settings.system_prompt)
         return fit_prompt(earlier, message, self.tokenizer, context_length=self.base.context_length,
-                          max_new_tokens=self.settings.max_new_tokens, system_prompt=self.settings.system_prompt)
+                          max_new_tokens=self.settings.max_new_tokens, system_prompt=told)
 
     def _contributes(self, rater_id: str, unasked: bool | None) -> bool | None:
         consent = self.store.consent(rater_id)

@@ -11,9 +11,9 @@ from dataclasses import asdict, replace
 
 from data.database import Database, now
 from data.errors import NotYourReply, UnknownConversation, UnknownReply
-from data.records import Conversation, Generated, Reply, Sampling, Turn
+from data.records import TASKS, Conversation, Generated, Reply, Sampling, Task, Turn
 
-REPLY_COLUMNS = """replies.*, turns.conversation_id AS conversation_id, conversations.rater_id AS rater_id
+REPLY_COLUMNS = """replies.*, turns.conversation_id AS conversation_id, conversations.rater_id AS rater_id, conversations.task AS task
     FROM replies JOIN turns ON turns.id = replies.turn_id JOIN conversations ON conversations.id = turns.conversation_id"""
 
 
@@ -30,8 +30,8 @@ class Chats(Database):
             db["raters"].insert({"id": rater_id, "kind": kind, "name": name, "created_at": now()}, ignore=True)
         return rater_id
 
-    def new_conversation(self, rater_id: str, title: str = "") -> Conversation:
-        row = {"id": secrets.token_urlsafe(9), "rater_id": rater_id, "title": title, "created_at": now()}
+    def new_conversation(self, rater_id: str, title: str = "", task: Task = TASKS[0]) -> Conversation:
+        row = {"id": secrets.token_urlsafe(9), "rater_id": rater_id, "title": title, "created_at": now(), "task": task}
         with self.write() as db:
             db["conversations"].insert(row)
         return Conversation(**row)
@@ -51,7 +51,7 @@ class Chats(Database):
 
     def check_owner(self, conversation_id: str, rater_id: str | None) -> sqlite3.Row:
         """The conversation's own row. Raises: UnknownConversation: as `conversation` does."""
-        row = self.row("SELECT id, rater_id, title, created_at FROM conversations WHERE id = ? AND deleted_at IS NULL",
+        row = self.row("SELECT id, rater_id, title, created_at, task FROM conversations WHERE id = ? AND deleted_at IS NULL",
                        conversation_id) if isinstance(conversation_id, str) else None
         if row is None or rater_id not in (None, row["rater_id"]):
             raise UnknownConversation(f"There is no conversation {str(conversation_id)[:40]!r} of yours; start a new one.")
@@ -60,7 +60,7 @@ class Chats(Database):
     def conversations(self, rater_id: str) -> list[Conversation]:
         """This person's conversations, newest first, without their turns."""
         return [Conversation(**row) for row in self.rows(
-            """SELECT id, rater_id, title, created_at FROM conversations
+            """SELECT id, rater_id, title, created_at, task FROM conversations
                WHERE rater_id = ? AND deleted_at IS NULL ORDER BY created_at DESC""", rater_id)]
 
     def add_turn(self, conversation_id: str, message: str) -> Turn:

@@ -25,6 +25,10 @@ class BadRating(ChatError):
     """The rating's kind or value is not one of those that exist."""
 
 
+class BadTask(ChatError):
+    """No such task, or another one than the conversation began with."""
+
+
 class EmptyMessage(ChatError):
     """The message has no text."""
 

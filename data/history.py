@@ -5,7 +5,7 @@ from __future__ import annotations
 from data.comparisons import PAIR
 from data.database import now
 from data.receipts import Receipts
-from data.records import HistoryEntry
+from data.records import TASKS, HistoryEntry
 
 MAX_TITLE = 80
 ERASED_TURN = {"message": ""}
@@ -19,7 +19,7 @@ class History(Receipts):
         """This person's conversations, last used first; `search`: only those whose title, messages or replies contain it."""
         pattern = "%" + search.strip().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         return [HistoryEntry(**row) for row in self.rows("""
-            SELECT id, title, coalesce((SELECT max(created_at) FROM turns WHERE conversation_id = conversations.id), created_at) AS changed_at
+            SELECT id, title, coalesce((SELECT max(created_at) FROM turns WHERE conversation_id = conversations.id), created_at) AS changed_at, task
             FROM conversations WHERE rater_id = ?1 AND deleted_at IS NULL AND (?2 = '%%' OR title LIKE ?2 ESCAPE '\\' OR EXISTS (
                 SELECT 1 FROM turns LEFT JOIN replies ON replies.turn_id = turns.id WHERE conversation_id = conversations.id
                 AND (turns.message LIKE ?2 ESCAPE '\\' OR replies.text LIKE ?2 ESCAPE '\\')))
@@ -47,7 +47,7 @@ class History(Receipts):
         """
         with self.write() as db:
             self.check_owner(conversation_id, rater_id)
-            db["conversations"].update(conversation_id, {"deleted_at": now(), "title": ""})
+            db["conversations"].update(conversation_id, {"deleted_at": now(), "title": "", "task": TASKS[0]})
             replies = self.rows("SELECT replies.id AS id, turn_id FROM replies JOIN turns ON turns.id = turn_id WHERE conversation_id = ?", conversation_id)
             current = [rating for reply in replies for rating in self.rows(
                 "SELECT reply_id, rater_id, kind FROM current_ratings WHERE reply_id = ?", reply["id"])]

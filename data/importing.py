@@ -2,7 +2,8 @@
 
     [{"messages": [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}, ...],
       "rating": {"stars": 3},        or {"thumb": 1}, or both; it counts for every assistant message of the conversation
-      "rater": "name"},              optional: ratings of one name are one person's; without it the file's name is used
+      "rater": "name",               optional: ratings of one name are one person's; without it the file's name is used
+      "task": "translation"},        optional: dialogue (the default), writing, translation or check
      ...]
 """
 
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.errors import ChatError
-from data.records import BaseModel, Message
+from data.records import TASKS, BaseModel, Message, Task
 from data.store import Store
 from data.tokenizer import ChatTokenizer
 
@@ -55,7 +56,7 @@ def import_conversations(store: Store, base: BaseModel, tokenizer: ChatTokenizer
                 already_there += 1
                 continue
             replies += _import_one(store, base, tokenizer, _messages(entry, number, file), _rating(entry, number, file),
-                                   str(entry.get("rater") or file.name))
+                                   str(entry.get("rater") or file.name), _task(entry, number, file))
             store.set_mark(mark, "1")
             conversations += 1
     return Imported(conversations, replies, already_there)
@@ -67,9 +68,9 @@ def end_token(tokenizer: ChatTokenizer) -> tuple[int, ...]:
     return tuple(token for token in rendered if token in tokenizer.eos_ids)[-1:]
 
 
-def _import_one(store: Store, base: BaseModel, tokenizer: ChatTokenizer, messages: Sequence[Message], rating: dict, rater: str) -> int:
+def _import_one(store: Store, base: BaseModel, tokenizer: ChatTokenizer, messages: Sequence[Message], rating: dict, rater: str, task: Task) -> int:
     rater_id = store.ensure_rater("imported-" + _sha256(rater)[:12], "imported", rater)
-    conversation = store.new_conversation(rater_id)
+    conversation = store.new_conversation(rater_id, task=task)
     turn, added, end = None, 0, end_token(tokenizer)
     for place, message in enumerate(messages):
         if message.role == "user":
@@ -117,6 +118,13 @@ def _rating(entry: dict, number: int, file: Path) -> dict:
     if not isinstance(rating, dict) or not rating:
         raise BadImport(f'Nothing was imported because conversation {number} of {file} has no rating; give it "rating": {{"stars": 1 to 5}} or {{"thumb": 1 or -1}}.')
     return rating
+
+
+def _task(entry: dict, number: int, file: Path) -> Task:
+    task = entry.get("task", TASKS[0])
+    if task not in TASKS:
+        raise BadImport(f"Nothing was imported because conversation {number} of {file} has the unknown task {str(task)[:40]!r}; use one of {', '.join(TASKS)}.")
+    return task
 
 
 def _sha256(value: object) -> str:

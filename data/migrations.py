@@ -158,3 +158,9 @@ def m008_comparisons_are_events(db: Database) -> None:
             UNION ALL SELECT 'comparisons', id, min(first_id, second_id), rater_id, max(first_id, second_id),
                 CASE preferred WHEN 'first' THEN first_id WHEN 'second' THEN second_id WHEN 'same' THEN 'same' ELSE '' END FROM comparisons;
     """)
+
+
+@migrations()
+def m010_tasks(db: Database) -> None:
+    """What a conversation is for. Those from before there was a choice are dialogues."""
+    db.executescript("ALTER TABLE conversations ADD COLUMN task TEXT NOT NULL DEFAULT 'dialogue';")

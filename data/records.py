@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 RatingKind = Literal["thumb", "stars"]
 BASE_VERSION = 0
 """The version number that means "the base model alone, no adapter"."""
+Task = Literal["dialogue", "writing", "translation", "check"]
+TASKS: tuple[Task, ...] = get_args(Task)
+"""What a conversation is for: a dialogue, a story or an article, a translation, the check of a text. The first is the default."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,8 @@ class Reply:
     seconds: float | None
     contributes: bool | None = True
     """Whether its person lets it train; None: they were asked and have not answered, so not yet."""
+    task: Task = TASKS[0]
+    """Its conversation's."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,8 @@ class Conversation:
     title: str
     created_at: str
     turns: tuple[Turn, ...] = ()
+    task: Task = TASKS[0]
+    """Chosen when it begins, and the same to its end."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,7 @@ class HistoryEntry:
     title: str
     changed_at: str
     """When its newest message was written."""
+    task: Task = TASKS[0]
 
 
 @dataclass(frozen=True)

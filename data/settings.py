@@ -36,7 +36,7 @@ class Settings:
     cookie_secret: str | None = setting(None)
     """Signs the cookies by which people are known again. Unset: made once and kept in the state folder."""
     system_prompt: str = setting("")
-    """First message of every conversation. Empty: what the model's own chat template puts there."""
+    """First message of every dialogue; other tasks have their own. Empty: what the model's own chat template puts there."""
     temperature: float = setting(0.8, at_least=0, at_most=5)
     """Divides the logits before sampling; 0 always takes the likeliest token (and then ratings teach little)."""
     top_p: float = setting(0.95, at_least=0.01, at_most=1)

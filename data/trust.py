@@ -31,7 +31,7 @@ class Trust(History):
         conversations = []
         for entry in self.history(rater_id, limit=-1):
             conversation = self.conversation(entry.id, rater_id)
-            conversations.append({"title": conversation.title, "created_at": conversation.created_at, "turns": [
+            conversations.append({"title": conversation.title, "task": conversation.task, "created_at": conversation.created_at, "turns": [
                 {"message": turn.message, "created_at": turn.created_at, "replies": [self._export_reply(reply, rater_id) for reply in turn.replies],
                  "comparisons": self._export_comparisons(turn, rater_id)}
                 for turn in conversation.turns]})

@@ -70,6 +70,8 @@ def test_each_session_is_one_person_and_bad_calls_get_one_clear_sentence(endless
         for text, sentence in [("  ", "empty"), ("x" * 100_000, "100,000 characters")]:
             with pytest.raises(AppError, match=sentence):
                 me.predict(text, None, api_name="/send")
+        with pytest.raises(AppError, match="no task 'poetry'"):
+            me.predict("hello", None, "poetry", api_name="/send")
         with pytest.raises(AppError, match="no conversation"):
             you.predict("let me in", reply["conversation_id"], api_name="/send")
         assert me.predict(reply["reply_id"], "stars", 0, api_name="/rate") == {}

@@ -1,6 +1,6 @@
 // The chat page: its parts put together, what is open, what is sent.
 
-const state = {conversation: null, sending: false, opened: false, offline: false};
+const state = {conversation: null, task: null, sending: false, opened: false, offline: false};
 
 const conversation = createConversation({regenerate, announce});
 const composer = createComposer({send, stop: () => state.conversation && ask('ui_stop', {conversation: state.conversation})});
@@ -9,7 +9,8 @@ const announcer = make('p', {class: 'sr', role: 'status'});
 const toast = make('p', {class: 'toast', hidden: true});
 const trust = createTrust({announce, complain: composer.showNotice, gone: () => leave('replace'),
   changed: () => state.conversation && reopen(state.conversation)});           // its replies now say whether they train
-const welcome = createWelcome();
+const welcome = createWelcome({begin: text => composer.submit(text), changed: refresh, erased: trust.erased});
+const task = make('h2', {class: 'task', hidden: true});
 const drawer = createHistory({resume, deleted, isShown: id => id === state.conversation});
 const lookout = createLookout({conversation, shown: () => state.conversation, isOpened: () => state.opened, openAgain: () => open(named()), looked, grew, outdated: reopen});
 
@@ -23,15 +24,11 @@ function build() {
   const print = make('p', {class: 'fine-print'}, status.fresh, make('span', {}, ` ${words.mistakes} `), make('a', {href: 'maintainer'}, words.maintainer));
   element.replaceChildren(
     make('header', {class: 'topbar'}, drawer.button, brand, status.pill, status.learning, make('span', {class: 'spacer'}), fresh, trust.menu),
-    make('div', {class: 'column'}, welcome, conversation.log),
+    make('div', {class: 'column'}, welcome.node, task, conversation.log),
     make('div', {class: 'dock'}, toast, trust.consent, composer.node, print),
     drawer.scrim, drawer.drawer, announcer);
+  welcome.begins();
   composer.fit();
-}
-
-function createWelcome() {
-  const prompts = words.examples.map(text => make('button', {type: 'button', class: 'example', on: {click: () => composer.submit(text)}}, text));
-  return make('section', {class: 'welcome', hidden: true}, make('h2', {}, words.welcome), make('p', {}, words.welcome_detail), make('div', {class: 'examples'}, ...prompts), trust.erased);
 }
 
 // ---- what is open
@@ -62,6 +59,7 @@ async function open(id, {fresh = false} = {}) {
 
 function show(opened) {
   state.conversation = opened ? opened.id : null;
+  state.task = opened ? opened.task : null;
   setAddress('replace');
   conversation.replace(opened ? opened.turns : []);
   refresh();
@@ -76,7 +74,8 @@ function startNew() {
 
 // Shows no conversation; `how`: whether going back leads to the one before.
 function leave(how) {
-  state.conversation = null;
+  state.conversation = state.task = null;
+  welcome.reset();
   setAddress(how);
   conversation.replace([]);
   composer.hideNotice();
@@ -109,7 +108,7 @@ function setAddress(how) {
 async function send(text) {
   if (!state.opened) return {ok: false, kind: 'Network'};
   const to = state.conversation;
-  const answer = await ask('ui_send', {...(to ? {conversation: to} : {}), text});
+  const answer = await ask('ui_send', {...(to ? {conversation: to} : {task: welcome.task()}), text});
   if (answer.ok && state.conversation === to) takeTurn(answer, to ? 'replace' : 'push');
   return answer;
 }
@@ -124,6 +123,7 @@ async function regenerate() {
 
 function takeTurn(answer, how) {
   state.conversation = answer.conversation;
+  state.task = answer.task;
   setAddress(how);
   composer.hideNotice();
   conversation.put(answer.turn);
@@ -177,7 +177,11 @@ function setOffline(isOffline) {
 
 function refresh() {
   const writing = conversation.writing() !== null;
-  welcome.hidden = !state.opened || !conversation.isEmpty();
+  welcome.node.hidden = !state.opened || !conversation.isEmpty();
+  task.hidden = state.task === null;
+  task.classList.toggle('sr', state.task === TASK_NAMES[0]);            // what it is unless one says otherwise goes without saying
+  setText(task, words.tasks[state.task]?.name ?? '');
+  composer.setPlaceholder(words.tasks[state.task ?? welcome.task()].placeholder);
   composer.setWriting(writing);
   conversation.setBusy(writing);
 }

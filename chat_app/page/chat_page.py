@@ -18,7 +18,7 @@ from chat_app.page.views import conversation_view, marks_view, reply_view, runni
 from data.errors import ChatError
 
 SCRIPTS = ("dom.js", "words.js", "theme.js", "rating.js", "reasons.js", "receipt.js", "correction.js", "version_label.js", "reply.js", "conversation.js", "composer.js", "history.js", "menu.js", "trust.js",
-           "status.js", "lookout.js", "chat.js")
+           "status.js", "lookout.js", "welcome.js", "chat.js")
 LANE_SCRIPT = "watch('value', () => window.dispatchEvent(new CustomEvent('reply-part', {detail: props.value})));"
 LOOK_SECONDS = 1 / 30
 """How often a stream looks for new text ..."""
@@ -65,7 +65,7 @@ def chat_calls(service, identity) -> list[Callable]:
     @answering
     def ui_send(payload: dict, request: gr.Request) -> dict:
         rater = identity.rater(request)
-        return last_turn(rater, service.send(rater, field(payload, "conversation"), field(payload, "text") or "", unasked=None))
+        return last_turn(rater, service.send(rater, field(payload, "conversation"), field(payload, "text") or "", task=field(payload, "task"), unasked=None))
 
     @answering
     def ui_regenerate(payload: dict, request: gr.Request) -> dict:
@@ -74,7 +74,7 @@ def chat_calls(service, identity) -> list[Callable]:
 
     def last_turn(rater: str, job) -> dict:
         conversation = service.conversation(rater, job.conversation_id)
-        return {"conversation": conversation.id, "reply": job.reply_id,
+        return {"conversation": conversation.id, "task": conversation.task, "reply": job.reply_id,
                 "turn": turn_view(conversation.turns[-1], service.ratings(rater, conversation.id), job)}
 
     @answering

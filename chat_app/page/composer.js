@@ -1,7 +1,7 @@
 // Where a message is written. The draft leaves the field only when the server has taken it.
 
 function createComposer({send, stop}) {
-  const field = make('textarea', {rows: 1, placeholder: words.placeholder, 'aria-label': words.message, enterkeyhint: 'send', autocomplete: 'off', on: {input: onInput, keydown: onKey}});
+  const field = make('textarea', {rows: 1, 'aria-label': words.message, enterkeyhint: 'send', autocomplete: 'off', on: {input: onInput, keydown: onKey}});
   const sendButton = make('button', {type: 'submit', class: 'round send', 'aria-label': words.send, title: words.send}, icon('send'));
   const stopButton = make('button', {type: 'button', class: 'round stop', 'aria-label': words.stop, title: words.stop, hidden: true, on: {click: stop}}, icon('stop'));
   const notice = make('p', {class: 'notice', role: 'alert', hidden: true});
@@ -64,6 +64,7 @@ function createComposer({send, stop}) {
   return {
     node: make('div', {class: 'composer-box'}, notice, form),
     submit, showNotice, hideNotice, fit,
+    setPlaceholder(text) { field.placeholder = text; },
     focus() { field.focus({preventScroll: true}); },
     setWriting(isWriting) {
       const hadFocus = document.activeElement === stopButton;

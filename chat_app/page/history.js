@@ -48,7 +48,7 @@ function createHistory({resume, deleted, isShown}) {
   function row(entry) {
     const title = entry.title || words.history_untitled, current = isShown(entry.id);
     const open = make('button', {type: 'button', class: 'history-open', 'aria-current': current ? 'true' : null, on: {click: () => choose(entry.id)}},
-      make('span', {class: 'history-title'}, title), make('span', {class: 'muted'}, shortDay(entry.changed_at)));
+      make('span', {class: 'history-title'}, title), make('span', {class: 'muted'}, [shortDay(entry.changed_at), entry.task === TASK_NAMES[0] ? '' : words.tasks[entry.task]?.name].filter(Boolean).join(' · ')));
     return make('li', {class: 'history-row', 'data-conversation': entry.id}, open,
       iconButton('pencil', `${words.rename}: ${title}`, () => edit(entry, renameRow)), iconButton('bin', `${words.remove}: ${title}`, () => edit(entry, deleteRow)));
   }

@@ -9,7 +9,7 @@ from data.store import Store
 
 def conversation_view(conversation: Conversation, ratings: dict[str, dict[str, int]], job=None) -> dict:
     """A whole conversation as its owner sees it; `job` is the reply that is being written, if any."""
-    return {"id": conversation.id,
+    return {"id": conversation.id, "task": conversation.task,
             "turns": [turn_view(turn, ratings, job) for turn in conversation.turns]}
 
 
