@@ -80,6 +80,15 @@ class ChatTokenizer:
         """Text of `ids`. A character cut in half at the end shows as U+FFFD."""
         return self._tokenizer.decode(list(ids), skip_special_tokens=skip_special)
 
+    def token_spans(self, ids: Sequence[int]) -> list[tuple[int, int]]:
+        """For each token the (start, end) of its letters in `decode(ids)`; a character cut over several tokens belongs to all of them.
+
+        Decodes every beginning of `ids`, so it takes quadratic time: a few milliseconds for a reply.
+        """
+        ends = [len(self.decode(ids[:count])) for count in range(len(ids) + 1)]
+        whole = [len(self.decode(ids[:count]).rstrip("\ufffd")) for count in range(len(ids))]
+        return list(zip(whole, ends[1:], strict=True))
+
     def _encode_with_marks(self, text: str, marks: dict[str, str]) -> list[int]:
         if not marks:
             return self._tokenizer.encode(text, add_special_tokens=False).ids

@@ -20,6 +20,8 @@ class Example:
     completion_ids: tuple[int, ...]
     temperature: float
     """What divides the logits, > 0; a greedy reply counts as sampled at 1, since its own distribution is degenerate."""
+    left_out: frozenset[int] = frozenset()
+    """Places in `completion_ids` that are conditioned on and never learnt: they spell personal data."""
 
     @property
     def tokens(self) -> int:
@@ -30,7 +32,8 @@ class Example:
 class Batch:
     """B replies, T tokens wide (prompt and completion, padded on the right), C = the longest completion.
 
-    Shapes: `input_ids` and `attention_mask` (B, T); `completion_ids` and `completion_mask` (B, C);
+    Shapes: `input_ids` and `attention_mask` (B, T); `completion_ids`, `completion_mask` and `learnt_mask` (B, C), the last
+    False also where an example leaves a token out;
     `positions` (B, C) is the place in the sequence whose output predicts each completion token; `temperatures` (B,).
     """
 
@@ -39,6 +42,7 @@ class Batch:
     attention_mask: Tensor
     completion_ids: Tensor
     completion_mask: Tensor
+    learnt_mask: Tensor
     positions: Tensor
     temperatures: Tensor
 
@@ -61,6 +65,7 @@ def make_batch(examples: Sequence[Example], device: torch.device | str = "cpu") 
     attention_mask = torch.zeros(size, width, dtype=torch.long)
     completion_ids = torch.zeros(size, longest, dtype=torch.long)
     completion_mask = torch.zeros(size, longest, dtype=torch.bool)
+    learnt_mask = torch.zeros(size, longest, dtype=torch.bool)
     positions = torch.zeros(size, longest, dtype=torch.long)
     for row, example in enumerate(examples):
         start, length = len(example.prompt_ids), len(example.completion_ids)
@@ -68,10 +73,11 @@ def make_batch(examples: Sequence[Example], device: torch.device | str = "cpu") 
         attention_mask[row, :start + length] = 1
         completion_ids[row, :length] = torch.tensor(example.completion_ids)
         completion_mask[row, :length] = True
+        learnt_mask[row, :length] = torch.tensor([place not in example.left_out for place in range(length)])
         positions[row, :length] = torch.arange(start - 1, start + length - 1)     # token t is predicted one place earlier
     temperatures = torch.tensor([example.temperature for example in examples], dtype=torch.float32)
     return Batch(tuple(example.index for example in examples), *(tensor.to(device) for tensor in (
-        input_ids, attention_mask, completion_ids, completion_mask, positions, temperatures)))
+        input_ids, attention_mask, completion_ids, completion_mask, learnt_mask, positions, temperatures)))
 
 
 def plan_steps(examples: Sequence[Example], batch_size: int, max_batch_tokens: int) -> list[list[list[Example]]]:

@@ -77,7 +77,7 @@ def policy_gradient_loss(logprobs: Tensor, behavior_logprobs: Tensor, old_logpro
         old_logprobs: (B, C) nats, the policy when the trust region was last centred.
         advantages: (B,) reward units.
         weights: (B,) confidences, divided by their mean over the whole run.
-        completion_mask: (B, C) True where the policy sampled the token.
+        completion_mask: (B, C) True where the policy sampled the token and may learn it.
         max_length: L_max, the run's longest completion, tokens.
         batch_size: replies in a full step; constant, so that the last, smaller step weighs each reply alike.
     Raises: ValueError: shapes disagree, no token is sampled, or a constant is not positive.

@@ -25,6 +25,7 @@ from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference, logprob_pass
 from learner.batches import plan_steps
 from learner.config import LearnerConfig
+from learner.personal import without_personal_data
 from learner.policy import Policy
 from learner.reward_model import RewardModel
 from learner.sampler import Sampler
@@ -95,7 +96,7 @@ def refine(policy: Policy, sampler: Sampler, tokenizer: ChatTokenizer, model: Re
                 "problems": {problem: drawn.problems[:len(asked)].count(problem) for problem in sorted(set(drawn.problems[:len(asked)])) if problem}}
 
     start = [parameter.detach().clone() for parameter in policy.parameters()]
-    plan = plan_steps(fresh, config.batch_size, config.max_batch_tokens)
+    plan = plan_steps(without_personal_data(fresh, tokenizer), config.batch_size, config.max_batch_tokens)
     on_start(len(plan))
     one_pass = replace(config, learning_rate=own.learning_rate, epochs=1, min_steps=1, seed=config.seed + 3)
     history = train_steps(policy, plan, Signals(rewards.float(), torch.ones(len(fresh)), gains.float()),

@@ -21,6 +21,7 @@ from learner.estimator import advantages
 from learner.gate import Gate
 from learner.judging import Judging, split_ratings
 from learner.pace import Pace
+from learner.personal import without_personal_data
 from learner.policy import Policy
 from learner.rewards import Reward, rewards
 from learner.sampler import PolicySampler, Sampler
@@ -61,17 +62,20 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     pace.stage("collect")
     replies = store.rated_replies(base.id)
     signals = rewards(replies)
-    usable = [example for example in map(_example, range(len(replies)), replies) if example.tokens <= config.max_reply_tokens]
+    tokenizer = ChatTokenizer(base.folder)
+    short = [example for example in map(_example, range(len(replies)), replies) if example.tokens <= config.max_reply_tokens]
+    usable = without_personal_data(short, tokenizer)
     examples, held_out = split_ratings(usable, replies, config)
     report = {"base_model": base.id, "trigger": run.trigger, "published": False, "version": None,
-              "data": _data_used(replies, signals, examples, held_out), "ratings_used": sum(len(signals[e.index].rating_ids) for e in examples)}
+              "data": {**_data_used(replies, signals, examples, held_out), "left_out_too_long": len(replies) - len(short),
+                       **_left_out_personal(short, usable)}, "ratings_used": sum(len(signals[e.index].rating_ids) for e in examples)}
     if not examples:
         reason = ("There is nothing to do because no reply of this base model has a rating yet; chat, rate, and train again."
-                  if not replies else f"There is nothing to do because every rated reply is longer than {config.max_reply_tokens} tokens.")
+                  if not replies else f"There is nothing to do because every rated reply is longer than {config.max_reply_tokens} tokens"
+                  f"{' or holds nothing but personal data' if short else ''}.")
         return store.finish_run(run.id, "nothing_to_do", report={**report, "reason": reason, "gate": None})
 
     policy = Policy(base, rank=config.lora_rank, seed=config.seed)
-    tokenizer = ChatTokenizer(base.folder)
     plan = plan_steps(examples, config.batch_size, config.max_batch_tokens)
     micro_batches = [micro_batch for step in plan for micro_batch in step]
     tokens = sum(example.tokens for example in examples)
@@ -151,13 +155,20 @@ def _signals(found: Sequence[Reward], examples: Sequence[Example], config: Learn
 def _data_used(replies: Sequence[RatedReply], found: Sequence[Reward], examples: Sequence[Example], held_out: Sequence[Example]) -> dict:
     ratings = [rating for rated in replies for rating in rated.ratings]
     return {
-        "replies": len(examples), "left_out_too_long": len(replies) - len(examples) - len(held_out), "held_out": len(held_out),
+        "replies": len(examples), "held_out": len(held_out),
         "raters": len({rating.rater_id for rating in ratings}),
         "thumbs_up": sum(r.kind == "thumb" and r.value > 0 for r in ratings),
         "thumbs_down": sum(r.kind == "thumb" and r.value < 0 for r in ratings),
         "stars": {str(stars): sum(r.kind == "stars" and r.value == stars for r in ratings) for stars in range(1, 6)},
         "completion_tokens": sum(len(example.completion_ids) for example in examples),
         "mean_reward": round(sum(found[e.index].reward for e in examples) / len(examples), 4) if examples else None}
+
+
+def _left_out_personal(before: Sequence[Example], after: Sequence[Example]) -> dict:
+    """How much was not learnt because it spells personal data."""
+    touched = [example for example in after if example.left_out]
+    return {"replies_with_personal_data": len(touched), "personal_tokens_left_out": sum(len(example.left_out) for example in touched),
+            "left_out_all_personal": len(before) - len(after)}
 
 
 def _training_figures(history: Sequence[StepFigures]) -> dict:

@@ -97,7 +97,7 @@ def _step(policy: Policy, optimizer, parameters, micro_batches, signals: Signals
         scores = policy.scores(batch, reference.hidden)
         parts = policy_gradient_loss(
             scores.logprobs, pad(behavior, indexes, width).to(policy.device), pad(old, indexes, width).to(policy.device),
-            signals.advantages[indexes].to(policy.device), signals.weights[indexes].to(policy.device), batch.completion_mask,
+            signals.advantages[indexes].to(policy.device), signals.weights[indexes].to(policy.device), batch.learnt_mask,
             trust_region=config.trust_region, max_length=max_length, batch_size=config.batch_size)
         anchor = config.kl_coefficient * scores.kl_sum / max(1, anchored_tokens)
         loss = parts.loss + anchor
