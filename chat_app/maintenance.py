@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from data.adapters import AdapterRegistry
 from data.errors import Busy, UnknownVersion
+from data.masking import mask
 from data.records import BASE_VERSION, BaseModel
 from data.settings import Settings
 from data.store import Store
 from chat_app.serving import Serving
+
+SHOWN = 1000
+"""Characters of a message or a reply on the maintainer's page; longer ones are cut."""
 
 
 class Maintenance:
@@ -59,7 +63,7 @@ class Maintenance:
         return {
             "live": live, "serving": self.serving.version, "loaded": list(self.serving.engine.loaded()),
             "waiting": store.waiting_request() is not None,
-            "fresh_ratings": store.fresh_ratings(base.id), "recent_ratings": store.recent_ratings(base.id, 20),
+            "fresh_ratings": store.fresh_ratings(base.id), "recent_ratings": [_masked(row) for row in store.recent_ratings(base.id, 20)],
             "versions": [{"number": v.number, "created_at": v.created_at, "note": v.note, "error": v.error,
                           "live": v.number == live, "sha256": v.sha256, "run_id": v.run_id} for v in store.versions(base.id)],
             "promotions": [{"version": p.version, "reason": p.reason, "created_at": p.created_at} for p in store.promotions(base.id)],
@@ -70,3 +74,8 @@ class Maintenance:
             "schedule": {"every_ratings": self.settings.train_every_ratings, "every_hours": self.settings.train_every_hours,
                          "due_at": store.due_at()},
         }
+
+
+def _masked(rating: dict) -> dict:
+    """The beginning of what was rated, without personal data: maintainers look at taste, not at people."""
+    return {**rating, **{name: mask(rating[name][:2 * SHOWN])[:SHOWN] for name in ("message", "reply")}}

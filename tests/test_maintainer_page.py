@@ -34,7 +34,7 @@ def test_nobody_but_a_maintainer_gets_anything_by_page_or_by_http(person, chat_s
 
 def test_a_maintainer_signs_in_sees_ratings_and_signs_out(person, chat_server):
     chatting = open_chat(person(), chat_server)
-    write(chatting, "What is a comet?")
+    write(chatting, "What is a comet? ann@example.com asks.")
     finished(chatting)
     chatting.get_by_role("radio", name="5 of 5 stars").click()
     expect(chatting.locator(".rating-note")).to_have_text("Saved")
@@ -42,7 +42,7 @@ def test_a_maintainer_signs_in_sees_ratings_and_signs_out(person, chat_server):
     page = sign_in(person(), chat_server)
     row = page.locator(".rating-list li").first
     expect(row).to_contain_text("5 stars")
-    expect(row).to_contain_text("What is a comet?")
+    expect(row).to_contain_text("What is a comet? [e-mail] asks.")
     expect(page.locator(".big-number")).to_have_text(str(chat_server.store.fresh_ratings(chat_server.base.id)))
     for setting in ("Temperature", "Top-p (nucleus)", "Top-k"):
         expect(page.locator("#maintainer dt", has_text=setting)).to_be_visible()
