@@ -1,0 +1,124 @@
+"""Who rates by the quality that the others' ratings agree on: evidence for or against each rater, from others alone.
+
+With one rating a reply no two raters can be compared directly; a reward model carries what the others said from reply to
+reply. For each rater u it is fitted without u. With z_i its logit for a reply that u rated and y_i in [0, 1] what u said,
+three stories explain u:
+
+    honest      P(y_i = 1) = sigmoid(b + a z_i)
+    careless    P(y_i = 1) = sigmoid(b)
+    inverted    P(y_i = 1) = sigmoid(b - a z_i)
+
+a > 0 is fitted over everybody, so a crowd full of noise makes the evidence weak by itself; b is u's own level and is
+integrated out under N(b0, 1). u's trust is the probability of the honest story; below `QUARANTINE` their ratings count
+nothing. Sources: Dawid & Skene 1979 (raters as latent classes), here with a regression in place of repeated labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from learner.reward_model import fit_logistic, fit_reward_model
+
+PRIOR = {"honest": 0.85, "careless": 0.10, "inverted": 0.05}
+"""How people are thought of before they rated."""
+QUARANTINE = 0.05
+"""Probability of the honest story below which a rater's ratings count nothing."""
+MIN_RATERS = 4
+MIN_REPLIES = 48
+"""With fewer raters or replies nobody is judged."""
+ROUNDS = 3
+"""The models and a are fitted again, each time counting everybody by what the round before says of them."""
+FOLDS = 5
+"""Raters are left out by folds, at most this many."""
+LEVELS = torch.linspace(-3, 3, 25, dtype=torch.float64)
+"""Places at which a rater's own level is integrated, in standard deviations."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """What the others' ratings say of one rater."""
+
+    trust: float
+    """In [0, 1]: what the rater's ratings are multiplied with. 1 for everybody where it cannot be told; 0 in quarantine."""
+    honest: float | None = None
+    """Probability of the honest story; None: not told."""
+    ratings: int = 0
+
+    @property
+    def quarantined(self) -> bool:
+        return self.trust == 0.0
+
+
+@dataclass(frozen=True)
+class Said:
+    """One rater's opinion of one reply."""
+
+    rater_id: str
+    row: int
+    """Of the feature table."""
+    value: float
+    """In [-1, 1]."""
+
+
+def reliabilities(said: Sequence[Said], summaries: Tensor, cheap: Tensor, groups: Sequence[Hashable], seed: int) -> dict[str, Reliability]:
+    """Each rater's reliability, by rater id.
+
+    Args:
+        summaries: (N, 2 H), cheap: (N, 3): features of the rated replies; groups: per row, its prompt.
+    Returns: trust 1 for everybody when raters or replies are too few, or the others' ratings predict nobody's.
+    """
+    raters = sorted({one.rater_id for one in said})
+    counts = {rater: sum(one.rater_id == rater for one in said) for rater in raters}
+    untold = {rater: Reliability(1.0, None, counts[rater]) for rater in raters}
+    if len(raters) < MIN_RATERS or len({one.row for one in said}) < MIN_REPLIES:
+        return untold
+    labels = torch.tensor([(one.value + 1) / 2 for one in said], dtype=torch.float64)
+    mine = {rater: torch.tensor([one.rater_id == rater for one in said]) for rater in raters}
+    honest = dict.fromkeys(raters, 1.0)
+    for _ in range(ROUNDS):
+        weights = torch.tensor([honest[one.rater_id] for one in said], dtype=torch.float64)
+        logits = _without_the_rater(said, raters, weights, summaries, cheap, groups, seed)
+        level, slope = fit_logistic(torch.stack((torch.ones_like(logits), logits), dim=1), labels, weights, ridge=1.0).tolist()
+        if slope <= 0:
+            return untold
+        honest = {rater: stories(logits[mine[rater]], labels[mine[rater]], slope, level)["honest"] for rater in raters}
+    return {rater: Reliability(0.0 if honest[rater] < QUARANTINE else honest[rater], honest[rater], counts[rater]) for rater in raters}
+
+
+def stories(logits: Tensor, labels: Tensor, slope: float, level: float) -> dict[str, float]:
+    """Posterior probability of each story for one rater.
+
+    Args: logits, labels: (n,) of what the rater rated; slope, level: a and b0.
+    """
+    evidence = {}
+    for story, turn in (("honest", slope), ("careless", 0.0), ("inverted", -slope)):
+        z = (level + LEVELS)[:, None] + turn * logits[None, :]                                 # (levels, n)
+        likelihood = (labels * torch.nn.functional.logsigmoid(z) + (1 - labels) * torch.nn.functional.logsigmoid(-z)).sum(dim=1)
+        evidence[story] = float(torch.logsumexp(likelihood - LEVELS.square() / 2, dim=0)) + math.log(PRIOR[story])
+    highest = max(evidence.values())
+    odds = {story: math.exp(value - highest) for story, value in evidence.items()}
+    return {story: value / sum(odds.values()) for story, value in odds.items()}
+
+
+def _without_the_rater(said: Sequence[Said], raters: Sequence[str], weights: Tensor, summaries: Tensor, cheap: Tensor,
+                       groups: Sequence[Hashable], seed: int) -> Tensor:
+    """(len(said),) logits of each rated reply by models that saw nothing of its rater's fold."""
+    order = torch.randperm(len(raters), generator=torch.Generator().manual_seed(seed)).tolist()
+    folds = min(FOLDS, len(raters))
+    fold_of = {raters[place]: number % folds for number, place in enumerate(order)}
+    logits = torch.zeros(len(said), dtype=torch.float64)
+    for number in range(folds):
+        others = [place for place, one in enumerate(said) if fold_of[one.rater_id] != number]
+        rows = [said[place].row for place in others]
+        model = fit_reward_model(summaries[rows], cheap[rows], torch.tensor([said[place].value for place in others]), weights[others],
+                                 [groups[row] for row in rows], seed)
+        places = [place for place, one in enumerate(said) if fold_of[one.rater_id] == number]
+        mine = [said[place].row for place in places]
+        mean, _ = model.predict(summaries[mine], cheap[mine])
+        logits[places] = torch.atanh(mean.clamp(-0.999, 0.999)) * 2                            # q = 2 sigmoid(z) - 1 = tanh(z / 2)
+    return logits
