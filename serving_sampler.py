@@ -10,6 +10,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from chat_app.engines import EngineFailed, make_engine
@@ -35,12 +36,12 @@ class ServingSampler:
         for left in cache_dir.glob(f"{SCRATCH}*"):           # by a learner that was killed; there is one at a time
             shutil.rmtree(left, ignore_errors=True)
 
-    def sample(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float, seed: int) -> list[Generated]:
+    def sample(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
         """The base model's rounding aside (8.5 bits a weight), the policy as it is.
 
         Raises: Diverged. ModelUnavailable; StorageFull.
         """
-        dice = random.Random(seed)
+        dice = random.Random(sampling.seed)
         acting = self.policy.acting
         engine = make_engine("openvino", self.policy.base, self.cache_dir)
         try:
@@ -50,8 +51,7 @@ class ServingSampler:
                     acting = Path(scratch)
                 version = 0 if acting == "base" else CANDIDATE
                 engine.load(version, None if acting == "base" else acting)
-            streams = [engine.stream(prompt, Sampling(temperature=temperature, top_p=1.0, top_k=0, max_new_tokens=max_new_tokens,
-                                                      seed=dice.randrange(2**31)), version) for prompt in prompts]
+            streams = [engine.stream(prompt, replace(sampling, seed=dice.randrange(2**31)), version) for prompt in prompts]
             for stream in streams:
                 for _ in stream:
                     pass

@@ -121,7 +121,7 @@ def learner_config(settings: Settings) -> LearnerConfig:
     return LearnerConfig(
         learning_rate=settings.learning_rate, epochs=settings.epochs, batch_size=settings.batch_size, lora_rank=settings.lora_rank,
         kl_coefficient=settings.kl_coefficient, baseline_margin=settings.baseline_margin, seed=settings.seed,
-        sampling_temperature=settings.temperature,
+        sampling=settings.sampling,
         held_out_minimum=LearnerConfig.held_out_minimum if settings.refine else sys.maxsize,
         refine=RefineConfig(enabled=settings.refine, max_new_tokens=settings.max_new_tokens))
 

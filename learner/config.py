@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+from data.records import Sampling
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class RefineConfig:
     """Prompts of rated replies that are answered anew, at most."""
     samples: int = 4
     """Fresh replies to each; each one's baseline is the mean of the others."""
-    check_prompts: int = 16
+    check_prompts: int = 24
     """Further prompts of rated replies, never refined on, that say whether it helped; at most a quarter of all."""
     check_samples: int = 2
     """Replies to each of those, before and after."""
@@ -91,8 +93,8 @@ class LearnerConfig:
     """The gradient is scaled down to this norm when it is longer."""
     seed: int = 0
     """Same ratings, same seed, same machine: same adapter."""
-    sampling_temperature: float = 0.8
-    """For the refinement's and the gates' replies; rated replies keep the temperature they were sampled at."""
+    sampling: Sampling = Sampling()
+    """How the chat samples: fresh replies for the refinement and the judge are drawn alike. Rated replies keep the temperature they had."""
     held_out_share: float = 0.2
     """Share of the rated replies that never train and judge the candidate (G1)."""
     held_out_minimum: int = 128
@@ -104,7 +106,6 @@ class LearnerConfig:
     refine: RefineConfig = field(default_factory=RefineConfig)
     gate: GateLimits = field(default_factory=GateLimits)
 
-    @property
-    def reply_temperature(self) -> float:
-        """`sampling_temperature`, and 1 where that is greedy: a greedy reply's own distribution is degenerate."""
-        return self.sampling_temperature if self.sampling_temperature > 0 else 1.0
+    def fresh(self, max_new_tokens: int, seed: int) -> Sampling:
+        """The chat's sampling for fresh replies; at temperature 1 where the chat is greedy: there would be nothing to choose from."""
+        return replace(self.sampling, temperature=self.sampling.temperature or 1.0, max_new_tokens=max_new_tokens, seed=seed)

@@ -15,7 +15,7 @@ from importlib.resources import files
 
 import torch
 
-from data.records import Message
+from data.records import Message, Sampling
 from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference, logprob_pass
 from learner.batches import Example, plan_steps
@@ -120,8 +120,8 @@ class Gate:
     def _sample(self) -> list[list[int]]:
         self.check()
         try:
-            return [list(reply.completion_ids) for reply in self.sampler.sample(
-                self.prompt_ids, max_new_tokens=self.limits.new_tokens, temperature=self.temperature, seed=self.seed)]
+            return [list(reply.completion_ids) for reply in self.sampler.sample(self.prompt_ids, Sampling(
+                self.temperature, top_p=1.0, top_k=0, max_new_tokens=self.limits.new_tokens, seed=self.seed))]      # no cut hides a bad tail
         except Diverged:
             return []
 

@@ -65,7 +65,7 @@ class Judging:
             except (CorruptAdapter, UnknownVersion, AdapterMismatch):
                 return StatisticalReport("not evaluable", f"Whether it is better could not be told because version {incumbent} cannot be read.", 0)
         return compare(self.policy, self.tokenizer, judge, bounds, asked if candidate else [], candidate, theirs,
-                       temperature=self.config.reply_temperature, max_batch_tokens=self.config.max_batch_tokens, seed=self.config.seed,
+                       temperature=self.config.fresh(0, 0).temperature, max_batch_tokens=self.config.max_batch_tokens, seed=self.config.seed,
                        check=self.pace.check)
 
     def _fit(self, examples: Sequence[Example]) -> tuple[RewardModel, Bounds]:
@@ -81,8 +81,7 @@ class Judging:
 
     def _sample(self, prompts: Sequence[tuple[int, ...]], like: Sequence[Example]) -> list[Generated]:
         self.pace.check()
-        return self.sampler.sample(prompts, max_new_tokens=self._longest(like), temperature=self.config.reply_temperature,
-                                   seed=self.config.seed + 4)
+        return self.sampler.sample(prompts, self.config.fresh(self._longest(like), self.config.seed + 4))
 
     def _longest(self, examples: Sequence[Example]) -> int:
         return min(max(len(example.completion_ids) for example in examples), self.config.refine.max_new_tokens)

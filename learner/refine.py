@@ -69,16 +69,16 @@ def refine(policy: Policy, sampler: Sampler, tokenizer: ChatTokenizer, model: Re
     train_prompts, check_prompts = split_prompts(prompts, config)
     if not check_prompts:
         return Refinement(0.0, "There was no refinement because too few different prompts were rated.", figures)
-    own, temperature = config.refine, config.reply_temperature
+    own = config.refine
     asked = [prompt for prompt in train_prompts for _ in range(own.samples)]
     checked = [prompt for prompt in check_prompts for _ in range(own.check_samples)]
 
     def sampled(of: Sequence[tuple[int, ...]], seed: int) -> list[Generated]:
         check()
-        return sampler.sample(of, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+        return sampler.sample(of, config.fresh(max_new_tokens, seed))
 
     def judged(of: Sequence[tuple[int, ...]], replies: Sequence[Generated], keep: int = 0) -> Scored:
-        return score(policy, tokenizer, model, as_examples(of, replies, temperature), bounds, penalty=own.disagreement_penalty,
+        return score(policy, tokenizer, model, as_examples(of, replies, config.fresh(0, 0).temperature), bounds, penalty=own.disagreement_penalty,
                      max_batch_tokens=config.max_batch_tokens, check=check, anchored=frozenset(range(keep)))
 
     with policy.reference():

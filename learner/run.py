@@ -107,7 +107,7 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     pool = [example for example in examples if example.index in anchored]
     gate = Gate(policy, sampler, tokenizer, config.gate, reference,
                 pool if len(pool) <= GATE_ANCHOR else random.Random(config.seed).sample(pool, GATE_ANCHOR),
-                temperature=config.sampling_temperature, seed=config.seed, check=pace.check)
+                temperature=config.sampling.temperature, seed=config.seed, check=pace.check)
     verdict = gate.decide()
     report |= {"behavior": behavior_report, "training": _training_figures(history),
                "refinement": refinement and refinement.as_dict(), "gate": verdict.as_dict(),

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from data.records import Generated
+from data.records import Generated, Sampling
 from learner.errors import Diverged
 from learner.policy import Policy
 
@@ -18,8 +18,8 @@ ROWS = 32
 class Sampler(Protocol):
     """Anything that answers prompts as the policy would. A composition root may hand in a serving engine."""
 
-    def sample(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float, seed: int) -> list[Generated]:
-        """One reply per prompt, from the full vocabulary at `temperature` (> 0), by whatever the policy is at this instant.
+    def sample(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
+        """One reply per prompt, at a temperature above 0, by whatever the policy is at this instant.
 
         Inside `policy.reference()` that is the base model, inside `policy.behaving_as(folder)` that version.
         The log-probs are the sampler's own arithmetic at `logprobs_temperature`; empty where it does not know them.
@@ -29,20 +29,20 @@ class Sampler(Protocol):
 
 
 class PolicySampler:
-    """Samples from the policy itself, in batches: no cut hides a bad tail. The same seed gives the same replies."""
+    """Samples from the policy itself, in batches. The same seed gives the same replies."""
 
     def __init__(self, policy: Policy, eos_ids: frozenset[int]) -> None:
         self.policy = policy
         self.eos_ids = eos_ids
 
-    def sample(self, prompts: Sequence[Sequence[int]], *, max_new_tokens: int, temperature: float, seed: int) -> list[Generated]:
+    def sample(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(sampling.seed)
             return [reply for start in range(0, len(prompts), ROWS)
-                    for reply in self._sample(prompts[start:start + ROWS], max_new_tokens, temperature)]
+                    for reply in self._sample(prompts[start:start + ROWS], sampling)]
 
     @torch.no_grad()
-    def _sample(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, temperature: float) -> list[Generated]:
+    def _sample(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
         width = max(len(prompt) for prompt in prompts)
         filler = min(self.eos_ids)
         input_ids = torch.full((len(prompts), width), filler, dtype=torch.long)
@@ -53,7 +53,7 @@ class PolicySampler:
         try:
             output = self.policy.model.generate(
                 input_ids=input_ids.to(self.policy.device), attention_mask=mask.to(self.policy.device), do_sample=True,
-                temperature=temperature, top_k=0, top_p=1.0, max_new_tokens=max_new_tokens,
+                temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p, max_new_tokens=sampling.max_new_tokens,
                 eos_token_id=sorted(self.eos_ids), pad_token_id=filler)
         except RuntimeError as error:
             if "probability tensor" not in str(error):

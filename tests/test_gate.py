@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from data.records import Sampling
 from data.tokenizer import ChatTokenizer
 from learner.anchor import reference_pass
 from learner.batches import Example
@@ -95,10 +96,10 @@ def test_samples_are_repeatable_end_where_they_end_and_do_not_disturb_training_r
     policy, tokenizer = Policy(tiny_base, dtype=torch.float32, device="cpu"), ChatTokenizer(tiny_base.folder)
     sampler = PolicySampler(policy, tokenizer.eos_ids)
     before = torch.random.get_rng_state()
-    one = sampler.sample([(5, 6), (7, 8, 9, 10)], max_new_tokens=40, temperature=0.8, seed=3)
+    one = sampler.sample([(5, 6), (7, 8, 9, 10)], Sampling(max_new_tokens=40, seed=3))
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert one == sampler.sample([(5, 6), (7, 8, 9, 10)], max_new_tokens=40, temperature=0.8, seed=3)
-    assert one != sampler.sample([(5, 6), (7, 8, 9, 10)], max_new_tokens=40, temperature=0.8, seed=4)
+    assert one == sampler.sample([(5, 6), (7, 8, 9, 10)], Sampling(max_new_tokens=40, seed=3))
+    assert one != sampler.sample([(5, 6), (7, 8, 9, 10)], Sampling(max_new_tokens=40, seed=4))
     for reply in one:
         ids = reply.completion_ids
         assert 0 < len(ids) <= 40 and not set(ids[:-1]) & tokenizer.eos_ids

@@ -49,7 +49,7 @@ def test_what_the_policy_finds_likelier_than_the_base_model_costs_reward():
 def test_prompts_kept_aside_are_never_refined_on_and_too_few_are_none():
     prompts = [(n,) for n in range(100)] * 2
     train_prompts, aside = split_prompts(prompts, LearnerConfig())
-    assert len(train_prompts) == 48 and len(aside) == 16 and not set(train_prompts) & set(aside)
+    assert len(train_prompts) == 48 and len(aside) == 24 and not set(train_prompts) & set(aside)
     assert (train_prompts, aside) == split_prompts(prompts, LearnerConfig())
     assert split_prompts(prompts[:7], LearnerConfig()) == ([], [])
 

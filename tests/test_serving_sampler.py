@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from data.records import Sampling
 from data.tokenizer import ChatTokenizer
 from learner.anchor import logprob_pass
 from learner.errors import Diverged
@@ -13,7 +14,7 @@ from learner.scoring import as_examples, micro_batches
 from serving_sampler import ServingSampler, sampler_maker
 
 PROMPTS = [(5, 6, 7), (8, 9, 10, 11), (12, 13)]
-ASKED = dict(max_new_tokens=12, temperature=0.8, seed=1)
+ASKED = Sampling(max_new_tokens=12, seed=1)
 
 
 @pytest.fixture
@@ -29,11 +30,11 @@ def policy(tiny_base) -> Policy:
 def test_replies_come_from_whoever_the_policy_is_at_that_instant(policy, tmp_path):
     sampler = ServingSampler(policy, tmp_path / "merged")
     policy.save(tmp_path / "version")
-    acts = {"candidate": sampler.sample(PROMPTS, **ASKED)}
+    acts = {"candidate": sampler.sample(PROMPTS, ASKED)}
     with policy.reference():
-        acts["base"] = sampler.sample(PROMPTS, **ASKED)
+        acts["base"] = sampler.sample(PROMPTS, ASKED)
     with policy.behaving_as(tmp_path / "version"):
-        acts["version"] = sampler.sample(PROMPTS, **ASKED)
+        acts["version"] = sampler.sample(PROMPTS, ASKED)
     assert acts["candidate"] == acts["version"] != acts["base"]
     assert all(0 < len(reply.completion_ids) <= 12 and reply.finish_reason in ("stop", "length") for reply in acts["candidate"])
     assert not list((tmp_path / "merged").glob(".candidate-*"))
@@ -55,7 +56,7 @@ def test_numbers_that_are_not_finite_are_told_as_divergence(policy, tmp_path):
     with torch.no_grad():
         policy.parameters()[1].fill_(float("nan"))
     with pytest.raises(Diverged):
-        ServingSampler(policy, tmp_path / "merged").sample(PROMPTS, **ASKED)
+        ServingSampler(policy, tmp_path / "merged").sample(PROMPTS, ASKED)
 
 
 def test_the_serving_engine_is_taken_where_it_can_read_the_model(policy, tiny_base, tmp_path):

@@ -20,7 +20,9 @@ def ours(task: Task, refine: bool = False) -> Trained:
     store = Store(task.folder / "chat.db")
     registry = AdapterRegistry(store, task.folder / "adapters")
     conduct = record(store, task.base, task.rated, task.sampling)
-    config = replace(learner_config(Settings(seed=task.seed, refine=refine, temperature=task.sampling.temperature)),
+    settings = Settings(seed=task.seed, refine=refine, temperature=task.sampling.temperature, top_p=task.sampling.top_p,
+                        top_k=task.sampling.top_k, max_new_tokens=task.sampling.max_new_tokens)
+    config = replace(learner_config(settings),
                      **({} if task.rate is None else {"learning_rate": task.rate}))
     run = train(store, registry, task.base, config, trigger="shell",
                 make_sampler=sampler_maker("auto", task.base, task.folder / "merged-candidates"))
