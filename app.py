@@ -58,7 +58,7 @@ def serve(settings: Settings) -> int:
 
     door = Door(identity, settings.maintainer_password, announce)
     pages = build_pages(service, identity, maintenance, settings)
-    pages.queue(max_size=4 * settings.max_streams)
+    pages.queue(max_size=4 * (settings.max_streams + settings.max_waiting))
     _, local_url, _ = pages.launch(server_name=settings.host, server_port=settings.port or None, prevent_thread_lock=True,
                                    quiet=True, **launch_arguments(door.middleware()))
     url = local_url.rstrip("/")

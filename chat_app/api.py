@@ -49,7 +49,7 @@ def add_api(service: ChatService, identity: Identity) -> None:
         """{version, base_model, engine, fresh_ratings, run}."""
         return service.status()
 
-    gr.api(send, api_name="send", concurrency_limit=service.settings.max_streams)
+    gr.api(send, api_name="send", concurrency_limit=service.settings.max_streams + service.settings.max_waiting)
     gr.api(rate, api_name="rate", concurrency_limit=8)
     gr.api(status, api_name="status", concurrency_limit=8)
 

@@ -1,4 +1,4 @@
-"""The bounded set of replies that are being written, at most one in a conversation."""
+"""The bounded set of replies that are being written or wait in line, at most one in a conversation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Places:
             if conversation_id in self._jobs or (conversation_id and conversation_id in self._reserved):
                 raise Busy("A reply is still being written in this conversation; wait for it or press Stop.")
             if len(self._jobs) + len(self._reserved) >= self.limit:
-                raise Busy(f"All {self.limit} places are taken right now; try again in a few seconds.")
+                raise Busy(f"All {self.limit} places, those in line included, are taken right now; try again in a minute.")
             self._reserved.append(conversation_id)
         try:
             yield self._fill

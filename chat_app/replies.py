@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
+from chat_app.line import Ticket
 from chat_app.serving import Started
 from data.errors import ChatError, StorageFull
-from data.records import Reply
+from data.records import Generated, Reply
 from data.store import Store
 from data.tokenizer import ChatTokenizer
 
@@ -17,6 +19,8 @@ log = logging.getLogger(__name__)
 DECODE_SECONDS = 0.03
 SAVE_SECONDS = 1.0
 RETRY_SECONDS = 2.0
+LINE_SECONDS = 0.2
+"""How often a reply that waits in line looks whether it was stopped."""
 
 
 class ReplyJob:
@@ -25,20 +29,30 @@ class ReplyJob:
     `text` grows; `done` turns true only after the reply is stored (or cannot be, then `error` says so).
     """
 
-    def __init__(self, reply: Reply, started: Started, store: Store, tokenizer: ChatTokenizer) -> None:
+    def __init__(self, reply: Reply, ticket: Ticket, started: Started | None, begin: Callable[[], Started], store: Store,
+                 tokenizer: ChatTokenizer) -> None:
+        """Args: started: the stream; None: it waits in line with `ticket`, and `begin` starts it."""
         self.reply_id, self.conversation_id = reply.id, reply.conversation_id
         self.version, self.dropped_turns = reply.version, reply.dropped_turns
         self.text, self.done, self.error = "", False, None
         self.unsaved = False
         """True while a finished reply waits in memory for room on the disk."""
-        self._stream, self._store, self._tokenizer = started.stream, store, tokenizer
-        self._closing = threading.Event()
+        self._stream, self._store, self._tokenizer = started and started.stream, store, tokenizer
+        self._ticket, self._begin = ticket, begin
+        self._closing, self._cancelled = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"reply {reply.id}", daemon=True)
         self._thread.start()
 
     def cancel(self) -> None:
         """Stop soon; what was written is kept."""
-        self._stream.cancel()
+        self._cancelled.set()
+        if self._stream is not None:
+            self._stream.cancel()
+
+    @property
+    def place(self) -> int:
+        """How many turns away in the line; 0 when it is being written."""
+        return self._ticket.place
 
     def close(self, timeout: float) -> None:
         """Server shutdown: cancel, and wait until what was written is stored."""
@@ -51,28 +65,47 @@ class ReplyJob:
         self.done = done or self.done             # last: whoever sees it sees the rest
 
     def _run(self) -> None:
-        begun, first, shown, saved, ids = time.monotonic(), None, 0.0, time.monotonic(), []
         try:
-            for new in self._stream:
-                clock = time.monotonic()
-                first = first or clock - begun
-                ids += new
-                if clock - shown >= DECODE_SECONDS:
-                    shown = clock
-                    # half a character at the end would flicker as U+FFFD; it comes with the next token
-                    self._show(self._tokenizer.decode(ids).rstrip("\ufffd"))
-                if clock - saved >= SAVE_SECONDS:
-                    saved = clock
-                    self._save_partial()
-            generated = self._stream.result()
+            generated, first, seconds = self._write() if self._has_its_turn() else (Generated((), (), 1.0, "cancelled"), None, 0.0)
         except Exception as error:
             log.exception("Reply %s broke off", self.reply_id)
             sentence = str(error) if isinstance(error, ChatError) else "The model stopped in the middle of this reply; use Regenerate to try again."
             self._store_finally(lambda: self._store.fail_reply(self.reply_id, self.text, sentence), self.text, sentence)
             return
+        finally:
+            self._ticket.leave()
         text = self._tokenizer.decode(generated.completion_ids).rstrip("\ufffd")
-        seconds = time.monotonic() - begun
         self._store_finally(lambda: self._store.finish_reply(self.reply_id, text, generated, first, seconds), text, None)
+
+    def _has_its_turn(self) -> bool:
+        """Wait in line, then start the stream with whatever version is live by then. False: it was stopped before."""
+        if self._stream is not None:
+            return True
+        while not self._ticket.wait(LINE_SECONDS):
+            if self._cancelled.is_set():
+                return False
+        started = self._begin()
+        self._store.begin_reply(self.reply_id, started.version, started.adapter_sha256)
+        self._stream, self.version = started.stream, started.version
+        if self._cancelled.is_set():
+            self._stream.cancel()
+        return True
+
+    def _write(self) -> tuple[Generated, float | None, float]:
+        """Read the stream to its end; what was sampled, seconds to the first token and to the last."""
+        begun, first, shown, saved, ids = time.monotonic(), None, 0.0, time.monotonic(), []
+        for new in self._stream:
+            clock = time.monotonic()
+            first = first or clock - begun
+            ids += new
+            if clock - shown >= DECODE_SECONDS:
+                shown = clock
+                # half a character at the end would flicker as U+FFFD; it comes with the next token
+                self._show(self._tokenizer.decode(ids).rstrip("\ufffd"))
+            if clock - saved >= SAVE_SECONDS:
+                saved = clock
+                self._save_partial()
+        return self._stream.result(), first, time.monotonic() - begun
 
     def _save_partial(self) -> None:
         try:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
 from chat_app.belongings import Belongings
+from chat_app.line import Line
 from chat_app.places import Places
 from chat_app.prompts import Prompt, check_message, fit_prompt
 from chat_app.replies import ReplyJob
-from chat_app.serving import Serving
+from chat_app.serving import Serving, Started
 from chat_app.tasks import choose_task, system_prompt
 from data.errors import UnknownConversation
 from data.records import BaseModel, Conversation, Task, Turn
@@ -27,7 +28,8 @@ class ChatService:
     def __init__(self, store: Store, serving: Serving, base: BaseModel, settings: Settings) -> None:
         self.store, self.serving, self.base, self.settings = store, serving, base, settings
         self.tokenizer = ChatTokenizer(base.folder)
-        self._places = Places(settings.max_streams)
+        self._places = Places(settings.max_streams + settings.max_waiting)
+        self._line = Line(settings.max_streams)
         self.belongings = Belongings(store, base, self._places)
 
     def send(self, rater_id: str, conversation_id: str | None, text: str, *, task: str | None = None,
@@ -121,17 +123,27 @@ class ChatService:
     def _start(self, turn_id: Callable[[], str], prompt: Prompt, rater_id: str, unasked: bool | None) -> ReplyJob:
         """Sample first, store second, in one transaction: a reply that cannot start leaves no half of a turn behind.
 
+        Where others are before it, it is stored and waits in line. Which version answers is known when its turn comes.
+
         Consent is read in that transaction: an answer given at the same moment is either seen here or sees this reply.
         """
         sampling = replace(self.settings.sampling, seed=secrets.randbelow(2**31),
                            max_new_tokens=min(self.settings.max_new_tokens, prompt.room))
-        started = self.serving.stream(prompt.ids, sampling)
+        ticket, started = self._line.join(), None
+
+        def begin() -> Started:
+            return self.serving.stream(prompt.ids, sampling)
+
         try:
+            started = begin() if ticket.place == 0 else None
             with self.store.write():
-                reply = self.store.start_reply(turn_id(), started.version, started.adapter_sha256, self.base.id,
+                version, sha256 = (started.version, started.adapter_sha256) if started else self.serving.live
+                reply = self.store.start_reply(turn_id(), version, sha256, self.base.id,
                                                self.serving.engine.name, sampling, prompt.ids, prompt.dropped_turns,
                                                self._contributes(rater_id, unasked))
         except BaseException:
-            started.stream.cancel()
+            ticket.leave()
+            if started:
+                started.stream.cancel()
             raise
-        return ReplyJob(reply, started, self.store, self.tokenizer)
+        return ReplyJob(reply, ticket, started, begin, self.store, self.tokenizer)

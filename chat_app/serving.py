@@ -55,6 +55,11 @@ class Serving:
                 break
         self._follower.start()
 
+    @property
+    def live(self) -> tuple[int, str | None]:
+        """The version that answers now, and its adapter's sha256."""
+        return self.version, self._sha256
+
     def stream(self, prompt_ids: Sequence[int], sampling: Sampling) -> Started:
         """Start a reply on the current version.
 

@@ -87,6 +87,11 @@ class Chats(Database):
                 "dropped_turns": dropped_turns, "contributes": contributes, "owner": this_process(), "started_at": now()})
         return self.reply(reply_id)
 
+    def begin_reply(self, reply_id: str, version: int, adapter_sha256: str | None) -> None:
+        """A reply that waited in line is being written from now on, by the version that is live by now."""
+        with self.write() as db:
+            db["replies"].update(reply_id, {"version": version, "adapter_sha256": adapter_sha256, "started_at": now()})
+
     def save_partial(self, reply_id: str, text: str) -> None:
         """What was streamed so far, so that a crash loses a second and not a reply."""
         with self.write() as db:

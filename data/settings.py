@@ -47,8 +47,10 @@ class Settings:
     """A reply ends after this many tokens at the latest."""
     max_message_chars: int = setting(20_000, at_least=1, at_most=10_000_000)
     """A longer message is refused with a clear sentence before it reaches the model."""
-    max_streams: int = setting(64, at_least=1, at_most=10_000)
-    """Replies written at once; the next person is told to try again."""
+    max_streams: int = setting(32, at_least=1, at_most=10_000)
+    """Replies written at once; later ones wait in line and are shown their place."""
+    max_waiting: int = setting(96, at_least=0, at_most=100_000)
+    """Replies that wait in line at most; the next person is told to try again."""
     train_every_ratings: int = setting(32, at_least=0, at_most=1_000_000_000)
     """A run starts by itself after this many fresh ratings; 0 turns it off."""
     train_every_hours: float = setting(24.0, at_least=0, at_most=87_600)

@@ -145,7 +145,7 @@ def test_a_long_conversation_forgets_its_oldest_turns_and_says_how_many(tiny_bas
 
 
 def test_one_reply_at_a_time_in_a_conversation_and_a_bounded_number_in_all(endless_base, tmp_path):
-    server = Server(endless_base, tmp_path, max_new_tokens=1000, max_streams=2)
+    server = Server(endless_base, tmp_path, max_new_tokens=1000, max_streams=2, max_waiting=0)
     try:
         first = server.service.send("me", None, "one")
         with pytest.raises(Busy, match="still being written"):
@@ -157,6 +157,30 @@ def test_one_reply_at_a_time_in_a_conversation_and_a_bounded_number_in_all(endle
             server.service.stop(rater, job.conversation_id)
             finished(job)
         assert finished(server.service.send("they", None, "one")).error is None
+    finally:
+        server.close()
+
+
+def test_who_comes_later_waits_in_line_and_is_answered_in_order_by_the_version_of_that_moment(endless_base, tmp_path):
+    server = Server(endless_base, tmp_path, max_new_tokens=1000, max_streams=1)
+    try:
+        first, second, third, fourth = (server.service.send(f"person {n}", None, "a long story") for n in range(4))
+        assert [job.place for job in (first, second, third, fourth)] == [0, 1, 2, 3]
+        until(lambda: first.text)
+        assert not second.text and server.store.reply(second.reply_id).state == "streaming"
+        number = server.publish(seed=1)
+        until(lambda: server.serving.version == number)
+        server.service.stop("person 2", third.conversation_id)                     # gave up waiting
+        finished(third)
+        assert third.text == "" and server.store.reply(third.reply_id).finish_reason == "cancelled"
+        assert (second.place, fourth.place) == (1, 2) and second.version == 0
+        server.service.stop("person 0", first.conversation_id)
+        until(lambda: second.text)
+        stored = server.store.reply(second.reply_id)
+        assert (second.version, stored.version, stored.adapter_sha256) == (number, number, server.store.version(number).sha256)
+        assert fourth.place == 1
+        server.service.stop("person 1", second.conversation_id)
+        until(lambda: fourth.text)
     finally:
         server.close()
 

@@ -129,9 +129,9 @@ def _follower(service, identity) -> Callable:
 
 async def _parts(job) -> AsyncIterator[dict]:
     """The view of `job` each time it changed, at most every PART_SECONDS and at least every HEARTBEAT_SECONDS."""
-    sent, sent_at, beat = None, 0.0, 0
+    sent, sent_at, beat = (), 0.0, 0
     while not job.done:
-        now, seen = time.monotonic(), len(job.text)
+        now, seen = time.monotonic(), (len(job.text), job.place)
         if (seen != sent and now - sent_at >= PART_SECONDS) or now - sent_at >= HEARTBEAT_SECONDS:
             sent, sent_at, beat = seen, now, beat + 1
             yield {**running_view(job), "beat": beat}          # equal values would not reach the browser

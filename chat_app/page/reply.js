@@ -4,7 +4,7 @@ function createReply(id, actions) {
   const reasons = createReasons(id), rating = createRating(id, reasons.takeThumb);
   const version = createVersionLabel(), receipt = createReceipt(id), correction = createCorrection(id);
   const body = make('div', {class: 'reply-body'});
-  const waiting = make('p', {class: 'reply-waiting'}, make('span', {class: 'dots', 'aria-hidden': 'true'}, make('i'), make('i'), make('i')), make('span', {}, words.waiting));
+  const waiting = make('p', {class: 'reply-waiting'}, make('span', {class: 'dots', 'aria-hidden': 'true'}, make('i'), make('i'), make('i')), make('span', {'aria-live': 'polite'}, words.waiting));
   const notes = make('div', {class: 'reply-notes'});
   const copy = iconButton('copy', words.copy, onCopy);
   const again = iconButton('again', words.regenerate, actions.regenerate, {class: 'icon-button again'});
@@ -49,6 +49,7 @@ function createReply(id, actions) {
     body.classList.toggle('writing', writing);
     node.setAttribute('aria-busy', writing);
     waiting.hidden = !writing || reply.html !== '';
+    setText(waiting.lastChild, reply.place ? say('in_line', {n: reply.place}) : words.waiting);
     showNotes(noteLines(reply));
     again.hidden = !isLast || writing || busy;
     copy.hidden = writing || !reply.html;

@@ -28,7 +28,7 @@ def reply_view(reply: Reply) -> dict:
 def running_view(job) -> dict:
     """A reply that is being written: what there is of it so far."""
     return {"id": job.reply_id, "html": to_safe_html(job.text), "state": "streaming", "version": job.version,
-            "finish": None, "dropped_turns": job.dropped_turns, "contributes": None}
+            "finish": None, "dropped_turns": job.dropped_turns, "contributes": None, "place": job.place}
 
 
 def marks_view(store: Store, rater_id: str, conversation_id: str) -> dict[str, dict]:
