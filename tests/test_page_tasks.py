@@ -19,7 +19,7 @@ def test_a_task_is_chosen_by_keyboard_or_touch_shown_and_kept_and_the_next_conve
     expect(chosen).to_have_text("Translation")
     expect(chosen).to_be_focused()
     expect(page.locator(".example").first).to_contain_text("Into French")
-    expect(field).to_have_attribute("placeholder", "A text, and the language to translate it into")
+    expect(field).to_have_attribute("placeholder", "Text, and target language")
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     page.locator(".example").first.click()
     finished(page)

@@ -181,7 +181,7 @@ function refresh() {
   task.hidden = state.task === null;
   task.classList.toggle('sr', state.task === TASK_NAMES[0]);            // what it is unless one says otherwise goes without saying
   setText(task, words.tasks[state.task]?.name ?? '');
-  composer.setPlaceholder(words.tasks[state.task ?? welcome.task()].placeholder);
+  composer.setPlaceholder(words.tasks[state.task === null ? welcome.task() : TASK_NAMES[0]].placeholder);       // what to begin with
   composer.setWriting(writing);
   conversation.setBusy(writing);
 }

@@ -66,7 +66,7 @@ function createReasons(replyId) {
   function paint() {
     const known = REASON_TAGS[thumb] || [], named = tags.filter(tag => known.includes(tag)).map(tag => words.reasons[tag]);
     line.hidden = !thumb || !panel.hidden;
-    setText(line, named.length ? say('why_said', {tags: named.join(', ')}) : confirmed.comment ? words.why_commented : words.why);
+    setText(line, named.length ? say('why_said', {tags: listed(named)}) : confirmed.comment ? words.why_commented : words.why);
     setText(title, thumb > 0 ? words.why_up : words.why_down);
     comment.hidden = thumb > 0 && !comment.value;
     if (chips.shownFor !== thumb) {

@@ -42,7 +42,7 @@ function explain(receipt) {
     lines.push(make('p', {}, say('receipt_used', {ratings: ratingList(receipt.used), version, n: receipt.replies, percent: percent(receipt.share)})));
     lines.push(make('p', {}, `${receipt.towards ? words.receipt_towards : words.receipt_away} ${likelihood(receipt)}`));
     if (receipt.changed) lines.push(make('p', {}, words.receipt_changed));
-    if (receipt.also.length) lines.push(make('p', {class: 'muted'}, say('receipt_also', {versions: receipt.also.map(versionName).join(', ')})));
+    if (receipt.also.length) lines.push(make('p', {class: 'muted'}, say('receipt_also', {versions: listed(receipt.also.map(versionName))})));
   }
   if (receipt.refused) {
     lines.push(make('p', {}, words.receipt_refused_detail));
@@ -62,7 +62,7 @@ function ratingList(used) {
   const names = [];
   if (used.thumb) names.push(used.thumb > 0 ? words.thumb_up : words.thumb_down);
   if (used.stars) names.push(say('n_stars', {n: used.stars}));
-  return names.join(', ');
+  return listed(names);
 }
 
 function percent(share) {

@@ -11,7 +11,7 @@ function createStatus({wentLive}) {
   function take(status) {
     setText(model, status.base_model);
     setText(version, versionName(status.version));
-    pill.title = `${status.base_model}, ${versionName(status.version)}`;
+    pill.title = `${status.base_model} · ${versionName(status.version)}`;
     learning.hidden = status.run?.state !== 'running';
     setText(fresh, say('fresh', {n: status.fresh_ratings}));
     const before = live;

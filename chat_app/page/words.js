@@ -15,6 +15,11 @@ function upperFirst(text) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
+// Several names in a row, as each language sets them apart.
+function listed(names) {
+  return names.join(language === 'zh' ? '、' : ', ');
+}
+
 function versionName(number) {
   return number === 0 ? words.base_model : say('version', {n: number});
 }
