@@ -1,4 +1,4 @@
-"""The README's commands, settings and pins are those of the code."""
+"""The README's commands, settings and pins are those of the code, and the Chinese one's are the English one's."""
 
 import ast
 import inspect
@@ -13,6 +13,7 @@ from data.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -29,6 +30,28 @@ def test_the_settings_table_is_the_settings():
         expected.append(f"| `{field.name.upper()}` | {f'`{default}`' if default not in (None, '') else ''} | {meaning[field.name]} |")
     table = README.split("<!-- settings -->\n")[1].split("\n<!-- /settings -->")[0].splitlines()
     assert table[2:] == expected
+
+
+def commands(readme: str) -> list[list[str]]:
+    """Every code block without its remarks; of a listing of files, the files."""
+    blocks = re.findall(r"```(\w*)\n(.*?)```", readme, re.S)
+    return [[line.split()[0] if not kind else re.sub(r"\s*(#.*)?$", "", line) for line in block.splitlines() if line] for kind, block in blocks]
+
+
+def outline(readme: str) -> list[str]:
+    """What stands where: headings by depth, points of lists by number, pictures, and all links but the one to the other language."""
+    return [mark for mark in re.findall(r"^#+(?= )|^\d+\.|(?<=\])\([^)]+\)|<http[^>]+>|`/?\w+`", readme, re.M) if "README" not in mark]
+
+
+def test_the_chinese_readme_has_the_same_commands_settings_sections_links_and_names():
+    english = README.split("---", 2)[2]                                    # below the header that a Space reads
+    assert commands(CHINESE) == commands(english)
+    settings = lambda readme: [row.split(" | ")[:2] for row in readme.split("<!-- settings -->\n")[1].split("\n<!-- /settings -->")[0].splitlines()[2:]]
+    assert settings(CHINESE) == settings(english)
+    rest = lambda readme: re.sub(r"<!-- settings -->.*<!-- /settings -->|```.*?```", "", readme, flags=re.S)
+    assert outline(rest(CHINESE)) == outline(rest(english))
+    assert "[English](README.md)" in CHINESE and "[中文](README.zh-CN.md)" in README
+    assert all(re.search("[\u4e00-\u9fff]", row) for row in CHINESE.split("<!-- settings -->")[1].splitlines()[1:] if row.startswith("| "))
 
 
 def test_every_learner_option_in_the_readme_exists():
