@@ -4,7 +4,7 @@ const TASK_NAMES = Object.keys(words.tasks);
 
 // `begin(text)` sends a message; `changed()` hears that another task was chosen.
 function createWelcome({begin, changed, erased}) {
-  const radios = TASK_NAMES.map(name => make('button', {type: 'button', class: 'chip', role: 'radio', 'data-task': name, on: {click: () => choose(name)}}, words.tasks[name].name));
+  const radios = TASK_NAMES.map(name => make('button', {type: 'button', class: 'task-choice', role: 'radio', 'data-task': name, on: {click: () => choose(name)}}, words.tasks[name].name));
   const group = make('div', {class: 'tasks', role: 'radiogroup', 'aria-label': words.task, on: {keydown: onKey}}, ...radios);
   const examples = make('div', {class: 'examples'});
   const node = make('section', {class: 'welcome', hidden: true}, make('h2', {}, words.welcome), make('p', {}, words.welcome_detail), group, examples, erased);
