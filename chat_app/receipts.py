@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from data.records import BASE_VERSION, ReceiptRow, Reply
+from data.records import BASE_VERSION, CorrectionReceipt, ReceiptRow, Reply
 from data.store import Store
 
 TOKENS = 10
@@ -13,13 +13,13 @@ SHOWN_PAIRS = 2
 
 
 def receipt_view(store: Store, rater_id: str, reply_id: str) -> dict:
-    """Which of this person's ratings of a reply trained the newest version that used them, how much, and to what effect.
+    """What of that which this person says of a reply trained the newest version that used it, how much, and to what effect.
 
     Raises: UnknownReply, NotYourReply.
     """
     reply = store.reply(reply_id, rater_id)
     outcome = store.outcomes(rater_id, reply.conversation_id).get(reply.id)
-    receipts = [row for row in store.receipts(reply.id) if store.used_ratings(row, rater_id)]
+    receipts = [row for row in store.receipts(reply.id) if store.used_feedback(row, rater_id)]
     refused = store.run(outcome.refused_run) if outcome and outcome.refused_run else None
     return {"version": receipts[0].version if receipts else None,
             "refused": None if refused is None else {"reason": refused.report.get("reason", "")},
@@ -28,18 +28,38 @@ def receipt_view(store: Store, rater_id: str, reply_id: str) -> dict:
 
 def _effect(store: Store, rater_id: str, reply: Reply, receipts: list[ReceiptRow]) -> dict:
     newest = receipts[0]
-    used = {rating.kind: rating.value for rating in store.used_ratings(newest, rater_id)}
+    feedback, ratings = store.used_feedback(newest, rater_id), {rating.kind: rating.value for rating in store.used_ratings(newest, rater_id)}
+    written = store.correction_receipts(feedback.get("corrected", ()), newest.version)
     replies, total = store.training_weight(newest.version)
-    current = store.ratings_of(rater_id, reply.conversation_id).get(reply.id, {})
     run_id = store.version(newest.version).run_id
     gate = (store.run(run_id).report.get("gate") or {}) if run_id else {}
-    tokens = min(TOKENS, len(reply.completion_ids))
-    return {"used": used, "changed": current != used, "replies": replies, "share": newest.weight / total if total else 0.0,
-            "towards": newest.advantage > 0, "tokens": tokens, "times": times_as_likely(newest, len(reply.completion_ids), tokens),
+    weight = newest.weight + sum(receipt.weight for receipt in written)
+    return {"used": _used(store, rater_id, newest, ratings, feedback), "changed": _changed(store, rater_id, reply, ratings, feedback),
+            "replies": replies, "share": weight / total if total else 0.0, **_push(newest, len(reply.completion_ids)),
+            "corrected": _push(written[0], written[0].tokens) if written else None,
             "also": [row.version for row in receipts[1:]], "pairs": list(gate.get("replies") or [])[:SHOWN_PAIRS]}
 
 
-def times_as_likely(receipt: ReceiptRow, length: int, tokens: int = TOKENS) -> float:
+def _used(store: Store, rater_id: str, receipt: ReceiptRow, ratings: dict[str, int], feedback: dict[str, list[int]]) -> dict:
+    """By kind, only what was used: `thumb`, `stars`, `tags`, `correction` (True), `comparisons` (how many)."""
+    used = {"tags": store.used_tags(receipt, rater_id), "correction": bool(feedback.get("corrections") or feedback.get("corrected")),
+            "comparisons": len(feedback.get("comparisons", ()))}
+    return {**ratings, **{kind: value for kind, value in used.items() if value}}
+
+
+def _changed(store: Store, rater_id: str, reply: Reply, ratings: dict[str, int], feedback: dict[str, list[int]]) -> bool:
+    """Whether they rate it otherwise by now, or something that was used is not current any more."""
+    current = store.current_events(rater_id, reply.conversation_id).get(reply.id, {})
+    return store.ratings_of(rater_id, reply.conversation_id).get(reply.id, {}) != ratings or any(
+        not set(feedback.get(kind, ())) <= set(current.get(kind, ())) for kind in ("reasons", "corrections", "comparisons"))
+
+
+def _push(receipt: ReceiptRow | CorrectionReceipt, length: int) -> dict:
+    tokens = min(TOKENS, length)
+    return {"towards": receipt.advantage > 0, "tokens": tokens, "times": times_as_likely(receipt, length, tokens)}
+
+
+def times_as_likely(receipt: ReceiptRow | CorrectionReceipt, length: int, tokens: int = TOKENS) -> float:
     """How many times as likely `tokens` tokens of a reply became, base model against version, on the reply's average.
 
         times = exp(tokens * (logprob_after - logprob_before) / length)
@@ -63,4 +83,4 @@ def version_view(store: Store, number: int) -> dict:
     version = store.version(number)
     report = store.run(version.run_id).report if version.run_id else {}
     data, gate = report.get("data") or {}, report.get("gate") or {}
-    return {"note": version.note, "replies": data.get("replies"), "raters": data.get("raters"), "scale": gate.get("scale", 1)}
+    return {"note": version.note, "replies": data.get("replies"), "corrections": data.get("corrections", 0), "raters": data.get("raters"), "scale": gate.get("scale", 1)}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from data.errors import CorruptAdapter, StorageFull
-from data.records import ReceiptRow, Version
+from data.records import CorrectionReceipt, ReceiptRow, Version
 from data.store import Store
 
 WEIGHTS = "adapter_model.safetensors"
@@ -28,7 +28,7 @@ class AdapterRegistry:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def publish(self, write: Callable[[Path], None], *, base_model: str, run_id: str | None, parent: int,
-                receipts: Sequence[ReceiptRow] = (), note: str = "") -> Version:
+                receipts: Sequence[ReceiptRow] = (), of_corrections: Sequence[CorrectionReceipt] = (), note: str = "") -> Version:
         """Write an adapter and make it live.
 
         Order: `write` fills a temporary folder, every file is synced, the folder is renamed, its parent is synced,
@@ -49,7 +49,7 @@ class AdapterRegistry:
             _sync(self.folder)
             try:
                 return self.store.publish_version(base_model, sha256, final.name, run_id, parent,
-                                                  list(receipts), note)
+                                                  list(receipts), note, list(of_corrections))
             except BaseException:
                 shutil.rmtree(final, ignore_errors=True)
                 raise

@@ -9,7 +9,7 @@ from data.records import Correction
 
 MAX_CORRECTION = 20_000
 
-CURRENT = """SELECT corrections.reply_id AS reply_id, corrections.rater_id AS rater_id, corrections.text AS text, corrections.created_at AS created_at
+CURRENT = """SELECT corrections.id AS id, corrections.reply_id AS reply_id, corrections.rater_id AS rater_id, corrections.text AS text, corrections.created_at AS created_at
     FROM corrections JOIN replies ON replies.id = corrections.reply_id JOIN turns ON turns.id = replies.turn_id
     WHERE corrections.id IN (SELECT max(id) FROM corrections GROUP BY reply_id, rater_id) AND corrections.text <> ''"""
 
@@ -39,8 +39,11 @@ class Corrections(Comparisons):
 
     def corrections_of(self, rater_id: str, conversation_id: str) -> dict[str, str]:
         """This person's current corrections in one conversation, by reply id."""
-        return {row["reply_id"]: row["text"] for row in self.rows(
-            f"{CURRENT} AND turns.conversation_id = ? AND corrections.rater_id = ?", conversation_id, rater_id)}
+        return {written.reply_id: written.text for written in self.current_corrections(rater_id, conversation_id)}
+
+    def current_corrections(self, rater_id: str, conversation_id: str) -> list[Correction]:
+        """The same with their events."""
+        return [Correction(**row) for row in self.rows(f"{CURRENT} AND turns.conversation_id = ? AND corrections.rater_id = ?", conversation_id, rater_id)]
 
     def corrections_by_reply(self, base_model: str) -> dict[str, list[Correction]]:
         """Everybody's current corrections of replies of one lineage."""

@@ -164,3 +164,28 @@ def m008_comparisons_are_events(db: Database) -> None:
 def m010_tasks(db: Database) -> None:
     """What a conversation is for. Those from before there was a choice are dialogues."""
     db.executescript("ALTER TABLE conversations ADD COLUMN task TEXT NOT NULL DEFAULT 'dialogue';")
+
+
+@migrations()
+def m011_receipts_of_corrections(db: Database) -> None:
+    """A corrected text trains as an example of its own, beside the reply it corrects. `used_feedback`: every event that a version counts."""
+    db.executescript("""
+        CREATE TABLE correction_receipts (
+            version INTEGER NOT NULL REFERENCES versions(number), correction_id INTEGER NOT NULL REFERENCES corrections(id),
+            reward REAL NOT NULL, weight REAL NOT NULL, advantage REAL NOT NULL, tokens INTEGER NOT NULL,
+            logprob_before REAL NOT NULL, logprob_after REAL NOT NULL,
+            PRIMARY KEY (version, correction_id)
+        ) STRICT;
+        CREATE INDEX receipts_of_correction ON correction_receipts(correction_id);
+        CREATE VIEW used_feedback AS
+            SELECT version, receipts.reply_id AS reply_id, 'ratings' AS source, ratings.id AS id, rater_id
+                FROM receipts, json_each(rating_ids) AS used JOIN ratings ON ratings.id = used.value
+            UNION ALL SELECT version, receipts.reply_id, 'reasons', reasons.id, rater_id
+                FROM receipts, json_each(feedback_ids, '$.reasons') AS used JOIN reasons ON reasons.id = used.value
+            UNION ALL SELECT version, receipts.reply_id, 'comparisons', comparisons.id, rater_id
+                FROM receipts, json_each(feedback_ids, '$.comparisons') AS used JOIN comparisons ON comparisons.id = used.value
+            UNION ALL SELECT version, receipts.reply_id, 'corrections', corrections.id, rater_id
+                FROM receipts, json_each(feedback_ids, '$.corrections') AS used JOIN corrections ON corrections.id = used.value
+            UNION ALL SELECT version, reply_id, 'corrected', corrections.id, rater_id
+                FROM correction_receipts JOIN corrections ON corrections.id = correction_id;
+    """)

@@ -54,21 +54,23 @@ class Ratings(ReasonEvents):
         return result
 
     def rated_replies(self, base_model: str) -> list[RatedReply]:
-        """Finished replies of this lineage with at least one current rating, oldest first: the training data.
+        """Finished replies of this lineage of which people currently say something that can train, oldest first: the training data.
 
-        Replies whose person does not contribute, or has not said so yet, are never among them.
+        That is a rating, a tag, a correction or a comparison. Replies whose person does not contribute, or has not said
+        so yet, are never among them.
         """
         ratings: dict[str, list[Rating]] = {}
         for row in self.rows("""SELECT current_ratings.* FROM current_ratings JOIN replies ON replies.id = reply_id
                                 WHERE base_model = ? AND state = 'done' AND contributes = 1 ORDER BY current_ratings.id""", base_model):
             ratings.setdefault(row["reply_id"], []).append(Rating(**row))
-        replies = self.rows(f"""SELECT turns.message AS message, {REPLY_COLUMNS}
-                                WHERE base_model = ? AND state = 'done' AND contributes = 1 AND replies.id IN (SELECT reply_id FROM current_ratings)
-                                ORDER BY started_at, replies.id""", base_model)
         reasons, corrections, comparisons = self.reasons_by_reply(base_model), self.corrections_by_reply(base_model), self.comparisons_by_reply(base_model)
-        return [RatedReply(reply_from(row), tuple(ratings[row["id"]]), row["message"], tuple(reasons.get(row["id"], ())),
-                           tuple(corrections.get(row["id"], ())), tuple(comparisons.get(row["id"], ()))) for row in replies
-                if row["completion_ids"] != "[]" and row["id"] in ratings]
+        tagged = {reply_id for reply_id, said in reasons.items() if any(each.tags for each in said)}
+        replies = self.rows(f"""SELECT turns.message AS message, {REPLY_COLUMNS}
+                                WHERE base_model = ? AND state = 'done' AND contributes = 1 AND completion_ids <> '[]'
+                                AND replies.id IN (SELECT value FROM json_each(?)) ORDER BY started_at, replies.id""",
+                            base_model, json.dumps([*ratings, *tagged, *corrections, *comparisons]))
+        return [RatedReply(reply_from(row), tuple(ratings.get(row["id"], ())), row["message"],
+                           *(tuple(said.get(row["id"], ())) for said in (reasons, corrections, comparisons))) for row in replies]
 
     def fresh_ratings(self, base_model: str) -> int:
         """How much of what people say differs from what the last finished run saw: new, changed or taken back.

@@ -13,12 +13,13 @@ from data.records import Reasons
 TAGS = {1: ("helpful", "clear", "right_length", "good_tone"),
         -1: ("wrong", "not_helpful", "too_long", "too_short", "tone", "unsafe", "other")}
 """What may be said, by the thumb it explains."""
+KNOWN = frozenset(tag for of_thumb in TAGS.values() for tag in of_thumb)
 MAX_COMMENT = 2000
 
-# The newest event of each person and reply, with the thumb that is current: tags of another thumb explain nothing any more.
-CURRENT = """SELECT reasons.reply_id AS reply_id, reasons.rater_id AS rater_id, tags, comment, reasons.created_at AS created_at, thumbs.value AS thumb
+# The newest event of each person and reply, with their newest thumb: tags of another thumb, or of one that was taken back, explain nothing any more.
+CURRENT = """SELECT reasons.id AS id, reasons.reply_id AS reply_id, reasons.rater_id AS rater_id, tags, comment, reasons.created_at AS created_at, thumbs.value AS thumb
     FROM reasons JOIN replies ON replies.id = reasons.reply_id JOIN turns ON turns.id = replies.turn_id
-    LEFT JOIN current_ratings AS thumbs ON thumbs.reply_id = reasons.reply_id AND thumbs.rater_id = reasons.rater_id AND thumbs.kind = 'thumb'
+    LEFT JOIN newest_ratings AS thumbs ON thumbs.reply_id = reasons.reply_id AND thumbs.rater_id = reasons.rater_id AND thumbs.kind = 'thumb'
     WHERE reasons.id IN (SELECT max(id) FROM reasons GROUP BY reply_id, rater_id)"""
 
 
@@ -32,10 +33,9 @@ class ReasonEvents(Corrections):
             BadRating: an unknown tag, or a comment over 2,000 characters; nothing is written.
             UnknownReply, NotYourReply: nothing is written.
         """
-        known = {tag for of_thumb in TAGS.values() for tag in of_thumb}
-        unknown = [tag for tag in tags if not isinstance(tag, str) or tag not in known]
+        unknown = [tag for tag in tags if not isinstance(tag, str) or tag not in KNOWN]
         if unknown:
-            raise BadRating(f"{str(unknown[0])[:40]!r} is not a reason; use some of {', '.join(sorted(known))}.")
+            raise BadRating(f"{str(unknown[0])[:40]!r} is not a reason; use some of {', '.join(sorted(KNOWN))}.")
         if not isinstance(comment, str) or len(comment.strip()) > MAX_COMMENT:
             raise BadRating(f"The comment is longer than {MAX_COMMENT:,} characters; shorten it and save it again.")
         said = Reasons(reply_id, rater_id, tuple(sorted(set(tags))), comment.strip(), now())
@@ -62,6 +62,6 @@ class ReasonEvents(Corrections):
 
 
 def _reasons_from(row) -> Reasons:
-    """Only tags that explain the thumb that is current; a comment stands without a thumb."""
-    fitting = TAGS.get(row["thumb"], ())
-    return Reasons(row["reply_id"], row["rater_id"], tuple(tag for tag in json.loads(row["tags"]) if tag in fitting), row["comment"], row["created_at"])
+    """Only tags that explain the newest thumb, all of them where there never was one; a comment stands without a thumb."""
+    fitting = KNOWN if row["thumb"] is None else TAGS.get(row["thumb"], ())
+    return Reasons(row["reply_id"], row["rater_id"], tuple(tag for tag in json.loads(row["tags"]) if tag in fitting), row["comment"], row["created_at"], row["id"])

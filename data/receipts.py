@@ -12,32 +12,53 @@ class Receipts(Versions):
     """Questions asked of what the learner wrote down when it published, or refused, a version."""
 
     def outcomes(self, rater_id: str, conversation_id: str) -> dict[str, Outcome]:
-        """What became of this person's ratings in one conversation, by reply id; replies that trained nothing are left out.
+        """What became of what this person said in one conversation, by reply id; replies that trained nothing are left out.
 
-        A refused run is named when it is the newest that ended with a verdict, it saw every current rating of the reply,
-        and it is newer than the reply's receipts.
+        A refused run is named when it is the newest that ended with a verdict, it saw all that they currently say of the
+        reply, and it is newer than the reply's receipts.
         """
-        last = self._last_verdicts()
+        last, current = self._last_verdicts(), self.current_events(rater_id, conversation_id)
+        tagged = {reply_id for reply_id, said in self.reasons_of(rater_id, conversation_id).items() if said.tags}
         found = {}
         for row in self.rows("""
                 SELECT replies.id AS reply_id, replies.base_model AS base_model,
-                       (SELECT max(id) FROM current_ratings AS c WHERE c.reply_id = replies.id AND c.rater_id = ?1) AS newest,
-                       (SELECT max(version) FROM receipts WHERE receipts.reply_id = replies.id AND EXISTS (
-                            SELECT 1 FROM json_each(receipts.rating_ids) AS used JOIN ratings ON ratings.id = used.value
-                            WHERE ratings.rater_id = ?1)) AS version
+                       (SELECT max(version) FROM used_feedback WHERE used_feedback.reply_id = replies.id AND rater_id = ?1) AS version
                 FROM replies JOIN turns ON turns.id = replies.turn_id
                 WHERE turns.conversation_id = ?2 AND replies.state = 'done' AND replies.contributes = 1 AND replies.completion_ids <> '[]'""", rater_id, conversation_id):
-            run = last.get(row["base_model"])
-            saw = run is not None and row["newest"] is not None and run["ratings_seen"] >= row["newest"]
-            refused = run["id"] if saw and run["state"] == "refused" else None
+            run, everything = last.get(row["base_model"]), current.get(row["reply_id"], {})
+            # reasons beside other feedback explain it; alone they train when there is a tag among them
+            events = {kind: ids for kind, ids in everything.items() if kind != "reasons"} or (everything if row["reply_id"] in tagged else {})
+            refused = run["id"] if run and events and run["state"] == "refused" and _saw(run, events) else None
             if row["version"] or refused:
                 found[row["reply_id"]] = Outcome(row["reply_id"], row["version"], refused)
         return found
 
+    def current_events(self, rater_id: str, conversation_id: str) -> dict[str, dict[str, list[int]]]:
+        """The events of all that this person currently says in a conversation, by reply id and kind."""
+        events = [("ratings", row["reply_id"], row["id"]) for row in self.rows(
+            """SELECT reply_id, current_ratings.id AS id FROM current_ratings JOIN replies ON replies.id = reply_id
+               JOIN turns ON turns.id = turn_id WHERE rater_id = ? AND conversation_id = ?""", rater_id, conversation_id)]
+        events += [("reasons", reply_id, said.id) for reply_id, said in self.reasons_of(rater_id, conversation_id).items()]
+        events += [("corrections", written.reply_id, written.id) for written in self.current_corrections(rater_id, conversation_id)]
+        events += [("comparisons", reply_id, said.id) for said in self.comparisons_of(rater_id, conversation_id)
+                   for reply_id in (said.first_id, said.second_id)]
+        found: dict[str, dict[str, list[int]]] = {}
+        for kind, reply_id, event_id in events:
+            found.setdefault(reply_id, {}).setdefault(kind, []).append(event_id)
+        return found
+
     def _last_verdicts(self) -> dict[str, dict]:
         """The newest published or refused run of every base model."""
-        rows = self.rows("SELECT id, base_model, state, ratings_seen FROM runs WHERE state IN ('published', 'refused') ORDER BY started_at")
+        rows = self.rows("SELECT id, base_model, state, ratings_seen, feedback_seen FROM runs WHERE state IN ('published', 'refused') ORDER BY started_at")
         return {row["base_model"]: row for row in rows}
+
+    def used_feedback(self, receipt: ReceiptRow, rater_id: str) -> dict[str, list[int]]:
+        """The events of this person that a version counts for a reply, by kind; `corrected`: the corrected text as an example of its own."""
+        found: dict[str, list[int]] = {}
+        for row in self.rows("SELECT source, id FROM used_feedback WHERE version = ? AND reply_id = ? AND rater_id = ? ORDER BY source, id",
+                             receipt.version, receipt.reply_id, rater_id):
+            found.setdefault(row["source"], []).append(row["id"])
+        return found
 
     def used_ratings(self, receipt: ReceiptRow, rater_id: str) -> list[Rating]:
         """The rating events of this person that a receipt counts."""
@@ -45,7 +66,19 @@ class Receipts(Versions):
             "SELECT * FROM ratings WHERE rater_id = ? AND id IN (SELECT value FROM json_each(?)) ORDER BY id",
             rater_id, json.dumps(list(receipt.rating_ids)))]
 
+    def used_tags(self, receipt: ReceiptRow, rater_id: str) -> list[str]:
+        """The tags of this person that a receipt counts; none of a conversation that was deleted."""
+        return [tag for row in self.rows("SELECT tags FROM reasons WHERE rater_id = ? AND id IN (SELECT value FROM json_each(?))",
+                                         rater_id, json.dumps(receipt.feedback_ids.get("reasons", []))) for tag in json.loads(row["tags"])]
+
     def training_weight(self, version: int) -> tuple[int, float]:
-        """How many rated replies trained a version, and the sum of their weights."""
-        row = self.row("SELECT count(*) AS n, coalesce(sum(weight), 0.0) AS total FROM receipts WHERE version = ?", version)
+        """How many rated replies trained a version, and the sum of all weights, corrected texts included."""
+        row = self.row("""SELECT (SELECT count(*) FROM receipts WHERE version = ?1) AS n, (SELECT coalesce(sum(weight), 0.0) FROM receipts WHERE version = ?1)
+                          + (SELECT coalesce(sum(weight), 0.0) FROM correction_receipts WHERE version = ?1) AS total""", version)
         return row["n"], row["total"]
+
+
+def _saw(run, current: dict[str, list[int]]) -> bool:
+    """Whether a run started after all these events."""
+    seen = {"ratings": run["ratings_seen"], **json.loads(run["feedback_seen"])}
+    return all(seen.get(kind, 0) >= max(ids) for kind, ids in current.items())

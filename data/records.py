@@ -163,12 +163,15 @@ class Reasons:
     tags: tuple[str, ...]
     comment: str
     created_at: str
+    id: int = 0
+    """Of the event; 0 in the answer to saying it."""
 
 
 @dataclass(frozen=True)
 class Correction:
     """What a person says a reply should have been."""
 
+    id: int
     reply_id: str
     rater_id: str
     text: str
@@ -198,11 +201,11 @@ class RatedReply:
 
     reply: Reply
     ratings: tuple[Rating, ...]
-    """Current ones only: newest per rater and kind, none that was taken back."""
+    """Current ones only: newest per rater and kind, none that was taken back. Empty where people said other things of it."""
     message: str = ""
     """The person's message this replied to, for reports; training uses `reply.prompt_ids`."""
     reasons: tuple[Reasons, ...] = ()
-    """Current ones, at most one a rater; many ratings have none."""
+    """Current ones, at most one a rater."""
     corrections: tuple[Correction, ...] = ()
     """Current ones, at most one a rater; the reply's own text stays as the model wrote it."""
     comparisons: tuple[Comparison, ...] = ()
@@ -292,6 +295,21 @@ class ReceiptRow:
     """The rating events this reward was made of."""
     feedback_ids: dict[str, list[int]] = field(default_factory=dict)
     """The other events it was made of, by kind: `reasons`, `corrections`, `comparisons`."""
+
+
+@dataclass(frozen=True)
+class CorrectionReceipt:
+    """How one corrected text counted in one published version, as an example of its own; fields as in `ReceiptRow`."""
+
+    version: int
+    correction_id: int
+    reward: float
+    weight: float
+    advantage: float
+    tokens: int
+    """Of the corrected text, with the one that ends it."""
+    logprob_before: float
+    logprob_after: float
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,7 @@ class Trust(History):
     def delete_everything(self, rater_id: str) -> Erasure:
         """Erase all conversations of a person (see `delete_conversation`) and write down that it happened, in numbers alone."""
         with self.write() as db:
-            trained = self.row("""SELECT 1 FROM receipts, json_each(receipts.rating_ids) AS used JOIN ratings ON ratings.id = used.value
-                                  WHERE ratings.rater_id = ? LIMIT 1""", rater_id) is not None
+            trained = self.row("SELECT 1 FROM used_feedback WHERE rater_id = ? LIMIT 1", rater_id) is not None
             ratings = sum(self.delete_conversation(entry.id, rater_id) for entry in self.history(rater_id, limit=-1))
             self.ensure_rater(rater_id)
             db["erasures"].insert({"rater_id": rater_id, "ratings": ratings, "trained": int(trained), "created_at": now()})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from data.database import now
 from data.errors import UnknownVersion
-from data.records import BASE_VERSION, Promotion, ReceiptRow, Version
+from data.records import BASE_VERSION, CorrectionReceipt, Promotion, ReceiptRow, Version
 from data.runs import Runs
 
 
@@ -15,7 +16,7 @@ class Versions(Runs):
     """Publication, promotion, rollback and receipts."""
 
     def publish_version(self, base_model: str, sha256: str, folder: str, run_id: str | None, parent: int,
-                        receipts: list[ReceiptRow], note: str) -> Version:
+                        receipts: list[ReceiptRow], note: str, of_corrections: list[CorrectionReceipt] | None = None) -> Version:
         """The publication itself: one transaction inserts the version, its receipts and its promotion.
 
         Call `AdapterRegistry.publish` instead: it puts the files in place first.
@@ -27,6 +28,7 @@ class Versions(Runs):
             db["receipts"].insert_all({**asdict(receipt), "version": number, "rating_ids": json.dumps(list(receipt.rating_ids)),
                                        "feedback_ids": json.dumps(receipt.feedback_ids)}
                                       for receipt in receipts)
+            db["correction_receipts"].insert_all({**asdict(receipt), "version": number} for receipt in of_corrections or ())
             self._promote(number, base_model, "published")
         return self.version(number)
 
@@ -79,3 +81,9 @@ class Versions(Runs):
         """What each version made of this reply's ratings, newest version first."""
         return [ReceiptRow(**{**row, "rating_ids": tuple(json.loads(row["rating_ids"])), "feedback_ids": json.loads(row["feedback_ids"])}) for row in map(dict, self.rows(
             "SELECT * FROM receipts WHERE reply_id = ? ORDER BY version DESC", reply_id))]
+
+    def correction_receipts(self, correction_ids: Sequence[int], version: int) -> list[CorrectionReceipt]:
+        """What this version made of these corrections, as texts of their own."""
+        return [CorrectionReceipt(**row) for row in self.rows(
+            "SELECT * FROM correction_receipts WHERE version = ? AND correction_id IN (SELECT value FROM json_each(?)) ORDER BY correction_id",
+            version, json.dumps(list(correction_ids)))]

@@ -136,7 +136,7 @@ def summary(run: Run, store: Store) -> dict:
 def _sentence(run: Run) -> str:
     said = run.report.get("reason", "")
     if run.state == "published":
-        return f"Version {run.version} is live, trained on {run.report.get('ratings_used', 0)} ratings. {said}"
+        return f"Version {run.version} is live. {run.report.get('note', '')} {said}"
     return said
 
 

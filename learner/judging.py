@@ -15,6 +15,7 @@ from learner.anchor import Reference
 from learner.batches import Example
 from learner.config import LearnerConfig
 from learner.gate_statistical import StatisticalReport, compare, hold_out
+from learner.opinions import raters_of
 from learner.pace import Pace
 from learner.policy import Policy
 from learner.refine import Refinement, refine
@@ -26,7 +27,7 @@ from learner.scoring import Bounds, bounds_of, feature_table
 
 def split_ratings(examples: Sequence[Example], replies: Sequence[RatedReply], config: LearnerConfig) -> tuple[list[Example], list[Example]]:
     """(in training, held out for the judge)."""
-    raters = [tuple(sorted({rating.rater_id for rating in replies[example.index].ratings})) for example in examples]
+    raters = [tuple(sorted(raters_of(replies[example.index]))) for example in examples]
     held = hold_out(raters, [example.prompt_ids for example in examples], config.held_out_share, config.held_out_minimum, config.seed)
     return ([example for place, example in enumerate(examples) if place not in held],
             [example for place, example in enumerate(examples) if place in held])

@@ -3,35 +3,38 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 
 import torch
 
 from data.adapters import AdapterRegistry
-from data.records import BASE_VERSION, BaseModel, Progress, RatedReply, ReceiptRow, Run
+from data.records import BASE_VERSION, BaseModel, Progress, Run
 from data.store import Store
 from data.tokenizer import ChatTokenizer
+from learner.accounts import data_used, left_out_personal, note_of, receipt_rows, training_figures
 from learner.anchor import choose_anchor, logprob_pass, reference_pass
-from learner.batches import Example, plan_steps
+from learner.batches import plan_steps
 from learner.behavior import behavior_pass
 from learner.config import LearnerConfig
 from learner.errors import Diverged
-from learner.estimator import advantages
 from learner.gate import Gate
 from learner.judging import Judging, split_ratings
+from learner.lessons import lessons_from
+from learner.opinions import CORRECTED
 from learner.pace import Pace
 from learner.personal import without_personal_data
 from learner.policy import Policy
-from learner.rewards import Reward, rewards
 from learner.sampler import PolicySampler, Sampler
 from learner.session import open_run
-from learner.steps import Signals, StepFigures, count_steps, train_steps
+from learner.steps import count_steps, train_steps
 
 REFINE_TOKENS = 150_000
 """A first guess at the refinement's token passes, for the time left."""
 GATE_ANCHOR = 32
 """Replies on which the gate takes the candidate's KL; all anchored ones are measured once more for the report."""
+NOT_SAMPLED = ("imported", CORRECTED)
+"""Engines of replies that no version sampled: no anchor, as long as there are others."""
 
 
 def train(store: Store, registry: AdapterRegistry, base: BaseModel, config: LearnerConfig, *, trigger: str,
@@ -60,18 +63,18 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
           make_sampler: Callable[[Policy, ChatTokenizer], Sampler] | None = None) -> Run:
     """collect -> anchor -> train -> refine -> gate -> publish."""
     pace.stage("collect")
-    replies = store.rated_replies(base.id)
-    signals = rewards(replies)
     tokenizer = ChatTokenizer(base.folder)
-    short = [example for example in map(_example, range(len(replies)), replies) if example.tokens <= config.max_reply_tokens]
+    lessons = lessons_from(store.rated_replies(base.id), tokenizer)
+    replies, found = lessons.replies, lessons.rewards
+    short = [example for example in lessons.examples if example.tokens <= config.max_reply_tokens]
     usable = without_personal_data(short, tokenizer)
     examples, held_out = split_ratings(usable, replies, config)
     report = {"base_model": base.id, "trigger": run.trigger, "published": False, "version": None,
-              "data": {**_data_used(replies, signals, examples, held_out), "left_out_too_long": len(replies) - len(short),
-                       **_left_out_personal(short, usable)}, "ratings_used": sum(len(signals[e.index].rating_ids) for e in examples)}
+              "data": {**data_used(replies, found, examples, held_out), "left_out_too_long": len(lessons.examples) - len(short),
+                       **left_out_personal(short, usable)}, "ratings_used": sum(len(found[e.index].rating_ids) for e in examples)}
     if not examples:
         reason = ("There is nothing to do because no reply of this base model has a rating yet; chat, rate, and train again."
-                  if not replies else f"There is nothing to do because every rated reply is longer than {config.max_reply_tokens} tokens"
+                  if not lessons.examples else f"There is nothing to do because every rated reply is longer than {config.max_reply_tokens} tokens"
                   f"{' or holds nothing but personal data' if short else ''}.")
         return store.finish_run(run.id, "nothing_to_do", report={**report, "reason": reason, "gate": None})
 
@@ -84,7 +87,7 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     pace.expect(anchor=2 * tokens, train=3 * tokens * steps // len(plan), refine=REFINE_TOKENS * refines, gate=20_000, publish=tokens)
 
     pace.stage("anchor", steps=steps)
-    sampled_by_base = [replies[e.index].reply.version == BASE_VERSION and replies[e.index].reply.engine != "imported" for e in examples]
+    sampled_by_base = [replies[e.index].reply.version == BASE_VERSION and replies[e.index].reply.engine not in NOT_SAMPLED for e in examples]
     anchored = choose_anchor([e.index for e in examples], sampled_by_base, config.anchor_replies, config.seed)
     judged = [micro_batch for step in plan_steps(held_out, config.batch_size, config.max_batch_tokens) for micro_batch in step]
     reference = reference_pass(policy, micro_batches + judged, anchored, pace.check)
@@ -92,8 +95,8 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
 
     pace.stage("train", steps=steps)
     sampler = (make_sampler or _own_sampler)(policy, tokenizer)
-    judging = Judging(policy, sampler, tokenizer, reference, signals, config, pace)
-    learning = _signals(signals, examples, config)
+    judging = Judging(policy, sampler, tokenizer, reference, found, config, pace)
+    learning = lessons.signals(examples, config)
     try:
         history = train_steps(policy, plan, learning, reference, behavior, config, pace.step)
         refinement = judging.refine(examples) if refines else None
@@ -109,7 +112,7 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
                 pool if len(pool) <= GATE_ANCHOR else random.Random(config.seed).sample(pool, GATE_ANCHOR),
                 temperature=config.sampling.temperature, seed=config.seed, check=pace.check)
     verdict = gate.decide()
-    report |= {"behavior": behavior_report, "training": _training_figures(history),
+    report |= {"behavior": behavior_report, "training": training_figures(history),
                "refinement": refinement and refinement.as_dict(), "gate": verdict.as_dict(),
                "reason": verdict.reason, "config": asdict(config)}
     if not verdict.passed:
@@ -124,60 +127,14 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
 
     pace.stage("publish", steps=steps, step=steps)
     after, kl = logprob_pass(policy, micro_batches, pace.check, reference)
-    receipts = [ReceiptRow(version=0, reply_id=signals[e.index].reply_id, reward=signals[e.index].reward, weight=signals[e.index].weight,
-                           advantage=float(learning.advantages[e.index]), logprob_before=float(reference.logprobs[e.index].sum()),
-                           logprob_after=float(after[e.index].sum()), rating_ids=signals[e.index].rating_ids) for e in examples]
+    receipts, of_corrections = receipt_rows(replies, found, examples, learning.advantages, reference.logprobs, after)
+    note = note_of(report["data"], verdict.scale)
     version = registry.publish(policy.save, base_model=base.id, run_id=run.id, parent=store.live_version(base.id), receipts=receipts,
-                               note=_note(report["data"], verdict.scale))
-    report |= {"published": True, "version": version.number, "adapter_sha256": version.sha256, "kl": None if kl is None else round(kl, 5),
+                               of_corrections=of_corrections, note=note)
+    report |= {"published": True, "note": note, "version": version.number, "adapter_sha256": version.sha256, "kl": None if kl is None else round(kl, 5),
                "seconds": pace.seconds()}
     return store.finish_run(run.id, "published", version=version.number, report=report)
 
 
 def _own_sampler(policy: Policy, tokenizer: ChatTokenizer) -> Sampler:
     return PolicySampler(policy, tokenizer.eos_ids)
-
-
-def _example(index: int, rated: RatedReply) -> Example:
-    reply = rated.reply
-    return Example(index, reply.prompt_ids, reply.completion_ids, reply.sampling.temperature if reply.sampling.temperature > 0 else 1.0)
-
-
-def _signals(found: Sequence[Reward], examples: Sequence[Example], config: LearnerConfig) -> Signals:
-    """Rewards of the replies in training as tensors over all indexes; replies that were left out have weight 0."""
-    used = {example.index for example in examples}
-    values = torch.tensor([reward.reward for reward in found])
-    weights = torch.tensor([reward.weight if index in used else 0.0 for index, reward in enumerate(found)])
-    weights = weights * len(used) / weights.sum()                        # mean 1 over the replies in training
-    return Signals(values, weights, advantages(values, weights, margin=config.baseline_margin))
-
-
-def _data_used(replies: Sequence[RatedReply], found: Sequence[Reward], examples: Sequence[Example], held_out: Sequence[Example]) -> dict:
-    ratings = [rating for rated in replies for rating in rated.ratings]
-    return {
-        "replies": len(examples), "held_out": len(held_out),
-        "raters": len({rating.rater_id for rating in ratings}),
-        "thumbs_up": sum(r.kind == "thumb" and r.value > 0 for r in ratings),
-        "thumbs_down": sum(r.kind == "thumb" and r.value < 0 for r in ratings),
-        "stars": {str(stars): sum(r.kind == "stars" and r.value == stars for r in ratings) for stars in range(1, 6)},
-        "completion_tokens": sum(len(example.completion_ids) for example in examples),
-        "mean_reward": round(sum(found[e.index].reward for e in examples) / len(examples), 4) if examples else None}
-
-
-def _left_out_personal(before: Sequence[Example], after: Sequence[Example]) -> dict:
-    """How much was not learnt because it spells personal data."""
-    touched = [example for example in after if example.left_out]
-    return {"replies_with_personal_data": len(touched), "personal_tokens_left_out": sum(len(example.left_out) for example in touched),
-            "left_out_all_personal": len(before) - len(after)}
-
-
-def _training_figures(history: Sequence[StepFigures]) -> dict:
-    """The whole curve, one row a step, and where it ended."""
-    rows = [{name: round(value, 5) if isinstance(value, float) else value for name, value in asdict(figures).items()} for figures in history]
-    return {"steps": len(rows), "last": rows[-1], "curve": rows}
-
-
-def _note(data: dict, scale: float) -> str:
-    rated, raters = data["replies"], data["raters"]
-    strength = "" if scale == 1 else f", at {scale:.0%} strength"
-    return f"Trained on {rated} rated {'reply' if rated == 1 else 'replies'} from {raters} {'person' if raters == 1 else 'people'}{strength}."

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.records import RatedReply, Rating, Reply, Sampling
-from learner.rewards import cap_totals, rater_habits, rating_value, reply_opinions, rewards, share_cap
+from learner.opinions import rating_value, reply_opinions
+from learner.rater_habits import cap_totals, rater_habits, share_cap
+from learner.rewards import rewards
 
 
 def rated(name: str, *said: tuple[str, str, int]) -> RatedReply:
@@ -64,8 +66,8 @@ def test_a_severe_and_a_generous_rater_who_agree_on_the_order_end_up_alike():
 
 
 def test_thumb_and_stars_of_one_person_are_one_opinion_worth_more_when_they_agree():
-    agreeing, = reply_opinions(rated("x", ("ann", "thumb", 1), ("ann", "stars", 5)).ratings)
-    torn, = reply_opinions(rated("x", ("ann", "thumb", -1), ("ann", "stars", 5)).ratings)
+    agreeing, = reply_opinions(rated("x", ("ann", "thumb", 1), ("ann", "stars", 5)))
+    torn, = reply_opinions(rated("x", ("ann", "thumb", -1), ("ann", "stars", 5)))
     assert (agreeing.value, agreeing.information) == (1.0, 1.5)
     assert (torn.value, torn.information) == (0.0, 0.5)
 
@@ -123,7 +125,7 @@ def test_rewards_and_confidences_stay_in_bounds_and_do_not_depend_on_the_order(e
 
 @given(said)
 def test_a_better_rating_by_the_same_person_is_never_a_worse_reward(events):
-    opinions = [o for i, (rater, (kind, value)) in enumerate(events) for o in reply_opinions(rated(str(i), (f"u{rater}", kind, value)).ratings)]
+    opinions = [o for i, (rater, (kind, value)) in enumerate(events) for o in reply_opinions(rated(str(i), (f"u{rater}", kind, value)))]
     for rater, habit in rater_habits(opinions).items():
         values = sorted(o.value for o in opinions if o.rater_id == rater)
         assert habit.gain > 0 and min(values) - 1e-9 <= habit.mean <= max(values) + 1e-9

@@ -1,0 +1,71 @@
+"""What a run writes down: what it learned from, how training went, and a receipt for everybody whose feedback counted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+from torch import Tensor
+
+from data.records import CorrectionReceipt, RatedReply, ReceiptRow
+from learner.batches import Example
+from learner.opinions import CORRECTED, raters_of
+from learner.rewards import Reward
+from learner.steps import StepFigures
+
+
+def receipt_rows(replies: Sequence[RatedReply], found: Sequence[Reward], examples: Sequence[Example], advantages: Tensor,
+                 before: Mapping[int, Tensor], after: Mapping[int, Tensor]) -> tuple[list[ReceiptRow], list[CorrectionReceipt]]:
+    """What each reply, and each corrected text, in training was worth and what became of it; `version` is filled in on publication.
+
+    Args: advantages: (N,) and `before`, `after`: (completion length,) nats under the base model and the new version, by example index.
+    """
+    receipts, of_corrections = [], []
+    for example in examples:
+        reward = found[example.index]
+        values = {"version": 0, "reward": reward.reward, "weight": reward.weight, "advantage": float(advantages[example.index]),
+                  "logprob_before": float(before[example.index].sum()), "logprob_after": float(after[example.index].sum())}
+        if replies[example.index].reply.engine == CORRECTED:
+            [written] = replies[example.index].corrections
+            of_corrections.append(CorrectionReceipt(correction_id=written.id, tokens=len(example.completion_ids), **values))
+        else:
+            receipts.append(ReceiptRow(reply_id=reward.reply_id, rating_ids=reward.rating_ids, feedback_ids=reward.feedback_ids, **values))
+    return receipts, of_corrections
+
+
+def data_used(replies: Sequence[RatedReply], found: Sequence[Reward], examples: Sequence[Example], held_out: Sequence[Example]) -> dict:
+    """Counts of what people said; `replies` and `corrections` are those in training, the rest is of everything at hand."""
+    ratings = [rating for rated in replies for rating in rated.ratings]
+    corrections = sum(replies[example.index].reply.engine == CORRECTED for example in examples)
+    return {
+        "replies": len(examples) - corrections, "corrections": corrections, "held_out": len(held_out),
+        "raters": len({rater for rated in replies for rater in raters_of(rated)}),
+        "thumbs_up": sum(r.kind == "thumb" and r.value > 0 for r in ratings),
+        "thumbs_down": sum(r.kind == "thumb" and r.value < 0 for r in ratings),
+        "stars": {str(stars): sum(r.kind == "stars" and r.value == stars for r in ratings) for stars in range(1, 6)},
+        "tagged": sum(any(said.tags for said in rated.reasons) for rated in replies),
+        "comparisons": len({comparison.id for rated in replies for comparison in rated.comparisons}),
+        "completion_tokens": sum(len(example.completion_ids) for example in examples),
+        "mean_reward": round(sum(found[e.index].reward for e in examples) / len(examples), 4) if examples else None}
+
+
+def left_out_personal(before: Sequence[Example], after: Sequence[Example]) -> dict:
+    """How much was not learnt because it spells personal data."""
+    touched = [example for example in after if example.left_out]
+    return {"replies_with_personal_data": len(touched), "personal_tokens_left_out": sum(len(example.left_out) for example in touched),
+            "left_out_all_personal": len(before) - len(after)}
+
+
+def training_figures(history: Sequence[StepFigures]) -> dict:
+    """The whole curve, one row a step, and where it ended."""
+    rows = [{name: round(value, 5) if isinstance(value, float) else value for name, value in asdict(figures).items()} for figures in history]
+    return {"steps": len(rows), "last": rows[-1], "curve": rows}
+
+
+def note_of(data: dict, scale: float) -> str:
+    """A version's one sentence for people."""
+    rated, raters, corrections = data["replies"], data["raters"], data["corrections"]
+    corrected = f" and {corrections} correction{'' if corrections == 1 else 's'}" if corrections else ""
+    strength = "" if scale == 1 else f", at {scale:.0%} strength"
+    return (f"Trained on {rated} rated {'reply' if rated == 1 else 'replies'}{corrected} "
+            f"from {raters} {'person' if raters == 1 else 'people'}{strength}.")
