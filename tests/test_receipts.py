@@ -90,5 +90,5 @@ def test_a_refused_candidate_is_told_to_those_whose_ratings_it_saw_and_to_nobody
 
 def test_a_version_tells_what_it_learned_from(store, tmp_path):
     version = publish(store, tmp_path, report={"data": {"replies": 2, "raters": 1}, "gate": {"scale": 0.5}})
-    assert version_view(store, version) == {"note": "Trained on 2 rated replies from 1 person.", "replies": 2, "raters": 1, "scale": 0.5}
+    assert version_view(store, version) == {"note": "Trained on 2 rated replies from 1 person.", "replies": 2, "corrections": 0, "raters": 1, "scale": 0.5}
     assert version_view(store, 0) == {"note": ""}

@@ -41,6 +41,7 @@ function explain(receipt) {
     const version = versionName(receipt.version);
     lines.push(make('p', {}, say('receipt_used', {ratings: ratingList(receipt.used), version, n: receipt.replies, percent: percent(receipt.share)})));
     lines.push(make('p', {}, `${receipt.towards ? words.receipt_towards : words.receipt_away} ${likelihood(receipt)}`));
+    if (receipt.corrected?.towards) lines.push(make('p', {}, `${words.receipt_corrected} ${likelihood(receipt.corrected)}`));
     if (receipt.changed) lines.push(make('p', {}, words.receipt_changed));
     if (receipt.also.length) lines.push(make('p', {class: 'muted'}, say('receipt_also', {versions: listed(receipt.also.map(versionName))})));
   }
@@ -62,6 +63,9 @@ function ratingList(used) {
   const names = [];
   if (used.thumb) names.push(used.thumb > 0 ? words.thumb_up : words.thumb_down);
   if (used.stars) names.push(say('n_stars', {n: used.stars}));
+  names.push(...(used.tags || []).map(tag => words.reasons[tag]));
+  if (used.correction) names.push(words.corrected);
+  if (used.comparisons) names.push(say('receipt_comparisons', {n: used.comparisons}));
   return listed(names);
 }
 

@@ -24,9 +24,10 @@ function createVersionLabel() {
   };
 }
 
-function aboutVersion(number, {note, replies, raters, scale}) {
+function aboutVersion(number, {note, replies, corrections, raters, scale}) {
   if (number === 0) return words.base_note;
   if (replies == null || raters == null) return note;
   const strength = scale < 1 ? ` ${say('version_strength', {percent: percent(scale)})}` : '';
-  return say('version_learned', {replies, raters}) + strength;
+  const corrected = corrections ? ` ${say('version_corrections', {n: corrections})}` : '';
+  return say('version_learned', {replies, raters}) + corrected + strength;
 }
