@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
@@ -40,6 +41,7 @@ def data_used(replies: Sequence[RatedReply], found: Sequence[Reward], examples: 
     return {
         "replies": len(examples) - corrections, "corrections": corrections, "held_out": len(held_out),
         "raters": len({rater for rated in replies for rater in raters_of(rated)}),
+        "tasks": dict(Counter(replies[example.index].reply.task for example in examples)),
         "thumbs_up": sum(r.kind == "thumb" and r.value > 0 for r in ratings),
         "thumbs_down": sum(r.kind == "thumb" and r.value < 0 for r in ratings),
         "stars": {str(stars): sum(r.kind == "stars" and r.value == stars for r in ratings) for stars in range(1, 6)},

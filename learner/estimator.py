@@ -14,6 +14,8 @@ from torch import Tensor
 
 NEUTRAL_RATINGS = 4.0
 """How many imaginary neutral ratings the baseline starts from: with two thumbs down and nothing else, down still means down."""
+OWN_REPLIES = 8
+"""How many other rated replies a task needs before its baseline is its own alone."""
 LOG_RATIO_CLAMP = 5.0
 """Nats per token that one token may add to a reply's log importance ratio."""
 
@@ -33,15 +35,34 @@ def leave_one_out_baselines(rewards: Tensor, weights: Tensor, neutral: float = N
     return torch.where(mass > 1e-12, others / mass.clamp(min=1e-12), torch.zeros_like(others))
 
 
-def advantages(rewards: Tensor, weights: Tensor, *, margin: float, neutral: float = NEUTRAL_RATINGS) -> Tensor:
+def task_baselines(rewards: Tensor, weights: Tensor, tasks: Tensor, neutral: float = NEUTRAL_RATINGS) -> Tensor:
+    """For each reply the baseline of its own task, and as far as that has few replies, of all.
+
+        V_i = s_i V_i(its task) + (1 - s_i) V_i(all),   s_i = min(1, n_i / OWN_REPLIES)
+
+    n_i counts the other replies of its task that have a weight. With one task this is `leave_one_out_baselines`; with
+    nine replies or more a task hears of no other. Neither part depends on reply i, so the gradient stays unbiased.
+
+    Args: rewards, weights: (N,). tasks: (N,) whole numbers, equal for replies of one task. Returns: (N,).
+    """
+    found = leave_one_out_baselines(rewards, weights, neutral)
+    for task in tasks.unique():
+        here = tasks == task
+        counts = (weights[here] > 0).to(rewards.dtype)
+        share = ((counts.sum() - counts) / OWN_REPLIES).clamp(max=1.0)
+        found[here] = share * leave_one_out_baselines(rewards[here], weights[here], neutral) + (1 - share) * found[here]
+    return found
+
+
+def advantages(rewards: Tensor, weights: Tensor, tasks: Tensor, *, margin: float, neutral: float = NEUTRAL_RATINGS) -> Tensor:
     """A_i = r_i - (V_i - margin), and never above 0 for a reply that people disliked.
 
     A baseline below the mean keeps off-policy updates stable (AsymRE, arXiv:2506.20520). Where nearly everything is
     disliked that alone would push disliked replies *up*; the bound stops it.
 
-    Args: rewards in [-1, 1] and weights, (N,). Returns: (N,).
+    Args: rewards in [-1, 1], weights and tasks as in `task_baselines`, (N,). Returns: (N,).
     """
-    raw = rewards - (leave_one_out_baselines(rewards, weights, neutral) - margin)
+    raw = rewards - (task_baselines(rewards, weights, tasks, neutral) - margin)
     return torch.where(rewards < 0, raw.clamp(max=0.0), raw)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from data.importing import end_token
-from data.records import BASE_VERSION, RatedReply
+from data.records import BASE_VERSION, TASKS, RatedReply
 from data.tokenizer import ChatTokenizer
 from learner.batches import Example
 from learner.config import LearnerConfig
@@ -34,7 +34,8 @@ class Lessons:
         values = torch.tensor([reward.reward for reward in self.rewards])
         weights = torch.tensor([reward.weight if index in used else 0.0 for index, reward in enumerate(self.rewards)])
         weights = weights * len(used) / weights.sum()                        # mean 1 over the replies in training
-        return Signals(values, weights, advantages(values, weights, margin=config.baseline_margin))
+        tasks = torch.tensor([TASKS.index(rated.reply.task) for rated in self.replies])
+        return Signals(values, weights, advantages(values, weights, tasks, margin=config.baseline_margin))
 
 
 def lessons_from(rated_replies: Sequence[RatedReply], tokenizer: ChatTokenizer) -> Lessons:

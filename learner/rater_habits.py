@@ -1,4 +1,4 @@
-"""Raters' habits, and how much one rater may count.
+"""Raters' habits within a task, and how much one rater may count.
 
 For rater u with n opinions (each counted by its information, at most 1), mean m and variance v, and the population's
 mean mu and spread sigma:

@@ -6,7 +6,10 @@
                      weight = sum of capped information / (1 + I): reliability = 1 - posterior / prior variance, unit noise
     4. comparisons   move two rewards apart or together around that                                 comparisons.py
 
-A reply that was only compared starts from the mean of the others' rewards, shrunk towards neutral and never below it:
+Steps 2 and 4 look at one task (records.Task) at a time, as if there were no other: people rate a translation on another
+level than a story. Only the cap on one rater's share is of everything they said.
+
+A reply that was only compared starts from the mean of the others' rewards in its task, shrunk towards neutral and never below it:
 beside many disliked replies the preferred one would otherwise be pushed down with them.
 """
 
@@ -16,7 +19,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from data.records import Comparison, RatedReply
+from data.records import Comparison, RatedReply, Task
 from learner.comparisons import PREFERENCE_INFORMATION, TIE_INFORMATION, TIE_WEIGHT, Difference, Known, settle
 from learner.opinions import CORRECTED, Opinion, reply_opinions
 from learner.rater_habits import Habit, capped_shares, rater_habits
@@ -54,12 +57,14 @@ class _Fused:
 def rewards(replies: Sequence[RatedReply]) -> list[Reward]:
     """One reward per reply, in the replies' order. Pure; equal input gives equal output."""
     opinions = [reply_opinions(rated) for rated in replies]
-    habits = rater_habits([opinion for of_reply in opinions for opinion in of_reply])
+    tasks = [rated.reply.task for rated in replies]
+    habits = {task: rater_habits([opinion for of_reply, its in zip(opinions, tasks, strict=True) if its == task for opinion in of_reply])
+              for task in dict.fromkeys(tasks)}
     here = {rated.reply.id for rated in replies}
     compared = [tuple(c for c in rated.comparisons if {c.first_id, c.second_id} <= here) for rated in replies]
-    information = [_information(*of_reply, habits) for of_reply in zip(opinions, compared, strict=True)]
+    information = [_information(*of_reply, habits[task]) for *of_reply, task in zip(opinions, compared, tasks, strict=True)]
     shares = capped_shares(information)
-    fused = [_fuse(of_reply, habits, shares) for of_reply in opinions]
+    fused = [_fuse(of_reply, habits[task], shares) for of_reply, task in zip(opinions, tasks, strict=True)]
     settled = _settle(replies, fused, compared, shares)
     return [_reward(rated, one_value, *of_reply, shares)
             for rated, one_value, *of_reply in zip(replies, settled, opinions, compared, fused, information, strict=True)]
@@ -90,8 +95,8 @@ def _fuse(opinions: Sequence[Opinion], habits: Mapping[str, Habit], shares: Mapp
 def _settle(replies: Sequence[RatedReply], fused: Sequence[_Fused | None], compared: Sequence[Sequence[Comparison]],
             shares: Mapping[str, float]) -> list[float]:
     """Each reply's reward after all comparisons, in [-1, 1]."""
-    start = _start(replies, fused)
-    known = {rated.reply.id: Known(one.reward, 1 + one.information) if one else Known(start, 1.0)
+    start = {task: _start(task, replies, fused) for task in {rated.reply.task for rated in replies}}
+    known = {rated.reply.id: Known(one.reward, 1 + one.information) if one else Known(start[rated.reply.task], 1.0)
              for rated, one in zip(replies, fused, strict=True) if rated.reply.engine != CORRECTED}
     every = {comparison.id: comparison for of_reply in compared for comparison in of_reply}
     settled = settle(known, [Difference(c.first_id, c.second_id, {"first": 1.0, "same": 0.5, "second": 0.0}[c.preferred],
@@ -101,9 +106,10 @@ def _settle(replies: Sequence[RatedReply], fused: Sequence[_Fused | None], compa
             for rated, one in zip(replies, fused, strict=True)]
 
 
-def _start(replies: Sequence[RatedReply], fused: Sequence[_Fused | None]) -> float:
+def _start(task: Task, replies: Sequence[RatedReply], fused: Sequence[_Fused | None]) -> float:
     """What is expected of a reply that nobody has an opinion of."""
-    known = [one.reward for rated, one in zip(replies, fused, strict=True) if one and rated.reply.engine != CORRECTED]
+    known = [one.reward for rated, one in zip(replies, fused, strict=True)
+             if one and rated.reply.task == task and rated.reply.engine != CORRECTED]
     return max(0.0, math.fsum(known) / (len(known) + NEUTRAL_REPLIES))
 
 

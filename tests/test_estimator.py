@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.estimator import advantages, leave_one_out_baselines, policy_gradient_loss, weighted_reward
+from learner.estimator import advantages, leave_one_out_baselines, policy_gradient_loss, task_baselines, weighted_reward
 
 TOKENS, STEPS = 3, 2
 SEQUENCES = list(itertools.product(range(TOKENS), repeat=STEPS))
@@ -179,9 +179,18 @@ def test_baselines_leave_the_reply_itself_out():
 
 def test_a_rater_who_only_ever_liked_still_teaches_and_one_who_only_ever_disliked_never_teaches_more_of_it():
     for count in (1, 2, 10, 500):
-        assert (advantages(torch.ones(count), torch.ones(count), margin=0.15) > 0.14).all()
-        assert (advantages(-torch.ones(count), torch.ones(count), margin=0.15) <= 0).all()
-    assert advantages(torch.tensor([-1.0]), torch.ones(1), margin=0.15).item() == pytest.approx(-0.85)
+        assert (advantages(torch.ones(count), torch.ones(count), torch.zeros(count), margin=0.15) > 0.14).all()
+        assert (advantages(-torch.ones(count), torch.ones(count), torch.zeros(count), margin=0.15) <= 0).all()
+    assert advantages(torch.tensor([-1.0]), torch.ones(1), torch.zeros(1), margin=0.15).item() == pytest.approx(-0.85)
+
+
+def test_a_task_has_a_baseline_of_its_own_and_leans_on_all_while_it_has_few_replies():
+    rewards, tasks = torch.tensor([1.0] * 9 + [-1.0, 0.0, 0.0]), torch.tensor([0] * 9 + [1] * 3)
+    found = task_baselines(rewards, torch.ones(12), tasks, neutral=0.0)
+    assert found[:9].tolist() == [1.0] * 9                           # eight others: its own alone
+    # two others of eight: a quarter of their mean 0, three quarters of (9 + 0) / 11 over all others
+    assert float(found[9]) == pytest.approx(0.25 * 0 + 0.75 * 9 / 11)
+    assert float(found[10]) == pytest.approx(0.25 * -0.5 + 0.75 * 8 / 11)
 
 
 rewards_and_weights = st.lists(st.tuples(st.floats(-1, 1, width=32), st.floats(0.0625, 1, width=32)), min_size=2, max_size=30)
@@ -196,6 +205,12 @@ def test_without_shrinkage_a_shift_of_all_rewards_changes_no_advantage(pairs, sh
 
 
 @given(rewards_and_weights)
+def test_with_one_task_a_baseline_is_that_of_all(pairs):
+    rewards, weights = (torch.tensor(column, dtype=torch.float64) for column in zip(*pairs, strict=True))
+    assert torch.allclose(task_baselines(rewards, weights, torch.ones(len(pairs))), leave_one_out_baselines(rewards, weights), atol=1e-9)
+
+
+@given(rewards_and_weights)
 def test_with_equal_weights_and_no_shrinkage_leave_one_out_advantages_sum_to_zero(pairs):
     rewards = torch.tensor([reward for reward, _ in pairs], dtype=torch.float64)
     assert abs(float((rewards - leave_one_out_baselines(rewards, torch.ones_like(rewards), neutral=0.0)).sum())) < 1e-9
@@ -204,7 +219,7 @@ def test_with_equal_weights_and_no_shrinkage_leave_one_out_advantages_sum_to_zer
 @given(rewards_and_weights)
 def test_the_better_of_two_replies_with_equal_weight_has_the_larger_advantage(pairs):
     rewards = torch.tensor([reward for reward, _ in pairs], dtype=torch.float64)
-    found = advantages(rewards, torch.ones_like(rewards), margin=0.15)
+    found = advantages(rewards, torch.ones_like(rewards), torch.zeros_like(rewards), margin=0.15)
     order = rewards.argsort()
     assert (found[order].diff() >= -1e-9).all()
 
