@@ -1,14 +1,15 @@
-"""The public interface for scripts, usable with gradio_client: /send, /rate, /status."""
+"""The public interface for scripts, usable with gradio_client: /send, /regenerate, /rate, /compare, /status."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import gradio as gr
 
 from chat_app.identity import Identity
+from chat_app.replies import ReplyJob
 from chat_app.service import ChatService
 from data.errors import ChatError
 
@@ -17,26 +18,20 @@ LOOK_SECONDS = 1 / 20
 
 
 def add_api(service: ChatService, identity: Identity) -> None:
-    """Register the three endpoints; call it inside the Blocks context."""
+    """Register the endpoints; call it inside the Blocks context."""
 
     async def send(message: str, conversation_id: str | None = None, task: str | None = None, request: gr.Request = None) -> AsyncIterator[dict[str, Any]]:
         """Stream a reply; the last value is whole. Values: {conversation_id, reply_id, text, version}.
 
         `task`: what a new conversation is for: dialogue (the default), writing, translation or check.
         """
-        try:
-            job = await asyncio.to_thread(service.send, identity.rater(request), conversation_id or None, message, task=task or None)
-            seen = None
-            while not job.done:                   # looks, and holds no thread: many scripts may listen at once
-                if job.text != seen:
-                    seen = job.text
-                    yield _sent(job)
-                await asyncio.sleep(LOOK_SECONDS)
-            if job.error:
-                raise gr.Error(job.error, print_exception=False)
-            yield _sent(job)
-        except ChatError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+        async for part in _stream(lambda: service.send(identity.rater(request), conversation_id or None, message, task=task or None)):
+            yield part
+
+    async def regenerate(conversation_id: str, request: gr.Request = None) -> AsyncIterator[dict[str, Any]]:
+        """Stream another attempt at the last message, as /send does; earlier attempts keep their ratings."""
+        async for part in _stream(lambda: service.regenerate(identity.rater(request), conversation_id)):
+            yield part
 
     def rate(reply_id: str, kind: str, value: int, request: gr.Request) -> dict[str, int]:
         """Rate a reply: kind `thumb` (1, -1) or `stars` (1..5); 0 takes it back. Returns that reply's current ratings."""
@@ -45,14 +40,40 @@ def add_api(service: ChatService, identity: Identity) -> None:
         except ChatError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
+    def compare(first_id: str, second_id: str, preferred: str, request: gr.Request) -> dict[str, str]:
+        """Say which of two attempts at one message is better: `first`, `second`, `same`, or `none` to take it back. Returns {preferred}."""
+        try:
+            return {"preferred": preferred if service.compare(identity.rater(request), first_id, second_id, preferred) else "none"}
+        except ChatError as error:
+            raise gr.Error(str(error), print_exception=False) from error
+
     def status() -> dict[str, Any]:
         """{version, base_model, engine, fresh_ratings, run}."""
         return service.status()
 
-    gr.api(send, api_name="send", concurrency_limit=service.settings.max_streams + service.settings.max_waiting)
+    streams = service.settings.max_streams + service.settings.max_waiting
+    gr.api(send, api_name="send", concurrency_limit=streams)
+    gr.api(regenerate, api_name="regenerate", concurrency_limit=streams)
     gr.api(rate, api_name="rate", concurrency_limit=8)
+    gr.api(compare, api_name="compare", concurrency_limit=8)
     gr.api(status, api_name="status", concurrency_limit=8)
 
 
-def _sent(job) -> dict[str, Any]:
+async def _stream(start: Callable[[], ReplyJob]) -> AsyncIterator[dict[str, Any]]:
+    try:
+        job = await asyncio.to_thread(start)
+        seen = None
+        while not job.done:                   # looks, and holds no thread: many scripts may listen at once
+            if job.text != seen:
+                seen = job.text
+                yield _sent(job)
+            await asyncio.sleep(LOOK_SECONDS)
+        if job.error:
+            raise gr.Error(job.error, print_exception=False)
+        yield _sent(job)
+    except ChatError as error:
+        raise gr.Error(str(error), print_exception=False) from error
+
+
+def _sent(job: ReplyJob) -> dict[str, Any]:
     return {"conversation_id": job.conversation_id, "reply_id": job.reply_id, "text": job.text, "version": job.version}

@@ -49,9 +49,13 @@ def fit_prompt(earlier: Sequence[Turn], message: str, tokenizer: ChatTokenizer, 
 
 
 def answer_of(turn: Turn) -> str:
-    """What the conversation goes on from: the newest finished attempt's text, or "" when there is none."""
-    finished = [reply.text for reply in turn.replies if reply.state == "done" and reply.text]
-    return finished[-1] if finished else ""
+    """What the conversation goes on from: the chosen attempt's text, else the newest finished one's, or "" when there is none.
+
+    What was written aside for a comparison is gone on from only when it was chosen.
+    """
+    finished = [reply for reply in turn.replies if reply.state == "done" and reply.text]
+    chosen = [reply.text for reply in finished if reply.id == turn.answer_id] or [reply.text for reply in finished if not reply.aside]
+    return chosen[-1] if chosen else ""
 
 
 def _messages(history: Sequence[Turn], message: str, system_prompt: str) -> list[Message]:

@@ -14,7 +14,7 @@ from chat_app.replies import ReplyJob
 from chat_app.serving import Serving, Started
 from chat_app.tasks import choose_task, system_prompt
 from data.errors import UnknownConversation
-from data.records import BaseModel, Conversation, Task, Turn
+from data.records import BaseModel, Comparison, Conversation, Task, Turn
 from data.settings import Settings
 from data.store import Store
 from data.tokenizer import ChatTokenizer
@@ -32,11 +32,13 @@ class ChatService:
         self._line = Line(settings.max_streams)
         self.belongings = Belongings(store, base, self._places)
 
-    def send(self, rater_id: str, conversation_id: str | None, text: str, *, task: str | None = None,
+    def send(self, rater_id: str, conversation_id: str | None, text: str, *, task: str | None = None, after: str | None = None,
              unasked: bool | None = True) -> ReplyJob:
         """Append a message and start its reply; without a conversation, start one.
 
         `task`: what a new conversation is for, by default a dialogue; it cannot change later.
+        `after`: the attempt at the last message that this one answers to; the conversation goes on from it. A reply
+        to another message says nothing: the conversation has grown elsewhere meanwhile.
         `unasked`: whether the reply contributes while its person was not asked; None: it waits for their answer.
 
         Raises:
@@ -49,9 +51,15 @@ class ChatService:
         with self._places.reserve(conversation_id or None) as fill:
             conversation = self.conversation(rater_id, conversation_id) if conversation_id else None
             chosen = choose_task(task, conversation)
-            prompt = self._prompt(chosen, conversation.turns if conversation else (), text)
+            earlier = conversation.turns if conversation else ()
+            went_on = bool(earlier) and after in [reply.id for reply in earlier[-1].replies]
+            if went_on:
+                earlier = (*earlier[:-1], replace(earlier[-1], answer_id=after))
+            prompt = self._prompt(chosen, earlier, text)
 
             def new_turn() -> str:
+                if went_on:
+                    self.store.choose_answer(earlier[-1].id, after)
                 home = conversation_id or self.store.new_conversation(self.store.ensure_rater(rater_id), task=chosen).id
                 return self.store.add_turn(home, text).id
 
@@ -68,7 +76,12 @@ class ChatService:
             if not conversation.turns:
                 raise UnknownConversation("There is nothing to regenerate yet; send a message first.")
             *earlier, last = conversation.turns
-            return fill(self._start(lambda: last.id, self._prompt(conversation.task, earlier, last.message), rater_id, unasked))
+
+            def same_turn() -> str:
+                self.store.choose_answer(last.id, None)
+                return last.id
+
+            return fill(self._start(same_turn, self._prompt(conversation.task, earlier, last.message), rater_id, unasked))
 
     def stop(self, rater_id: str, conversation_id: str) -> None:
         """End the reply that is being written in this conversation, if any; what was written is kept."""
@@ -91,6 +104,20 @@ class ChatService:
         Raises: BadRating, UnknownReply, NotYourReply, StorageFull: nothing was written.
         """
         return self.store.add_rating(reply_id, rater_id, kind, value)
+
+    def compare(self, rater_id: str, first_id: str, second_id: str, preferred: str, asked_by: str = "person") -> Comparison | None:
+        """Append a comparison of two attempts at one message (see `Store.add_comparison`); returns what is current.
+
+        A conversation that has not gone on yet goes on from the better one.
+
+        Raises: BadRating, UnknownReply, NotYourReply, StorageFull: nothing was written.
+        """
+        with self.store.write():
+            said = self.store.add_comparison(first_id, second_id, rater_id, preferred, asked_by)
+            if preferred != "same":
+                better = {"first": first_id, "second": second_id}.get(preferred)
+                self.store.choose_answer(self.store.reply(first_id, rater_id).turn_id, better)
+        return said
 
     def ratings(self, rater_id: str, conversation_id: str) -> dict[str, dict[str, int]]:
         return self.store.ratings_of(rater_id, conversation_id)

@@ -74,8 +74,16 @@ class Chats(Database):
                            [" ".join(message.split())[:60], conversation_id])
         return turn
 
+    def choose_answer(self, turn_id: str, reply_id: str | None) -> None:
+        """The conversation goes on from this attempt (None: from the newest). Nothing changes when it has gone on already."""
+        with self.write() as db:
+            db.execute("""UPDATE turns SET answer_id = ?2 WHERE id = ?1 AND NOT EXISTS (
+                            SELECT 1 FROM turns AS later WHERE later.conversation_id = turns.conversation_id AND later.position > turns.position)""",
+                       [turn_id, reply_id])
+
     def start_reply(self, turn_id: str, version: int, adapter_sha256: str | None, base_model: str, engine: str,
-                    sampling: Sampling, prompt_ids: tuple[int, ...], dropped_turns: int = 0, contributes: bool | None = True) -> Reply:
+                    sampling: Sampling, prompt_ids: tuple[int, ...], dropped_turns: int = 0, contributes: bool | None = True,
+                    aside: bool = False) -> Reply:
         """Write down everything that is known of a reply before its first token is sampled; `contributes` is its person's consent."""
         reply_id = secrets.token_hex(8)
         with self.write() as db:
@@ -84,7 +92,7 @@ class Chats(Database):
                 "id": reply_id, "turn_id": turn_id, "attempt": attempt, "state": "streaming", "version": version,
                 "adapter_sha256": adapter_sha256, "base_model": base_model, "engine": engine,
                 "sampling": json.dumps(asdict(sampling)), "prompt_ids": json.dumps(list(prompt_ids)),
-                "dropped_turns": dropped_turns, "contributes": contributes, "owner": this_process(), "started_at": now()})
+                "dropped_turns": dropped_turns, "contributes": contributes, "aside": aside, "owner": this_process(), "started_at": now()})
         return self.reply(reply_id)
 
     def begin_reply(self, reply_id: str, version: int, adapter_sha256: str | None) -> None:
@@ -181,6 +189,6 @@ def reply_from(row: sqlite3.Row) -> Reply:
     values = {key: row[key] for key in row.keys() if key in Reply.__dataclass_fields__}
     reply = Reply(**values)
     contributes = None if row["contributes"] is None else bool(row["contributes"])
-    return replace(reply, contributes=contributes, sampling=Sampling(**json.loads(row["sampling"])), prompt_ids=tuple(json.loads(row["prompt_ids"])),
+    return replace(reply, contributes=contributes, aside=bool(row["aside"]), sampling=Sampling(**json.loads(row["sampling"])), prompt_ids=tuple(json.loads(row["prompt_ids"])),
                    completion_ids=tuple(json.loads(row["completion_ids"])),
                    behavior_logprobs=tuple(json.loads(row["behavior_logprobs"])))

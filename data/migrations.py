@@ -189,3 +189,12 @@ def m011_receipts_of_corrections(db: Database) -> None:
             UNION ALL SELECT version, reply_id, 'corrected', corrections.id, rater_id
                 FROM correction_receipts JOIN corrections ON corrections.id = correction_id;
     """)
+
+
+@migrations()
+def m012_which_attempt_is_gone_on_from(db: Database) -> None:
+    """NULL: the newest attempt that was not written aside. `aside`: the app wrote it for a comparison that nobody asked for."""
+    db.executescript("""
+        ALTER TABLE turns ADD COLUMN answer_id TEXT REFERENCES replies(id);
+        ALTER TABLE replies ADD COLUMN aside INTEGER NOT NULL DEFAULT 0 CHECK (aside IN (0, 1));
+    """)

@@ -106,6 +106,8 @@ class Reply:
     """Whether its person lets it train; None: they were asked and have not answered, so not yet."""
     task: Task = TASKS[0]
     """Its conversation's."""
+    aside: bool = False
+    """Whether the app wrote it for a comparison that its person did not ask for; they see it when they compare."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ class Turn:
     message: str
     created_at: str
     replies: tuple[Reply, ...] = ()
+    answer_id: str | None = None
+    """The attempt that was chosen to go on from; None: the newest that was not written aside."""
 
 
 @dataclass(frozen=True)

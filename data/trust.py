@@ -33,7 +33,8 @@ class Trust(History):
             conversation = self.conversation(entry.id, rater_id)
             conversations.append({"title": conversation.title, "task": conversation.task, "created_at": conversation.created_at, "turns": [
                 {"message": turn.message, "created_at": turn.created_at, "replies": [self._export_reply(reply, rater_id) for reply in turn.replies],
-                 "comparisons": self._export_comparisons(turn, rater_id)}
+                 "comparisons": self._export_comparisons(turn, rater_id),
+                 "went_on_from": next((reply.attempt for reply in turn.replies if reply.id == turn.answer_id), None)}
                 for turn in conversation.turns]})
         return {"person": rater_id, "contributes": self.consent(rater_id), "exported_at": now(), "conversations": conversations}
 
@@ -42,7 +43,7 @@ class Trust(History):
         reasons = self.rows("SELECT tags, comment, created_at FROM reasons WHERE reply_id = ? AND rater_id = ? ORDER BY id", reply.id, rater_id)
         corrections = self.rows("SELECT text, created_at FROM corrections WHERE reply_id = ? AND rater_id = ? ORDER BY id", reply.id, rater_id)
         return {"text": reply.text, "corrections": [dict(event) for event in corrections], "version": reply.version, "base_model": reply.base_model, "started_at": reply.started_at,
-                "contributes": reply.contributes, "ratings": [dict(event) for event in events],
+                "aside": reply.aside, "contributes": reply.contributes, "ratings": [dict(event) for event in events],
                 "reasons": [{**dict(event), "tags": json.loads(event["tags"])} for event in reasons],
                 "helped_to_make_versions": [receipt.version for receipt in self.receipts(reply.id)]}
 

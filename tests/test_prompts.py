@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,6 +43,11 @@ def test_a_message_over_the_limit_is_refused_with_both_numbers():
 def test_the_conversation_goes_on_from_the_newest_finished_attempt():
     assert answer_of(turn("q", reply("first"), reply("second", 1), reply("broken", 2, "failed"))) == "second"
     assert answer_of(turn("q", reply("", state="failed"))) == ""
+
+
+def test_the_chosen_attempt_is_gone_on_from_and_what_was_written_aside_only_when_it_is_the_chosen_one():
+    both = turn("q", reply("first"), replace(reply("beside", 1), aside=True))
+    assert [answer_of(replace(both, answer_id=chosen)) for chosen in (None, "r0", "r1", "r9")] == ["first", "first", "beside", "first"]
 
 
 def test_a_short_conversation_is_rendered_whole_in_order(tokenizer):

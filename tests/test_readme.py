@@ -70,7 +70,7 @@ def test_every_file_the_readme_links_or_names_exists():
 def test_the_python_example_parses_and_uses_endpoints_that_exist():
     [code] = re.findall(r"```python\n(.*?)```", README, re.S)
     ast.parse(code)
-    assert set(re.findall(r'api_name="(/\w+)"', code)) == {"/send", "/rate", "/status"}
+    assert set(re.findall(r'api_name="(/\w+)"', code)) == {"/send", "/regenerate", "/rate", "/compare", "/status"}
 
 
 @pytest.mark.parametrize("pin", PYPROJECT["project"]["dependencies"])

@@ -74,6 +74,14 @@ def test_each_session_is_one_person_and_bad_calls_get_one_clear_sentence(endless
             me.predict("hello", None, "poetry", api_name="/send")
         with pytest.raises(AppError, match="no conversation"):
             you.predict("let me in", reply["conversation_id"], api_name="/send")
+        other = me.predict(reply["conversation_id"], api_name="/regenerate")
+        assert me.predict(reply["reply_id"], other["reply_id"], "first", api_name="/compare") == {"preferred": "first"}
+        assert me.predict(reply["reply_id"], other["reply_id"], "none", api_name="/compare") == {"preferred": "none"}
+        for (client, *arguments), sentence in [((me, reply["reply_id"], reply["reply_id"], "first"), "cannot be compared"),
+                                               ((you, reply["reply_id"], other["reply_id"], "first"), "shown to somebody else"),
+                                               ((me, reply["reply_id"], other["reply_id"], "left"), "'left'")]:
+            with pytest.raises(AppError, match=sentence):
+                client.predict(*arguments, api_name="/compare")
         assert me.predict(reply["reply_id"], "stars", 0, api_name="/rate") == {}
         assert me.predict("again", reply["conversation_id"], api_name="/send")["conversation_id"] == reply["conversation_id"]
 

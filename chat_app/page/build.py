@@ -12,7 +12,7 @@ from chat_app.page.maintainer_page import build_maintainer_page
 from chat_app.page.scripted_html import read
 from chat_app.page.strings import catalogue
 
-STYLES = ("base.css", "chat.css", "panels.css", "drawer.css", "menu.css", "maintainer.css")
+STYLES = ("base.css", "chat.css", "panels.css", "compare.css", "drawer.css", "menu.css", "maintainer.css")
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "PingFang SC", "Hiragino Sans GB",
          "Noto Sans CJK SC", "Noto Sans SC", "Microsoft YaHei", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "Noto Sans Mono CJK SC", "monospace"]

@@ -108,25 +108,27 @@ function setAddress(how) {
 async function send(text) {
   if (!state.opened) return {ok: false, kind: 'Network'};
   const to = state.conversation;
-  const answer = await ask('ui_send', {...(to ? {conversation: to} : {task: welcome.task()}), text});
+  const after = conversation.lastShown();
+  const answer = await ask('ui_send', {...(to ? {conversation: to} : {task: welcome.task()}), ...(after ? {after} : {}), text});
   if (answer.ok && state.conversation === to) takeTurn(answer, to ? 'replace' : 'push');
   return answer;
 }
 
-async function regenerate() {
+// Another attempt at the last message; `beside`: the reply to compare it with.
+async function regenerate(beside) {
   if (state.sending) return;
   state.sending = true;
   const answer = await ask('ui_regenerate', {conversation: state.conversation});
   state.sending = false;
-  if (answer.ok) takeTurn(answer, 'replace'); else composer.showNotice(problem(answer));
+  if (answer.ok) takeTurn(answer, 'replace', beside); else composer.showNotice(problem(answer));
 }
 
-function takeTurn(answer, how) {
+function takeTurn(answer, how, beside) {
   state.conversation = answer.conversation;
   state.task = answer.task;
   setAddress(how);
   composer.hideNotice();
-  conversation.put(answer.turn);
+  conversation.put(answer.turn, beside);
   refresh();
   drawer.refresh();
   toBottom();

@@ -14,10 +14,10 @@ from chat_app.page.rating_calls import rating_calls
 from chat_app.page.scripted_html import read, scripted_html
 from chat_app.page.strings import catalogue
 from chat_app.page.trust_calls import person_view, trust_calls
-from chat_app.page.views import conversation_view, marks_view, reply_view, running_view, turn_view
+from chat_app.page.views import conversation_view, marks_view, reply_view, running_view, shown_replies, turn_view
 from data.errors import ChatError
 
-SCRIPTS = ("dom.js", "words.js", "theme.js", "rating.js", "reasons.js", "receipt.js", "correction.js", "version_label.js", "reply.js", "conversation.js", "composer.js", "history.js", "menu.js", "trust.js",
+SCRIPTS = ("dom.js", "words.js", "theme.js", "rating.js", "reasons.js", "receipt.js", "correction.js", "comparison.js", "version_label.js", "reply.js", "conversation.js", "composer.js", "history.js", "menu.js", "trust.js",
            "status.js", "lookout.js", "welcome.js", "chat.js")
 LANE_SCRIPT = "watch('value', () => window.dispatchEvent(new CustomEvent('reply-part', {detail: props.value})));"
 LOOK_SECONDS = 1 / 30
@@ -65,7 +65,8 @@ def chat_calls(service, identity) -> list[Callable]:
     @answering
     def ui_send(payload: dict, request: gr.Request) -> dict:
         rater = identity.rater(request)
-        return last_turn(rater, service.send(rater, field(payload, "conversation"), field(payload, "text") or "", task=field(payload, "task"), unasked=None))
+        said = {name: field(payload, name) for name in ("task", "after")}
+        return last_turn(rater, service.send(rater, field(payload, "conversation"), field(payload, "text") or "", **said, unasked=None))
 
     @answering
     def ui_regenerate(payload: dict, request: gr.Request) -> dict:
@@ -92,7 +93,7 @@ def chat_calls(service, identity) -> list[Callable]:
         job = service.running(conversation.id)
         return {"status": service.status(), "ratings": service.ratings(rater, conversation.id),
                 "marks": marks_view(service.store, rater, conversation.id),
-                "replies": [reply.id for turn in conversation.turns for reply in turn.replies],
+                "replies": [reply.id for turn in conversation.turns for reply in shown_replies(turn)],
                 "running": job.reply_id if job is not None and not job.done else None}
 
     return [ui_open, ui_send, ui_regenerate, ui_stop, ui_look]

@@ -1,4 +1,4 @@
-"""Server functions of the chat page about one reply: rate it, say why, correct it, and see what that did."""
+"""Server functions of the chat page about replies: rate one, say why, correct it, compare two, and see what that did."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 import gradio as gr
 
 from chat_app.page.answers import answering, field
-from chat_app.page.views import reasons_view
+from chat_app.page.views import comparison_view, reasons_view
 from chat_app.receipts import receipt_view, version_view
 from data.errors import BadRating, UnknownVersion
 
@@ -33,6 +33,11 @@ def rating_calls(service, identity) -> list[Callable]:
         return {"correction": service.store.add_correction(field(payload, "reply") or "", identity.rater(request), field(payload, "text") or "")}
 
     @answering
+    def ui_compare(payload: dict, request: gr.Request) -> dict:
+        said = service.compare(identity.rater(request), *(field(payload, name) or "" for name in ("first", "second", "preferred", "asked_by")))
+        return {"comparison": said and comparison_view(said)}
+
+    @answering
     def ui_receipt(payload: dict, request: gr.Request) -> dict:
         return {"receipt": receipt_view(service.store, identity.rater(request), field(payload, "reply") or "")}
 
@@ -43,4 +48,4 @@ def rating_calls(service, identity) -> list[Callable]:
             raise UnknownVersion("Which version was meant was not said; reload the page.")
         return {"about": version_view(service.store, number)}
 
-    return [ui_rate, ui_reasons, ui_correct, ui_receipt, ui_version]
+    return [ui_rate, ui_reasons, ui_correct, ui_compare, ui_receipt, ui_version]

@@ -3,7 +3,8 @@
 
 const REASON_TAGS = {'1': ['helpful', 'clear', 'right_length', 'good_tone'], '-1': ['wrong', 'not_helpful', 'too_long', 'too_short', 'tone', 'unsafe', 'other']};
 
-function createReasons(replyId) {
+// `better()`: a person wants to see a better reply.
+function createReasons(replyId, {better}) {
   const draftKey = `why-${replyId}`;
   const line = make('button', {type: 'button', class: 'quiet-line', hidden: true, 'aria-expanded': 'false', on: {click: () => open(panel.hidden)}});
   const title = make('p', {class: 'panel-title'});
@@ -11,8 +12,9 @@ function createReasons(replyId) {
   const comment = make('textarea', {rows: 2, maxlength: 2000, 'aria-label': words.why_comment, placeholder: words.why_comment, on: {input: onInput, change: () => save(), keydown: onKey}});
   const note = make('span', {class: 'panel-note', role: 'status'});
   const done = make('button', {type: 'button', class: 'quiet-button', on: {click: onDone}}, words.done);
-  const panel = make('div', {class: 'panel reasons', role: 'group', 'aria-label': words.why, hidden: true}, title, chips, comment, make('div', {class: 'panel-end'}, note, done));
-  let thumb = 0, tags = [], confirmed = {tags: [], comment: ''}, waiting = 0, changedAt = 0, queue = Promise.resolve();
+  const another = make('button', {type: 'button', class: 'quiet-button', hidden: true, on: {click: onBetter}}, icon('pair'), make('span', {}, words.better));
+  const panel = make('div', {class: 'panel reasons', role: 'group', 'aria-label': words.why, hidden: true}, title, chips, comment, make('div', {class: 'panel-end'}, another, note, done));
+  let thumb = 0, canBetter = false, tags = [], confirmed = {tags: [], comment: ''}, waiting = 0, changedAt = 0, queue = Promise.resolve();
 
   function onInput() {
     sessionStorage.setItem(draftKey, comment.value);
@@ -26,6 +28,12 @@ function createReasons(replyId) {
     save();
     open(false);
     line.focus();
+  }
+
+  function onBetter() {
+    save();
+    open(false);
+    better();
   }
 
   function press(tag) {
@@ -69,6 +77,7 @@ function createReasons(replyId) {
     setText(line, named.length ? say('why_said', {tags: listed(named)}) : confirmed.comment ? words.why_commented : words.why);
     setText(title, thumb > 0 ? words.why_up : words.why_down);
     comment.hidden = thumb > 0 && !comment.value;
+    another.hidden = thumb > 0 || !canBetter;
     if (chips.shownFor !== thumb) {
       chips.shownFor = thumb;
       chips.replaceChildren(...known.map(tag => make('button', {type: 'button', class: 'chip', 'data-tag': tag, on: {click: () => press(tag)}}, words.reasons[tag])));
@@ -85,6 +94,11 @@ function createReasons(replyId) {
       if (pressed && thumb) setText(note, '');
       open(thumb !== 0 && (pressed || !panel.hidden || isDirty()));
       if (pressed && thumb) panel.scrollIntoView({block: 'nearest'});
+    },
+    // Whether another attempt can be asked for now.
+    offerBetter(isPossible) {
+      canBetter = isPossible;
+      paint();
     },
     // What the server knows as of `askedAt`.
     take(reasons, askedAt = Infinity) {

@@ -1,20 +1,22 @@
 // One reply: who answered, its text, what went otherwise than planned, its rating.
 
 function createReply(id, actions) {
-  const reasons = createReasons(id), rating = createRating(id, reasons.takeThumb);
+  const reasons = createReasons(id, {better: () => actions.regenerate(id)}), rating = createRating(id, reasons.takeThumb);
   const version = createVersionLabel(), receipt = createReceipt(id), correction = createCorrection(id);
   const body = make('div', {class: 'reply-body'});
   const waiting = make('p', {class: 'reply-waiting'}, make('span', {class: 'dots', 'aria-hidden': 'true'}, make('i'), make('i'), make('i')), make('span', {'aria-live': 'polite'}, words.waiting));
   const notes = make('div', {class: 'reply-notes'});
   const copy = iconButton('copy', words.copy, onCopy);
-  const again = iconButton('again', words.regenerate, actions.regenerate, {class: 'icon-button again'});
+  const again = iconButton('again', words.regenerate, () => actions.regenerate(), {class: 'icon-button again'});
+  const better = iconButton('pair', words.better, () => actions.regenerate(id), {class: 'icon-button better'});
   const earlier = iconButton('back', words.earlier_attempt, () => actions.page(-1));
   const later = iconButton('forth', words.later_attempt, () => actions.page(1));
   const count = make('span', {class: 'attempt-count'});
   const pager = make('div', {class: 'attempts', role: 'group'}, earlier, count, later);
-  const tools = make('div', {class: 'tools'}, pager, again, correction.button, copy);
+  const tools = make('div', {class: 'tools'}, pager, again, better, correction.button, copy);
+  const lines = make('div', {class: 'reply-lines'}, reasons.line, receipt.line);
   const node = make('article', {class: 'reply', 'data-reply': id, 'aria-label': words.assistant},
-    version.node, waiting, body, notes, correction.shown, make('div', {class: 'reply-bar'}, rating.group, tools), rating.failure, make('div', {class: 'reply-lines'}, reasons.line, receipt.line), correction.editor, reasons.panel, receipt.panel);
+    version.node, waiting, body, notes, correction.shown, make('div', {class: 'reply-bar'}, rating.group, tools), rating.failure, lines, correction.editor, reasons.panel, receipt.panel);
   let wasWriting = false;
 
   async function onCopy() {
@@ -51,8 +53,10 @@ function createReply(id, actions) {
     waiting.hidden = !writing || reply.html !== '';
     setText(waiting.lastChild, reply.place ? say('in_line', {n: reply.place}) : words.waiting);
     showNotes(noteLines(reply));
-    again.hidden = !isLast || writing || busy;
     copy.hidden = writing || !reply.html;
+    again.hidden = !isLast || writing || busy;
+    better.hidden = again.hidden || copy.hidden || reply.state !== 'done';
+    reasons.offerBetter(!better.hidden);
     correction.button.hidden = copy.hidden;
     if (reply.state === 'done') correction.setOriginal(reply.text);
     pager.hidden = place.of < 2;
@@ -64,13 +68,18 @@ function createReply(id, actions) {
     wasWriting = writing;
   }
 
+  // A line about this reply and another one, or none.
+  function showLine(line) {
+    arrange(lines, [reasons.line, receipt.line, ...line ? [line] : []]);
+  }
+
   function takeMarks({outcome, reasons: said, correction: corrected}, askedAt) {
     correction.take(corrected, askedAt);
     receipt.take(outcome);
     reasons.take(said, askedAt);
   }
 
-  return {node, rating, show, takeMarks};
+  return {node, rating, show, showLine, takeMarks};
 }
 
 // The clipboard needs https or localhost; elsewhere a hidden field does it.

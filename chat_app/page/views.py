@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chat_app.page.markdown import to_safe_html
-from data.records import Conversation, Outcome, Reasons, Reply, Turn
+from data.records import Comparison, Conversation, Outcome, Reasons, Reply, Turn
 from data.store import Store
 
 
@@ -14,15 +14,22 @@ def conversation_view(conversation: Conversation, ratings: dict[str, dict[str, i
 
 
 def turn_view(turn: Turn, ratings: dict[str, dict[str, int]], job=None) -> dict:
-    return {"id": turn.id, "message": turn.message,
+    return {"id": turn.id, "message": turn.message, "answer": turn.answer_id,
             "replies": [running_view(job) if job is not None and job.reply_id == reply.id and not job.done
-                        else {**reply_view(reply), "rating": ratings.get(reply.id, {})} for reply in turn.replies]}
+                        else {**reply_view(reply), "rating": ratings.get(reply.id, {})} for reply in shown_replies(turn)]}
+
+
+def shown_replies(turn: Turn) -> list[Reply]:
+    """All attempts, but of those that were written aside only such as are worth a comparison: whole, and not what another one says."""
+    return [reply for reply in turn.replies if not reply.aside or (
+        reply.state == "done" and reply.finish_reason in ("stop", "length") and reply.text.strip()
+        and reply.text not in [other.text for other in turn.replies if other.id != reply.id])]
 
 
 def reply_view(reply: Reply) -> dict:
     """A stored reply."""
     return {"id": reply.id, "html": to_safe_html(reply.text), "text": reply.text, "state": reply.state, "version": reply.version,
-            "finish": reply.finish_reason, "dropped_turns": reply.dropped_turns, "contributes": reply.contributes}
+            "finish": reply.finish_reason, "dropped_turns": reply.dropped_turns, "contributes": reply.contributes, "aside": reply.aside}
 
 
 def running_view(job) -> dict:
@@ -31,11 +38,12 @@ def running_view(job) -> dict:
             "finish": None, "dropped_turns": job.dropped_turns, "contributes": None, "place": job.place}
 
 
-def marks_view(store: Store, rater_id: str, conversation_id: str) -> dict[str, dict]:
-    """What hangs on the replies of a conversation beside their ratings, each by reply id; replies without it are left out."""
+def marks_view(store: Store, rater_id: str, conversation_id: str) -> dict:
+    """What hangs on the replies of a conversation beside their ratings: by reply id, and comparisons of two of them."""
     return {"outcomes": {reply_id: outcome_view(outcome) for reply_id, outcome in store.outcomes(rater_id, conversation_id).items()},
             "reasons": {reply_id: reasons_view(said) for reply_id, said in store.reasons_of(rater_id, conversation_id).items()},
-            "corrections": store.corrections_of(rater_id, conversation_id)}
+            "corrections": store.corrections_of(rater_id, conversation_id),
+            "comparisons": [comparison_view(said) for said in store.comparisons_of(rater_id, conversation_id)]}
 
 
 def outcome_view(outcome: Outcome) -> dict:
@@ -45,3 +53,9 @@ def outcome_view(outcome: Outcome) -> dict:
 
 def reasons_view(said: Reasons) -> dict:
     return {"tags": list(said.tags), "comment": said.comment}
+
+
+def comparison_view(said: Comparison) -> dict:
+    """`better`: the id of the reply that was preferred, or `same`."""
+    better = {"first": said.first_id, "second": said.second_id}.get(said.preferred, "same")
+    return {"turn": said.turn_id, "replies": [said.first_id, said.second_id], "better": better, "asked_by": said.asked_by}
