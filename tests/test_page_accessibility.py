@@ -1,35 +1,21 @@
 """axe-core over both pages in Chromium: no serious or critical violation in any state that a person can open."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 from data.records import Generated, Sampling
+from tests.accessibility import DESK, check_accessibility
 from tests.browser_fixtures import browser, chat_server, finished, open_chat, person, sign_in, write  # noqa: F401
 from tests.test_page_consequence import train_on
 
 pytestmark = pytest.mark.browser
 
-DESK = {"width": 1280, "height": 900}
-LOOKS = (DESK, "light"), (DESK, "dark"), ({"width": 360, "height": 780}, "light")
 RICH = "# Tides\n\n1. one\n2. `two`\n\n> said\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```\nprint('x')\n```\n[link](http://example.org)"
-
-
-def check(page: Page) -> None:
-    """No serious violation of the page as it is now, on a desk in light and dark, and on a phone."""
-    for size, colours in LOOKS:
-        page.set_viewport_size(size)
-        page.emulate_media(color_scheme=colours, reduced_motion="reduce")        # half-way through a fade, contrast is another
-        page.wait_for_function("dark => document.body.classList.contains('dark') === dark", arg=colours == "dark")
-        found = Axe().run(page).response["violations"]
-        serious = [f"{rule['id']}: {node['target']} {node['failureSummary']}" for rule in found
-                   if rule["impact"] in ("serious", "critical") for node in rule["nodes"]]
-        assert serious == [], (size, colours)
 
 
 def test_the_chat_has_no_serious_violation_whatever_is_open(person, chat_server):
     page = open_chat(person(viewport=DESK), chat_server)
-    check(page)                                                              # the welcome, with the question of consent
+    check_accessibility(page)                                                # the welcome, with the question of consent
     page.get_by_role("button", name="Contribute", exact=True).click()
     write(page, "Tell me of tides")
     finished(page)
@@ -49,22 +35,25 @@ def test_the_chat_has_no_serious_violation_whatever_is_open(person, chat_server)
     page.get_by_role("button", name=f"Your rating helped make version {number}").click()
     page.locator(".receipt-panel summary").click()
     expect(page.locator(".toast")).to_be_visible()
-    check(page)                                                              # a conversation, with every panel of a reply
+    check_accessibility(page)                                                # a conversation, with every panel of a reply
     page.set_viewport_size(DESK)
+    page.locator(".reasons").get_by_role("button", name="Show me a better one").click()
+    page.get_by_role("button", name="B is better").click()
+    expect(page.locator(".side.better")).to_be_visible()
     page.get_by_role("button", name="Conversations").click()
     page.get_by_role("button", name="Rename: Tell me of tides").click()
     page.get_by_role("button", name="Menu").click()
     page.get_by_role("button", name="Delete my data").click()
-    check(page)                                                              # ... and the drawer and the menu
+    check_accessibility(page)                                                # ... two replies side by side, the drawer and the menu
     chat_server.store.promote(0, chat_server.base.id, "for the next test")
 
 
 def test_the_maintainers_page_has_no_serious_violation_signed_out_and_in(person, chat_server):
     page = sign_in(person(viewport=DESK), chat_server, "a wrong password")
     expect(page.locator(".sign-in .problem")).to_be_visible()
-    check(page)
+    check_accessibility(page)
     page = sign_in(page.context, chat_server)
     expect(page.locator(".version-list")).to_contain_text("Trained on 1 rated reply")
     expect(page.locator(".rating-list li").first).to_be_visible()
     page.locator("summary").first.click()
-    check(page)
+    check_accessibility(page)
