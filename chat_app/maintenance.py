@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from data.adapters import AdapterRegistry
+from data.agreement import interval, krippendorff_alpha, nominal, same_share
 from data.errors import Busy, UnknownVersion
 from data.masking import mask
 from data.records import BASE_VERSION, BaseModel
@@ -10,6 +11,8 @@ from data.settings import Settings
 from data.store import Store
 from chat_app.serving import Serving
 
+FEW = 5
+"""With fewer replies rated by several people their agreement would be an accident."""
 SHOWN = 1000
 """Characters of a message or a reply on the maintainer's page; longer ones are cut."""
 
@@ -63,6 +66,7 @@ class Maintenance:
         return {
             "live": live, "serving": self.serving.version, "loaded": list(self.serving.engine.loaded()),
             "waiting": store.waiting_request() is not None,
+            "agreement": self._agreement(),
             "fresh_ratings": store.fresh_ratings(base.id), "recent_ratings": [_masked(row) for row in store.recent_ratings(base.id, 20)],
             "versions": [{"number": v.number, "created_at": v.created_at, "note": v.note, "error": v.error,
                           "live": v.number == live, "sha256": v.sha256, "run_id": v.run_id} for v in store.versions(base.id)],
@@ -74,6 +78,15 @@ class Maintenance:
             "schedule": {"every_ratings": self.settings.train_every_ratings, "every_hours": self.settings.train_every_hours,
                          "due_at": store.due_at()},
         }
+
+    def _agreement(self) -> dict:
+        """How far people agree who rated the same replies, by thumbs and by stars; None where too few were rated twice."""
+        found = {}
+        for kind, distance in (("thumb", nominal), ("stars", interval)):
+            replies = self.store.rated_by_several(self.base.id, kind)
+            found[kind] = None if len(replies) < FEW else {
+                "replies": len(replies), "same": same_share(replies), "alpha": krippendorff_alpha(replies, distance)}
+        return found
 
 
 def _masked(rating: dict) -> dict:

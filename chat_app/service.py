@@ -14,7 +14,7 @@ from chat_app.replies import ReplyJob
 from chat_app.serving import Serving, Started
 from chat_app.tasks import choose_task, system_prompt
 from data.errors import UnknownConversation
-from data.records import BaseModel, Comparison, Conversation, Task, Turn
+from data.records import BaseModel, Comparison, Conversation, SecondOpinion, Task, Turn
 from data.settings import Settings
 from data.store import Store
 from data.tokenizer import ChatTokenizer
@@ -118,6 +118,11 @@ class ChatService:
                 better = {"first": first_id, "second": second_id}.get(preferred)
                 self.store.choose_answer(self.store.reply(first_id, rater_id).turn_id, better)
         return said
+
+    def second_opinion(self, rater_id: str) -> SecondOpinion | None:
+        """Somebody else's exchange that this person may rate, when there is one for them now; called at a quiet moment."""
+        share = self.settings.second_opinion_share
+        return self.store.offer_second_opinion(rater_id, self.base.id, share) if share else None
 
     def ratings(self, rater_id: str, conversation_id: str) -> dict[str, dict[str, int]]:
         return self.store.ratings_of(rater_id, conversation_id)

@@ -37,7 +37,7 @@ class History(Receipts):
         return kept
 
     def delete_conversation(self, conversation_id: str, rater_id: str) -> int:
-        """Erase a conversation and take its ratings back; returns how many ratings that were.
+        """Erase a conversation and take its ratings back, a second person's too; returns how many of its owner's that were.
 
         Its texts and tokens are overwritten, it is gone for its person, and nobody can rate it any more. Taking the
         ratings back is what makes the next version be trained without them: until then the weights still hold them.
@@ -59,7 +59,7 @@ class History(Receipts):
                 db.execute("UPDATE reasons SET tags = '[]', comment = '' WHERE reply_id = ?", [reply["id"]])
             for turn in self.rows("SELECT id FROM turns WHERE conversation_id = ?", conversation_id):
                 db["turns"].update(turn["id"], ERASED_TURN)
-        return len(current)
+        return sum(rating["rater_id"] == rater_id for rating in current)
 
     def _take_back_what_was_said(self, reply_id: str) -> None:
         """Events for all but the ratings, so that it is news to the learner: the texts themselves are erased and tell it nothing."""

@@ -161,6 +161,20 @@ def m008_comparisons_are_events(db: Database) -> None:
 
 
 @migrations()
+def m009_second_opinions(db: Database) -> None:
+    """Whoever agreed before was not told that other people may see a few replies, so they are asked nothing and shown nothing."""
+    db.executescript("""
+        CREATE TABLE second_opinions (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, reply_id TEXT NOT NULL REFERENCES replies(id), rater_id TEXT NOT NULL REFERENCES raters(id),
+            event TEXT NOT NULL CHECK (event IN ('offered', 'declined')), created_at TEXT NOT NULL
+        ) STRICT;
+        CREATE INDEX second_opinions_of_reply ON second_opinions(reply_id, rater_id, id);
+        CREATE INDEX second_opinions_of_rater ON second_opinions(rater_id, id);
+        ALTER TABLE raters ADD COLUMN others_may_see INTEGER CHECK (others_may_see IN (0, 1));
+    """)
+
+
+@migrations()
 def m010_tasks(db: Database) -> None:
     """What a conversation is for. Those from before there was a choice are dialogues."""
     db.executescript("ALTER TABLE conversations ADD COLUMN task TEXT NOT NULL DEFAULT 'dialogue';")

@@ -7,15 +7,15 @@ import json
 from data.chats import REPLY_COLUMNS, reply_from
 from data.database import now
 from data.errors import BadRating
-from data.reasons import ReasonEvents
 from data.records import RatedReply, Rating
+from data.second_opinions import SecondOpinions
 
 FEEDBACK = ("ratings", "reasons", "corrections", "comparisons")
 """The tables of what people say of replies; the view `feedback` reads them in one shape."""
 ALLOWED = {"thumb": (-1, 0, 1), "stars": (0, 1, 2, 3, 4, 5)}
 
 
-class Ratings(ReasonEvents):
+class Ratings(SecondOpinions):
     """Rating events and the questions asked of them."""
 
     def add_rating(self, reply_id: str, rater_id: str, kind: str, value: int) -> dict[str, int]:
@@ -27,14 +27,14 @@ class Ratings(ReasonEvents):
         Raises:
             BadRating: unknown kind, or a value outside -1, 0, 1 (thumb) or 0..5 (stars); nothing is written.
             UnknownReply: no such reply; nothing is written.
-            NotYourReply: the reply was shown to somebody else; nothing is written.
+            NotYourReply: the reply was shown to somebody else and is not offered to this person; nothing is written.
         """
         if not isinstance(kind, str) or kind not in ALLOWED:
             raise BadRating(f"There is no rating of kind {str(kind)[:40]!r}; use 'thumb' or 'stars'.")
         if isinstance(value, bool) or not isinstance(value, int | float) or value not in ALLOWED[kind]:
             raise BadRating(f"{str(value)[:40]!r} is not a value for {kind}; use one of {', '.join(map(str, ALLOWED[kind]))} (0 takes it back).")
         with self.write() as db:
-            reply = self.reply(reply_id, rater_id)
+            reply = self.reply_to_rate(reply_id, rater_id)
             current = self._current(reply.id, rater_id)
             if current.get(kind, 0) != value:
                 db["ratings"].insert({"reply_id": reply_id, "rater_id": rater_id, "kind": kind, "value": int(value), "created_at": now()})

@@ -200,6 +200,15 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class SecondOpinion:
+    """Somebody else's exchange that a person may rate, with personal data masked."""
+
+    reply_id: str
+    message: str
+    text: str
+
+
+@dataclass(frozen=True)
 class RatedReply:
     """A finished reply with what people currently say of it: one training example."""
 

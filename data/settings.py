@@ -51,6 +51,8 @@ class Settings:
     """Replies written at once; later ones wait in line and are shown their place."""
     max_waiting: int = setting(96, at_least=0, at_most=100_000)
     """Replies that wait in line at most; the next person is told to try again."""
+    second_opinion_share: float = setting(0.05, at_least=0, at_most=1)
+    """Share of replies that another person is asked to rate too, both having agreed, with personal data masked; 0 turns it off."""
     train_every_ratings: int = setting(32, at_least=0, at_most=1_000_000_000)
     """A run starts by itself after this many fresh ratings; 0 turns it off."""
     train_every_hours: float = setting(24.0, at_least=0, at_most=87_600)

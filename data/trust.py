@@ -21,13 +21,13 @@ class Trust(History):
         """The answer covers what is written from now on, and replies that were still waiting for an answer."""
         with self.write() as db:
             self.ensure_rater(rater_id)
-            db["raters"].update(rater_id, {"consent": int(contributes)})
+            db["raters"].update(rater_id, {"consent": int(contributes), "others_may_see": int(contributes)})
             db.execute("""UPDATE replies SET contributes = ? WHERE contributes IS NULL AND turn_id IN (
                             SELECT turns.id FROM turns JOIN conversations ON conversations.id = conversation_id WHERE rater_id = ?)""",
                        [int(contributes), rater_id])
 
     def export(self, rater_id: str) -> dict:
-        """All that is kept of a person, as plain values: conversations, replies, every rating event, reasons, corrections, comparisons, consent."""
+        """All that is kept of a person, as plain values: conversations, replies, every rating event, reasons, corrections, comparisons, second opinions, consent."""
         conversations = []
         for entry in self.history(rater_id, limit=-1):
             conversation = self.conversation(entry.id, rater_id)
@@ -36,13 +36,16 @@ class Trust(History):
                  "comparisons": self._export_comparisons(turn, rater_id),
                  "went_on_from": next((reply.attempt for reply in turn.replies if reply.id == turn.answer_id), None)}
                 for turn in conversation.turns]})
-        return {"person": rater_id, "contributes": self.consent(rater_id), "exported_at": now(), "conversations": conversations}
+        return {"person": rater_id, "contributes": self.consent(rater_id), "exported_at": now(), "conversations": conversations,
+                "second_opinions": self.second_opinions_of(rater_id)}
 
     def _export_reply(self, reply, rater_id: str) -> dict:
         events = self.rows("SELECT kind, value, created_at FROM ratings WHERE reply_id = ? AND rater_id = ? ORDER BY id", reply.id, rater_id)
         reasons = self.rows("SELECT tags, comment, created_at FROM reasons WHERE reply_id = ? AND rater_id = ? ORDER BY id", reply.id, rater_id)
         corrections = self.rows("SELECT text, created_at FROM corrections WHERE reply_id = ? AND rater_id = ? ORDER BY id", reply.id, rater_id)
-        return {"text": reply.text, "corrections": [dict(event) for event in corrections], "version": reply.version, "base_model": reply.base_model, "started_at": reply.started_at,
+        offers = self.rows("SELECT created_at FROM second_opinions WHERE reply_id = ? AND event = 'offered' ORDER BY id", reply.id)
+        return {"text": reply.text, "shown_to_another_person_at": [offer["created_at"] for offer in offers], "corrections": [dict(event) for event in corrections],
+                "version": reply.version, "base_model": reply.base_model, "started_at": reply.started_at,
                 "aside": reply.aside, "contributes": reply.contributes, "ratings": [dict(event) for event in events],
                 "reasons": [{**dict(event), "tags": json.loads(event["tags"])} for event in reasons],
                 "helped_to_make_versions": [receipt.version for receipt in self.receipts(reply.id)]}
@@ -55,10 +58,13 @@ class Trust(History):
                      "SELECT * FROM comparisons WHERE rater_id = ? AND first_id IN (SELECT id FROM replies WHERE turn_id = ?) ORDER BY id", rater_id, turn.id)]
 
     def delete_everything(self, rater_id: str) -> Erasure:
-        """Erase all conversations of a person (see `delete_conversation`) and write down that it happened, in numbers alone."""
+        """Erase all conversations of a person (see `delete_conversation`), take back what they said of other people's replies,
+        and write down that it happened, in numbers alone.
+        """
         with self.write() as db:
             trained = self.row("SELECT 1 FROM used_feedback WHERE rater_id = ? LIMIT 1", rater_id) is not None
             ratings = sum(self.delete_conversation(entry.id, rater_id) for entry in self.history(rater_id, limit=-1))
+            ratings += self.take_back_second_opinions(rater_id)
             self.ensure_rater(rater_id)
             db["erasures"].insert({"rater_id": rater_id, "ratings": ratings, "trained": int(trained), "created_at": now()})
         return Erasure(ratings, trained, None)

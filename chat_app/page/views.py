@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chat_app.page.markdown import to_safe_html
-from data.records import Comparison, Conversation, Outcome, Reasons, Reply, Turn
+from data.records import Comparison, Conversation, Outcome, Reasons, Reply, SecondOpinion, Turn
 from data.store import Store
 
 
@@ -36,6 +36,11 @@ def running_view(job) -> dict:
     """A reply that is being written: what there is of it so far."""
     return {"id": job.reply_id, "html": to_safe_html(job.text), "state": "streaming", "version": job.version,
             "finish": None, "dropped_turns": job.dropped_turns, "contributes": None, "place": job.place}
+
+
+def opinion_view(opinion: SecondOpinion | None) -> dict | None:
+    """Somebody else's exchange to rate; nothing in it says whose it is."""
+    return None if opinion is None else {"reply": opinion.reply_id, "message": opinion.message, "html": to_safe_html(opinion.text)}
 
 
 def marks_view(store: Store, rater_id: str, conversation_id: str) -> dict:
