@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
 import pytest
 from sqlite_utils import Database
@@ -15,6 +16,7 @@ from data.records import SecondOpinion
 from data.second_opinions import first_id_left_out
 from data.store import Store
 from tests.factories import add_reply
+from tests.test_service import server  # noqa: F401
 
 
 @pytest.fixture
@@ -138,6 +140,33 @@ def test_what_its_person_rated_comes_first_and_long_or_stopped_or_refused_replie
 def test_the_share_is_a_share_of_the_random_ids(share, of_256):
     ids = [f"{number:02x}00000000000000" for number in range(256)]
     assert sum(id < first_id_left_out(share) for id in ids) == of_256
+
+
+def test_the_setting_turns_it_off_and_maintainers_see_agreement_from_five_replies_on(server):      # noqa: F811
+    service, store, base = server.service, server.store, server.base.id
+    mine = [add_reply(store, "ben", base_model=base) for _ in range(10)]
+    theirs = [add_reply(store, "ann", base_model=base) for _ in range(5)]
+    for rater in ("ann", "ben"):
+        store.set_consent(rater, True)
+    service.settings = replace(service.settings, second_opinion_share=0)
+    assert service.second_opinion("ben") is None
+    service.settings = replace(service.settings, second_opinion_share=1)
+    assert service.second_opinion("ben").reply_id == theirs[-1].id
+
+    def both_rate(reply, other):
+        store.offer_second_opinion("ben", base, 1)
+        store.add_rating(reply.id, "ann", "thumb", 1)
+        store.add_rating(reply.id, "ben", "thumb", other)
+        for _ in mine:
+            add_reply(store, "ben", base_model=base)
+
+    for reply in theirs[:0:-1]:                                                   # the newest unrated one comes first
+        both_rate(reply, 1)
+    assert server.maintenance.overview()["agreement"] == {"thumb": None, "stars": None}
+    both_rate(theirs[0], -1)
+    agreement = server.maintenance.overview()["agreement"]["thumb"]
+    assert (agreement["replies"], agreement["same"]) == (5, 0.8)
+    assert agreement["alpha"] == pytest.approx(1 - (2 / 10) / (2 * 9 / 90))       # one of ten thumbs is down: no more than chance
 
 
 def test_deleting_a_conversation_ends_its_offer_and_takes_both_opinions_back(store):

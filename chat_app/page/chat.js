@@ -2,7 +2,7 @@
 
 const state = {conversation: null, task: null, sending: false, opened: false, offline: false};
 
-const conversation = createConversation({regenerate, announce});
+const conversation = createConversation({regenerate, announce, rated: () => opinion.want()});
 const composer = createComposer({send, stop: () => state.conversation && ask('ui_stop', {conversation: state.conversation})});
 const status = createStatus({wentLive: version => showToast(say('now_live', {version: versionName(version)}))});
 const announcer = make('p', {class: 'sr', role: 'status'});
@@ -12,6 +12,7 @@ const trust = createTrust({announce, complain: composer.showNotice, gone: () => 
 const welcome = createWelcome({begin: text => composer.submit(text), changed: refresh, erased: trust.erased});
 const task = make('h2', {class: 'task', hidden: true});
 const drawer = createHistory({resume, deleted, isShown: id => id === state.conversation});
+const opinion = createOpinion({isQuiet, appear, announce});
 const lookout = createLookout({conversation, shown: () => state.conversation, isOpened: () => state.opened, openAgain: () => open(named()), looked, grew, outdated: reopen});
 
 build();
@@ -24,7 +25,7 @@ function build() {
   const print = make('p', {class: 'fine-print'}, status.fresh, make('span', {}, ` ${words.mistakes} `), make('a', {href: 'maintainer'}, words.maintainer));
   element.replaceChildren(
     make('header', {class: 'topbar'}, drawer.button, brand, status.pill, status.learning, make('span', {class: 'spacer'}), fresh, trust.menu),
-    make('div', {class: 'column'}, welcome.node, task, conversation.log),
+    make('div', {class: 'column'}, welcome.node, task, conversation.log, opinion.node),
     make('div', {class: 'dock'}, toast, trust.consent, composer.node, print),
     drawer.scrim, drawer.drawer, announcer);
   welcome.begins();
@@ -74,6 +75,7 @@ function startNew() {
 
 // Shows no conversation; `how`: whether going back leads to the one before.
 function leave(how) {
+  opinion.leave();
   state.conversation = state.task = null;
   welcome.reset();
   setAddress(how);
@@ -85,6 +87,7 @@ function leave(how) {
 
 function resume(id) {
   if (id === state.conversation) return;
+  opinion.leave();
   state.conversation = id;
   setAddress('push');
   composer.hideNotice();
@@ -108,6 +111,7 @@ function setAddress(how) {
 async function send(text) {
   if (!state.opened) return {ok: false, kind: 'Network'};
   const to = state.conversation;
+  opinion.leave();
   const after = conversation.lastShown();
   const answer = await ask('ui_send', {...(to ? {conversation: to} : {task: welcome.task()}), ...(after ? {after} : {}), text});
   if (answer.ok && state.conversation === to) takeTurn(answer, to ? 'replace' : 'push');
@@ -154,6 +158,7 @@ function looked(answer, about, askedAt) {
   if (!about) return;
   conversation.takeRatings(answer.ratings, askedAt);
   conversation.takeMarks(answer.marks, askedAt);
+  opinion.look();
 }
 
 async function reopen(id) {
@@ -197,6 +202,17 @@ function showToast(text) {
 }
 
 function announce(text) { announcer.textContent = text; }
+
+// Nobody writes, neither here nor the model, and nothing is open that waits for an answer.
+function isQuiet() {
+  return conversation.writing() === null && composer.isEmpty() && !conversation.log.querySelector('.panel:not([hidden])');
+}
+
+function appear(show) {
+  const stuck = atBottom();
+  show();
+  if (stuck) toBottom();
+}
 
 function atBottom() {
   return innerHeight + scrollY >= document.documentElement.scrollHeight - 120;

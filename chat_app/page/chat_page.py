@@ -10,6 +10,7 @@ import gradio as gr
 
 from chat_app.page.answers import answering, field
 from chat_app.page.history_calls import history_calls
+from chat_app.page.opinion_calls import opinion_calls
 from chat_app.page.rating_calls import rating_calls
 from chat_app.page.scripted_html import read, scripted_html
 from chat_app.page.strings import catalogue
@@ -18,7 +19,7 @@ from chat_app.page.views import conversation_view, marks_view, reply_view, runni
 from data.errors import ChatError
 
 SCRIPTS = ("dom.js", "words.js", "theme.js", "rating.js", "reasons.js", "receipt.js", "correction.js", "comparison.js", "version_label.js", "reply.js", "conversation.js", "composer.js", "history.js", "menu.js", "trust.js",
-           "status.js", "lookout.js", "welcome.js", "chat.js")
+           "status.js", "opinion.js", "lookout.js", "welcome.js", "chat.js")
 LANE_SCRIPT = "watch('value', () => window.dispatchEvent(new CustomEvent('reply-part', {detail: props.value})));"
 LOOK_SECONDS = 1 / 30
 """How often a stream looks for new text ..."""
@@ -35,7 +36,7 @@ def build_chat_page(service, identity) -> None:
     that is being written arrives through a second, invisible component, so that an update carries one reply, not all.
     """
     calls = [*chat_calls(service, identity), *rating_calls(service, identity), *history_calls(service, identity),
-             *trust_calls(service, identity)]
+             *trust_calls(service, identity), *opinion_calls(service, identity)]
     page = scripted_html(read(*SCRIPTS), server_functions=calls, strings=catalogue(), elem_id="chat", elem_classes=["page"])
     lane = scripted_html(LANE_SCRIPT, elem_id="lane", visible="hidden")
     page.follow(_follower(service, identity), None, lane, api_name="ui_follow", api_visibility="private", show_progress="hidden",

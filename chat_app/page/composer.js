@@ -64,6 +64,7 @@ function createComposer({send, stop}) {
   return {
     node: make('div', {class: 'composer-box'}, notice, form),
     submit, showNotice, hideNotice, fit,
+    isEmpty: () => !field.value.trim(),
     setPlaceholder(text) { field.placeholder = text; },
     focus() { field.focus({preventScroll: true}); },
     setWriting(isWriting) {

@@ -9,12 +9,13 @@ const versions = createVersions({
   rollBack: () => act('ui_roll_back', {}, answer => say('made_live', {version: versionName(answer.live)})),
 });
 const ratings = make('ul', {class: 'rating-list', tabindex: 0, 'aria-labelledby': 'ratings-title'});
+const agreement = make('div', {class: 'agreement muted', hidden: true});
 const sampling = make('dl', {class: 'figures'});
 const notice = make('p', {class: 'notice', role: 'status', hidden: true});
 const signOut = make('form', {method: 'post', action: 'sign-out', hidden: true}, make('button', {class: 'quiet-button'}, words.sign_out));
 const main = make('div', {class: 'column'});
 const dashboard = [notice, training.node, versions.node,
-  make('section', {class: 'card', 'aria-labelledby': 'ratings-title'}, make('h2', {id: 'ratings-title'}, words.ratings), ratings), training.runs,
+  make('section', {class: 'card', 'aria-labelledby': 'ratings-title'}, make('h2', {id: 'ratings-title'}, words.ratings), agreement, ratings), training.runs,
   make('section', {class: 'card', 'aria-labelledby': 'sampling-title'}, make('h2', {id: 'sampling-title'}, words.settings), sampling)];
 
 element.replaceChildren(make('header', {class: 'topbar'},
@@ -48,6 +49,7 @@ function show(overview) {
   training.show(overview);
   versions.show(overview);
   showRatings(overview.recent_ratings);
+  showAgreement(overview.agreement);
   sampling.replaceChildren(...Object.entries(overview.sampling).map(([name, value]) => make('div', {}, make('dt', {}, words[name] || name), make('dd', {}, String(value)))));
 }
 
@@ -66,6 +68,16 @@ function ratingWords({kind, value}) {
   if (value === 0) return words.back;
   if (kind === 'thumb') return value > 0 ? words.thumb_up : words.thumb_down;
   return say('n_stars', {n: value});
+}
+
+// How far people agree who rated the same replies; nothing while those are few.
+function showAgreement({thumb, stars}) {
+  const alpha = ({alpha: value}) => value === null ? words.agree_undefined : value.toFixed(2);
+  const lines = [thumb && say('agree_thumb', {n: thumb.replies, percent: `${Math.round(100 * thumb.same)}%`, alpha: alpha(thumb)}),
+    stars && say('agree_stars', {n: stars.replies, alpha: alpha(stars)})].filter(Boolean);
+  agreement.hidden = lines.length === 0;
+  arrange(agreement, lines.map((_, i) => agreement.children[i] || make('p', {})));
+  lines.forEach((line, i) => setText(agreement.children[i], line));
 }
 
 function showSignIn() {

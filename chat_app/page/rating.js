@@ -2,7 +2,8 @@
 // when saving fails. Saves of one reply run one after the other, in the order of the clicks.
 
 // `onThumb(value, pressed)` hears of every thumb that is shown; `pressed`: it was given here and now.
-function createRating(replyId, onThumb) {
+// `onSaved(isRated)` hears when a change was saved; `isRated`: a thumb or stars are left.
+function createRating(replyId, onThumb, onSaved) {
   let confirmed = {}, shown = {}, waiting = 0, changedAt = 0, queue = Promise.resolve();
 
   const up = thumbButton('up', 1), down = thumbButton('down', -1);
@@ -77,6 +78,7 @@ function createRating(replyId, onThumb) {
     }
     if (waiting > 0) return;                    // a later click is still on its way and decides
     paint(confirmed);
+    if (answer.ok) onSaved(Object.values(confirmed).some(Boolean));
     setText(note, !answer.ok ? '' : value === 0 ? words.taken_back : words.saved);
     note.classList.remove('fades');
     requestAnimationFrame(() => note.classList.add('fades'));

@@ -1,7 +1,7 @@
 // One reply: who answered, its text, what went otherwise than planned, its rating.
 
 function createReply(id, actions) {
-  const reasons = createReasons(id, {better: () => actions.regenerate(id)}), rating = createRating(id, reasons.takeThumb);
+  const reasons = createReasons(id, {better: () => actions.regenerate(id)}), rating = createRating(id, reasons.takeThumb, isRated => isRated && actions.rated());
   const version = createVersionLabel(), receipt = createReceipt(id), correction = createCorrection(id);
   const body = make('div', {class: 'reply-body'});
   const waiting = make('p', {class: 'reply-waiting'}, make('span', {class: 'dots', 'aria-hidden': 'true'}, make('i'), make('i'), make('i')), make('span', {'aria-live': 'polite'}, words.waiting));

@@ -1,0 +1,52 @@
+// A second opinion: somebody else's exchange, to be rated like one's own, at a quiet moment and only if one likes.
+// It stands below the conversation, takes no focus and is in nobody's way; a message sent meanwhile puts it off.
+
+// `isQuiet()`: whether nothing is being written, here or by the model; `appear(show)` calls `show` and keeps the foot of the page in sight.
+function createOpinion({isQuiet, appear, announce}) {
+  const title = make('h2', {class: 'panel-title', id: 'opinion-title'}, words.opinion_title);
+  const exchange = make('div', {class: 'opinion-exchange'});
+  const end = make('button', {type: 'button', class: 'quiet-button', on: {click: onEnd}});
+  const node = make('section', {class: 'panel opinion', 'aria-labelledby': 'opinion-title', hidden: true}, title, make('p', {class: 'muted'}, words.opinion), exchange);
+  let wanted = false, shown = null, rated = false;
+
+  // A rating of their own was saved: ask at the next quiet moment.
+  function want() { wanted = true; }
+
+  // A moment has passed; was it a quiet one?
+  async function look() {
+    if (!wanted || shown || !isQuiet()) return;
+    wanted = false;
+    const answer = await ask('ui_second_opinion');
+    if (answer.ok && answer.opinion && isQuiet()) appear(() => show(answer.opinion));
+  }
+
+  function show(opinion) {
+    shown = opinion;
+    const body = make('div', {class: 'reply-body'}), rating = createRating(opinion.reply, () => {}, setRated);
+    patchHtml(body, opinion.html);
+    exchange.replaceChildren(make('div', {class: 'message', role: 'group', 'aria-label': words.opinion_message}, make('div', {class: 'bubble'}, opinion.message)),
+      make('div', {role: 'group', 'aria-label': words.assistant}, body, make('div', {class: 'reply-bar'}, rating.group, end), rating.failure));
+    setRated(false);
+    node.hidden = false;
+    announce(words.opinion_here);
+  }
+
+  function setRated(isRated) {
+    rated = isRated;
+    setText(end, rated ? words.done : words.not_now);
+  }
+
+  function onEnd() {
+    if (!rated) ask('ui_not_now', {reply: shown.reply});
+    leave();
+  }
+
+  // Away for now; unanswered, it comes again after another rating.
+  function leave() {
+    wanted = false;
+    shown = null;
+    node.hidden = true;
+  }
+
+  return {node, want, look, leave};
+}

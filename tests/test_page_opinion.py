@@ -1,0 +1,68 @@
+"""A second opinion in Chromium: one person's exchange, another person's rating."""
+
+import pytest
+from playwright.sync_api import expect
+
+from data.errors import NotYourReply
+from tests.browser_fixtures import ChatServer, browser, open_chat, person  # noqa: F401
+from tests.factories import add_reply
+
+pytestmark = pytest.mark.browser
+
+MESSAGE = "What is it? Write to ann@example.com, <b>please</b>."
+TEXT = "**Cold**. ![x](https://example.com/beacon.png) <script>alert(1)</script> Call 13800138000."
+
+
+@pytest.fixture(scope="module")
+def server(tiny_base, tmp_path_factory):
+    with ChatServer(tmp_path_factory.mktemp("opinion") / "state", tiny_base, max_new_tokens=40, second_opinion_share=1) as server:
+        yield server
+
+
+def rated(page, name="4 of 5 stars"):
+    page.locator(".log").get_by_role("radio", name=name).last.click()
+    expect(page.locator(".log .rating-note").last).to_have_text("Saved")
+
+
+def test_a_reply_is_rated_by_a_second_person_once_they_have_rated_their_own(person, server):
+    store, base = server.store, server.base.id
+    asked = open_chat(person(), server)                                          # Ann: her exchange, as her server stored it
+    asked.get_by_role("button", name="Contribute", exact=True).click()
+    ann = server.rater_of(asked.context)
+    theirs = [add_reply(store, ann, message=message, text=TEXT, base_model=base) for message in ("Another", MESSAGE)]
+
+    page = open_chat(person(), server)                                           # Ben: ten replies of his own
+    page.get_by_role("button", name="Contribute", exact=True).click()
+    ben = server.rater_of(page.context)
+    for number in range(10):
+        add_reply(store, ben, message=f"mine {number}", base_model=base, conversation=store.conversations(ben)[0].id if number else None)
+    page.reload()
+    expect(page.locator(".turn")).to_have_count(10)
+    card = page.get_by_role("region", name="A second opinion?")
+    expect(card).to_be_hidden()
+    rated(page)
+    expect(card).to_contain_text("Somebody else's message")
+    assert page.evaluate("!document.querySelector('.opinion').contains(document.activeElement)")
+    expect(card.locator(".bubble")).to_have_text("What is it? Write to [e-mail], <b>please</b>.")
+    expect(card.locator(".reply-body strong")).to_have_text("Cold")
+    expect(card.locator(".reply-body")).to_contain_text("Call [phone].")
+    assert card.locator("img, script").count() == 0
+
+    card.get_by_role("button", name="Bad reply").click()
+    card.get_by_role("radio", name="2 of 5 stars").click()
+    expect(card.get_by_role("radio", name="2 of 5 stars")).to_have_attribute("aria-checked", "true")
+    expect(card.get_by_role("button", name="Done")).to_be_visible()
+    expect(card.locator(".rating-note")).to_have_text("Saved")
+    assert {(r.rater_id, r.kind, r.value) for r in store.rated_replies(base)[0].ratings} >= {(ben, "thumb", -1), (ben, "stars", 2)}
+    card.get_by_role("button", name="Done").click()
+    expect(card).to_be_hidden()
+
+    for number in range(10):                                                     # later: the other one, which he declines
+        add_reply(store, ben, message=f"more {number}", base_model=base, conversation=store.conversations(ben)[0].id)
+    page.reload()
+    rated(page, "3 of 5 stars")
+    expect(card.locator(".bubble")).to_have_text("Another")
+    card.get_by_role("button", name="Not now").click()
+    expect(card).to_be_hidden()
+    with pytest.raises(NotYourReply):
+        store.add_rating(theirs[0].id, ben, "thumb", 1)
