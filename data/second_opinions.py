@@ -24,7 +24,7 @@ MAX_REPLY, MAX_MESSAGE = 2000, 1000
 # What may be shown to somebody else at all.
 SHOWABLE = """FROM replies JOIN turns ON turns.id = replies.turn_id JOIN conversations ON conversations.id = turns.conversation_id
     JOIN raters AS owner ON owner.id = conversations.rater_id
-    WHERE replies.state = 'done' AND replies.contributes = 1 AND conversations.deleted_at IS NULL AND owner.others_may_see = 1"""
+    WHERE replies.state = 'done' AND replies.aside = 0 AND replies.contributes = 1 AND conversations.deleted_at IS NULL AND owner.others_may_see = 1"""
 # Whether ?1's newest event about a reply is an offer, and ?1 still contributes.
 OFFERED = """(SELECT event FROM second_opinions WHERE reply_id = replies.id AND rater_id = ?1 ORDER BY id DESC LIMIT 1) = 'offered'
     AND (SELECT others_may_see FROM raters WHERE id = ?1) = 1"""
@@ -95,7 +95,7 @@ class SecondOpinions(ReasonEvents):
     def _has_room(self, rater_id: str) -> bool:
         """Whether they agreed, and had enough replies of their own since the last offer."""
         row = self.row("""SELECT others_may_see, (SELECT count(*) FROM replies JOIN turns ON turns.id = turn_id JOIN conversations ON conversations.id = conversation_id
-                              WHERE rater_id = raters.id AND state = 'done' AND started_at > coalesce(
+                              WHERE rater_id = raters.id AND state = 'done' AND aside = 0 AND started_at > coalesce(
                                   (SELECT max(created_at) FROM second_opinions WHERE rater_id = raters.id AND event = 'offered'), '')) AS own
                           FROM raters WHERE id = ?""", rater_id)
         return row is not None and row["others_may_see"] == 1 and row["own"] >= OWN_REPLIES

@@ -205,7 +205,7 @@ function announce(text) { announcer.textContent = text; }
 
 // Nobody writes, neither here nor the model, and nothing is open that waits for an answer.
 function isQuiet() {
-  return conversation.writing() === null && composer.isEmpty() && !conversation.log.querySelector('.panel:not([hidden])');
+  return conversation.writing() === null && composer.isEmpty() && !conversation.log.querySelector('.panel:not([hidden]), .compare');
 }
 
 function appear(show) {
