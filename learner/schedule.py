@@ -26,6 +26,12 @@ def run_due(fresh_ratings: int, now: datetime, due_at: datetime | None, last_run
     return None
 
 
+def due_time(stored: datetime | None, now: datetime, every_hours: float) -> datetime:
+    """The due time that holds: the stored one, unless there is none or it was set while TRAIN_EVERY_HOURS was longer."""
+    latest = next_due(now, every_hours)
+    return latest if stored is None else min(stored, latest)
+
+
 def next_due(now: datetime, every_hours: float) -> datetime:
     """The due time to store when a run ends, or when there is none yet."""
     return now + timedelta(hours=every_hours)

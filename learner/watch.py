@@ -16,7 +16,7 @@ from data.chats import this_process
 from data.errors import ChatError
 from data.settings import Settings
 from data.store import Store
-from learner.schedule import next_due, run_due
+from learner.schedule import due_time, run_due
 from learner.session import close_abandoned_runs
 
 POLL_SECONDS = 1.0
@@ -52,15 +52,15 @@ def watch(store: Store, registry: AdapterRegistry, settings: Settings, base_mode
 
 
 def next_trigger(store: Store, settings: Settings, base_model: str) -> str | None:
-    """Who wants a run now, if anybody. The first due time is set here; later ones when a run ends."""
+    """Who wants a run now, if anybody. The first due time is set here, and one that has become too far off; others when a run ends."""
     if requested := store.waiting_request():
         return requested
-    now = datetime.now(UTC)
-    due = store.due_at()
-    if due is None and settings.train_every_hours > 0:
-        due = next_due(now, settings.train_every_hours).isoformat()
-        store.set_due_at(due)
-    return run_due(store.fresh_ratings(base_model), now, datetime.fromisoformat(due) if due else None, store.last_run(base_model),
+    now, due, stored = datetime.now(UTC), None, store.due_at()
+    if settings.train_every_hours > 0:
+        due = due_time(datetime.fromisoformat(stored) if stored else None, now, settings.train_every_hours)
+        if due.isoformat() != stored:
+            store.set_due_at(due.isoformat())
+    return run_due(store.fresh_ratings(base_model), now, due, store.last_run(base_model),
                    every_ratings=settings.train_every_ratings, every_hours=settings.train_every_hours)
 
 

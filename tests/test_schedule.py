@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from data.records import Progress, Run
-from learner.schedule import next_due, run_due
+from learner.schedule import due_time, next_due, run_due
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 RULES = {"every_ratings": 32, "every_hours": 24.0}
@@ -41,3 +41,11 @@ def test_a_run_that_failed_is_not_repeated_every_second():
 
 def test_the_next_due_time_counts_from_the_end_of_a_run():
     assert next_due(NOON, 24) == NOON + timedelta(days=1)
+
+
+def test_a_shorter_interval_holds_from_the_next_look_on_and_a_longer_one_from_the_next_run():
+    tomorrow = NOON + timedelta(hours=24)
+    assert due_time(None, NOON, 24) == tomorrow
+    assert due_time(tomorrow, NOON, 1) == NOON + timedelta(hours=1)
+    assert due_time(tomorrow, NOON + timedelta(hours=3), 48) == tomorrow
+    assert due_time(NOON - timedelta(days=3), NOON, 1) == NOON - timedelta(days=3)      # overdue stays overdue
