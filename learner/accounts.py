@@ -11,6 +11,7 @@ from torch import Tensor
 from data.records import CorrectionReceipt, RatedReply, ReceiptRow
 from learner.batches import Example
 from learner.opinions import CORRECTED, raters_of
+from learner.reliability import Reliability
 from learner.rewards import Reward
 from learner.steps import StepFigures
 
@@ -49,6 +50,13 @@ def data_used(replies: Sequence[RatedReply], found: Sequence[Reward], examples: 
         "comparisons": len({comparison.id for rated in replies for comparison in rated.comparisons}),
         "completion_tokens": sum(len(example.completion_ids) for example in examples),
         "mean_reward": round(sum(found[e.index].reward for e in examples) / len(examples), 4) if examples else None}
+
+
+def in_doubt(reliable: Mapping[str, Reliability]) -> list[dict]:
+    """Who rates against what the others' ratings predict, the likeliest first; in quarantine what they said counts nothing."""
+    doubted = [(rater, one) for rater, one in reliable.items() if one.honest is not None and one.honest < 0.5]
+    return [{"rater": rater, "ratings": one.ratings, "honest": round(one.honest, 4), "quarantined": one.quarantined}
+            for rater, one in sorted(doubted, key=lambda pair: pair[1].honest)]
 
 
 def left_out_personal(before: Sequence[Example], after: Sequence[Example]) -> dict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -36,6 +36,11 @@ class Lessons:
         weights = weights * len(used) / weights.sum()                        # mean 1 over the replies in training
         tasks = torch.tensor([TASKS.index(rated.reply.task) for rated in self.replies])
         return Signals(values, weights, advantages(values, weights, tasks, margin=config.baseline_margin))
+
+
+    def trusting(self, trust: Mapping[str, float]) -> Lessons:
+        """The same lessons with rewards that count each rater by `trust`."""
+        return replace(self, rewards=tuple(rewards(self.replies, trust)))
 
 
 def lessons_from(rated_replies: Sequence[RatedReply], tokenizer: ChatTokenizer) -> Lessons:

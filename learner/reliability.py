@@ -22,7 +22,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from data.records import RatedReply
+from learner.anchor import Reference
+from learner.batches import Example
+from learner.opinions import CORRECTED, reply_opinions
 from learner.reward_model import fit_logistic, fit_reward_model
+from learner.scoring import feature_table
 
 PRIOR = {"honest": 0.85, "careless": 0.10, "inverted": 0.05}
 """How people are thought of before they rated."""
@@ -63,6 +68,16 @@ class Said:
     """Of the feature table."""
     value: float
     """In [-1, 1]."""
+
+
+def rater_reliabilities(replies: Sequence[RatedReply], examples: Sequence[Example], reference: Reference, eos_ids: frozenset[int],
+                        seed: int) -> dict[str, Reliability]:
+    """`reliabilities` of everybody who has an opinion of one of these replies; corrected texts tell nothing of their writers."""
+    own = [example for example in examples if replies[example.index].reply.engine != CORRECTED]
+    said = [Said(opinion.rater_id, row, opinion.value) for row, example in enumerate(own) for opinion in reply_opinions(replies[example.index])]
+    if not said:
+        return {}
+    return reliabilities(said, *feature_table(own, reference, eos_ids), [example.prompt_ids for example in own], seed)
 
 
 def reliabilities(said: Sequence[Said], summaries: Tensor, cheap: Tensor, groups: Sequence[Hashable], seed: int) -> dict[str, Reliability]:

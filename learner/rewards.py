@@ -1,6 +1,7 @@
 """All that people said to rewards: one number in [-1, 1] and a confidence per reply.
 
     1. opinions      ratings, tags and corrections of one rater on one reply are one opinion        opinions.py
+                     its information is multiplied with the trust in its rater                      reliability.py
     2. habits        each rater's level and spread are taken out, and their share is capped         rater_habits.py
     3. fusion        the raters of a reply: precision-weighted mean; with I the information in all,
                      weight = sum of capped information / (1 + I): reliability = 1 - posterior / prior variance, unit noise
@@ -17,7 +18,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from data.records import Comparison, RatedReply, Task
 from learner.comparisons import PREFERENCE_INFORMATION, TIE_INFORMATION, TIE_WEIGHT, Difference, Known, settle
@@ -54,32 +56,37 @@ class _Fused:
     steps: list[dict]
 
 
-def rewards(replies: Sequence[RatedReply]) -> list[Reward]:
-    """One reward per reply, in the replies' order. Pure; equal input gives equal output."""
-    opinions = [reply_opinions(rated) for rated in replies]
+def rewards(replies: Sequence[RatedReply], trust: Mapping[str, float] = MappingProxyType({})) -> list[Reward]:
+    """One reward per reply, in the replies' order. Pure; equal input gives equal output.
+
+    Args: trust: by rater id, in [0, 1]; who is not in it is trusted, and what a rater of trust 0 said is as if unsaid.
+    """
+    opinions = [[replace(opinion, information=opinion.information * trust.get(opinion.rater_id, 1.0)) for opinion in reply_opinions(rated)
+                 if trust.get(opinion.rater_id, 1.0) > 0] for rated in replies]
     tasks = [rated.reply.task for rated in replies]
     habits = {task: rater_habits([opinion for of_reply, its in zip(opinions, tasks, strict=True) if its == task for opinion in of_reply])
               for task in dict.fromkeys(tasks)}
     here = {rated.reply.id for rated in replies}
-    compared = [tuple(c for c in rated.comparisons if {c.first_id, c.second_id} <= here) for rated in replies]
-    information = [_information(*of_reply, habits[task]) for *of_reply, task in zip(opinions, compared, tasks, strict=True)]
+    compared = [tuple(c for c in rated.comparisons if {c.first_id, c.second_id} <= here and trust.get(c.rater_id, 1.0) > 0) for rated in replies]
+    information = [_information(*of_reply, habits[task], trust) for *of_reply, task in zip(opinions, compared, tasks, strict=True)]
     shares = capped_shares(information)
-    fused = [_fuse(of_reply, habits[task], shares) for of_reply, task in zip(opinions, tasks, strict=True)]
-    settled = _settle(replies, fused, compared, shares)
+    fused = [_fuse(of_reply, habits[task], shares, trust) for of_reply, task in zip(opinions, tasks, strict=True)]
+    settled = _settle(replies, fused, compared, {rater: share * trust.get(rater, 1.0) for rater, share in shares.items()})
     return [_reward(rated, one_value, *of_reply, shares)
             for rated, one_value, *of_reply in zip(replies, settled, opinions, compared, fused, information, strict=True)]
 
 
-def _information(opinions: Sequence[Opinion], comparisons: Sequence[Comparison], habits: Mapping[str, Habit]) -> dict[str, float]:
+def _information(opinions: Sequence[Opinion], comparisons: Sequence[Comparison], habits: Mapping[str, Habit],
+                 trust: Mapping[str, float]) -> dict[str, float]:
     """By rater, what they said of one reply, opinions and comparisons together."""
     found = {opinion.rater_id: opinion.information * habits[opinion.rater_id].telling for opinion in opinions}
     for comparison in comparisons:
         more = TIE_INFORMATION if comparison.preferred == "same" else PREFERENCE_INFORMATION
-        found[comparison.rater_id] = found.get(comparison.rater_id, 0.0) + more
+        found[comparison.rater_id] = found.get(comparison.rater_id, 0.0) + more * trust.get(comparison.rater_id, 1.0)
     return found
 
 
-def _fuse(opinions: Sequence[Opinion], habits: Mapping[str, Habit], shares: Mapping[str, float]) -> _Fused | None:
+def _fuse(opinions: Sequence[Opinion], habits: Mapping[str, Habit], shares: Mapping[str, float], trust: Mapping[str, float]) -> _Fused | None:
     """None when nobody has an opinion of the reply."""
     steps, kept = [], []
     for opinion in opinions:
@@ -87,7 +94,7 @@ def _fuse(opinions: Sequence[Opinion], habits: Mapping[str, Habit], shares: Mapp
         kept.append((habit.reward(opinion.value), opinion.information * habit.telling * cap))
         steps.append({"rater": opinion.rater_id, "value": round(opinion.value, 4), "rater_ratings": round(habit.ratings, 4),
                       "rater_mean": round(habit.mean, 4), "rater_level": round(habit.level, 4), "gain": round(habit.gain, 4),
-                      "tells_apart": round(habit.telling, 4), "cap": round(cap, 4), "reward": round(kept[-1][0], 4)})
+                      "tells_apart": round(habit.telling, 4), "trust": round(trust.get(opinion.rater_id, 1.0), 4), "cap": round(cap, 4), "reward": round(kept[-1][0], 4)})
     total = math.fsum(share for _, share in kept)
     return _Fused(math.fsum(reward * share for reward, share in kept) / total, total, steps) if total else None
 
@@ -102,7 +109,7 @@ def _settle(replies: Sequence[RatedReply], fused: Sequence[_Fused | None], compa
     settled = settle(known, [Difference(c.first_id, c.second_id, {"first": 1.0, "same": 0.5, "second": 0.0}[c.preferred],
                                         shares[c.rater_id] * (TIE_WEIGHT if c.preferred == "same" else 1.0))
                              for _, c in sorted(every.items())])
-    return [one.reward if rated.reply.engine == CORRECTED else min(1.0, max(-1.0, settled[rated.reply.id]))
+    return [(one.reward if one else 0.0) if rated.reply.engine == CORRECTED else min(1.0, max(-1.0, settled[rated.reply.id]))
             for rated, one in zip(replies, fused, strict=True)]
 
 

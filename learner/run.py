@@ -12,7 +12,7 @@ from data.adapters import AdapterRegistry
 from data.records import BASE_VERSION, BaseModel, Progress, Run
 from data.store import Store
 from data.tokenizer import ChatTokenizer
-from learner.accounts import data_used, left_out_personal, note_of, receipt_rows, training_figures
+from learner.accounts import data_used, in_doubt, left_out_personal, note_of, receipt_rows, training_figures
 from learner.anchor import choose_anchor, logprob_pass, reference_pass
 from learner.batches import plan_steps
 from learner.behavior import behavior_pass
@@ -25,6 +25,7 @@ from learner.opinions import CORRECTED
 from learner.pace import Pace
 from learner.personal import without_personal_data
 from learner.policy import Policy
+from learner.reliability import rater_reliabilities
 from learner.sampler import PolicySampler, Sampler
 from learner.session import open_run
 from learner.steps import count_steps, train_steps
@@ -71,7 +72,7 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     examples, held_out = split_ratings(usable, replies, config)
     report = {"base_model": base.id, "trigger": run.trigger, "published": False, "version": None,
               "data": {**data_used(replies, found, examples, held_out), "left_out_too_long": len(lessons.examples) - len(short),
-                       **left_out_personal(short, usable)}, "ratings_used": sum(len(found[e.index].rating_ids) for e in examples)}
+                       **left_out_personal(short, usable)}, "ratings_used": 0}
     if not examples:
         reason = ("There is nothing to do because no reply of this base model has a rating yet; chat, rate, and train again."
                   if not lessons.examples else f"There is nothing to do because every rated reply is longer than {config.max_reply_tokens} tokens"
@@ -92,6 +93,11 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     judged = [micro_batch for step in plan_steps(held_out, config.batch_size, config.max_batch_tokens) for micro_batch in step]
     reference = reference_pass(policy, micro_batches + judged, anchored, pace.check)
     behavior, behavior_report = behavior_pass(policy, registry, replies, examples, reference, config.max_batch_tokens, pace.check)
+    reliable = rater_reliabilities(replies, [*examples, *held_out], reference, tokenizer.eos_ids, config.seed)
+    lessons = lessons.trusting({rater: one.trust for rater, one in reliable.items()})
+    found = lessons.rewards
+    report["data"]["raters_in_doubt"] = in_doubt(reliable)
+    report["ratings_used"] = sum(len(found[e.index].rating_ids) for e in examples)
 
     pace.stage("train", steps=steps)
     sampler = (make_sampler or _own_sampler)(policy, tokenizer)

@@ -8,7 +8,12 @@ import random
 import pytest
 import torch
 
+from data.adapters import AdapterRegistry
+from learner.config import LearnerConfig
 from learner.reliability import PRIOR, QUARANTINE, Said, reliabilities, stories
+from learner.rewards import rewards
+from learner.run import train
+from tests.conversations import add_reply, open_store
 
 
 def test_the_stories_weigh_as_computed_by_hand():
@@ -56,3 +61,43 @@ def test_nobody_is_judged_by_few_raters_or_by_ratings_that_tell_nothing():
     assert all(one.trust == 1 and one.honest is None for one in lonely.values())
     noise = reliabilities(*crowd(["honest"] * 8 + ["inverted"] * 2, taste=0.0), seed=0)
     assert len({round(one.trust, 2) for one in noise.values()}) == 1 and not any(one.quarantined for one in noise.values())
+
+
+def rated_by(store, base, rater: str, ids: list[int], thumb: int, number: int) -> str:
+    reply = add_reply(store, base, f"question {rater} {number}", ids, rater=rater)
+    store.add_rating(reply.id, rater, "thumb", thumb)
+    return reply.id
+
+
+def add_crowd(store, base) -> list[str]:
+    """Five people like short replies, a sixth the opposite; returns the sixth's replies."""
+    dice, theirs = random.Random(0), []
+    for number in range(12):
+        for rater in ("ann", "ben", "cleo", "dan", "eva", "foe"):
+            ids = [dice.randrange(3, 200) for _ in range(dice.choice((4, 6, 20, 24)))] + [2]
+            likes = 1 if (len(ids) < 12) != (rater == "foe") else -1
+            reply = rated_by(store, base, rater, ids, likes, number)
+            theirs += [reply] if rater == "foe" else []
+    return theirs
+
+
+def test_what_a_rater_of_no_trust_said_is_as_if_unsaid(tmp_path, tiny_base):
+    store, base_id = open_store(tmp_path), tiny_base.id
+    theirs = add_crowd(store, tiny_base)
+    everybody = store.rated_replies(base_id)
+    without = {reward.reply_id: reward for reward in rewards(everybody, {"foe": 0.0})}
+    alone = {reward.reply_id: reward for reward in rewards([rated for rated in everybody if rated.reply.id not in theirs])}
+    assert all(without[reply].weight == 0 and not without[reply].rating_ids for reply in theirs)
+    assert {reply: without[reply] for reply in alone} == alone
+    half = {reward.reply_id: reward for reward in rewards(everybody, {"foe": 0.5})}
+    full = {reward.reply_id: reward for reward in rewards(everybody)}
+    assert all(half[reply].weight < full[reply].weight for reply in theirs)
+
+
+def test_a_run_names_who_rates_against_all_others_and_learns_nothing_from_them(tmp_path, tiny_base):
+    store = open_store(tmp_path)
+    theirs = add_crowd(store, tiny_base)
+    run = train(store, AdapterRegistry(store, tmp_path / "adapters"), tiny_base, LearnerConfig(lora_rank=4, epochs=1, min_steps=1), trigger="shell")
+    [doubt] = run.report["data"]["raters_in_doubt"]
+    assert doubt["rater"] == "foe" and doubt["ratings"] == 12 and doubt["quarantined"]
+    assert all(store.receipts(reply)[0].weight == 0 for reply in theirs) and run.report["ratings_used"] == 60

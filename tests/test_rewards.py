@@ -90,7 +90,7 @@ def test_every_reward_tells_how_it_came_about():
     reward, = rewards([rated("x", ("ann", "stars", 4))])
     step, = reward.explanation["raters"]
     assert step == {"rater": "ann", "value": 0.5, "rater_ratings": 1, "rater_mean": 0.5, "rater_level": 0.5, "gain": 1.0,
-                    "tells_apart": 1.0, "cap": 1.0, "reward": 0.5}
+                    "tells_apart": 1.0, "trust": 1.0, "cap": 1.0, "reward": 0.5}
     assert len(reward.rating_ids) == 1
 
 

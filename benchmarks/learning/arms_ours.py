@@ -10,7 +10,6 @@ from data.adapters import AdapterRegistry
 from data.settings import Settings
 from data.store import Store
 from learner.__main__ import learner_config
-from learner.rewards import rewards
 from learner.run import train
 from serving_sampler import sampler_maker
 
@@ -26,7 +25,7 @@ def ours(task: Task, refine: bool = False) -> Trained:
                      **({} if task.rate is None else {"learning_rate": task.rate}))
     run = train(store, registry, task.base, config, trigger="shell",
                 make_sampler=sampler_maker("auto", task.base, task.folder / "merged-candidates"))
-    report = {"state": run.state, "learner": run.report, "detection_auc": detection_auc(store, task.base.id, conduct)}
+    report = {"state": run.state, "learner": run.report, "detection_auc": detection_auc(run.report["data"].get("raters_in_doubt", []), conduct)}
     steps = run.report.get("training", {}).get("steps", 0)           # on the ratings; fresh replies come on top
     tokens = steps * config.batch_size * sum(example.tokens for example in task.examples()) // len(task.rated)
     return Trained(registry.verify(run.version) if run.state == "published" else None, tokens, report)
@@ -37,11 +36,8 @@ def ours_refined(task: Task) -> Trained:
     return ours(task, refine=True)
 
 
-def detection_auc(store: Store, base_model: str, conduct: dict[str, str]) -> float | None:
-    """How well the learner's trust tells hostile people from honest ones: by rater, the mean weight of what they rated."""
-    weights: dict[str, list[float]] = {}
-    replies = store.rated_replies(base_model)
-    for rated, reward in zip(replies, rewards(replies), strict=True):
-        weights.setdefault(rated.ratings[0].rater_id, []).append(reward.weight)
-    raters = sorted(weights)
-    return auc([-sum(weights[rater]) / len(weights[rater]) for rater in raters], [conduct[rater] != "honest" for rater in raters])
+def detection_auc(in_doubt: list[dict], conduct: dict[str, str]) -> float | None:
+    """How well the run's doubts tell hostile people from honest ones; who is not doubted counts as surely honest."""
+    honest = {one["rater"]: one["honest"] for one in in_doubt}
+    raters = sorted(conduct)
+    return auc([-honest.get(rater, 1.0) for rater in raters], [conduct[rater] != "honest" for rater in raters])
