@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from data.errors import NotYourReply
+from tests.accessibility import check_accessibility
 from tests.browser_fixtures import ChatServer, browser, open_chat, person  # noqa: F401
 from tests.factories import add_reply
 
@@ -47,6 +48,7 @@ def test_a_reply_is_rated_by_a_second_person_once_they_have_rated_their_own(pers
     expect(card.locator(".reply-body strong")).to_have_text("Cold")
     expect(card.locator(".reply-body")).to_contain_text("Call [phone].")
     assert card.locator("img, script").count() == 0
+    check_accessibility(page)
 
     card.get_by_role("button", name="Bad reply").click()
     card.get_by_role("radio", name="2 of 5 stars").click()

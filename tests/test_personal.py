@@ -79,7 +79,8 @@ def test_a_run_says_how_much_it_left_out(tmp_path, tiny_base):
     for number, text in enumerate(("Write ann@example.com now", "Write to nobody", "ann@example.com")):
         reply = add_reply(store, tiny_base, f"question {number}", tokenizer.encode(text))
         store.add_rating(reply.id, RATER, "thumb", 1)
+    store.add_correction(add_reply(store, tiny_base, "question 3", tokenizer.encode("Write")).id, RATER, "Write bob@example.com")
     data = train(store, AdapterRegistry(store, tmp_path / "adapters"), tiny_base, CONFIG, trigger="shell").report["data"]
-    assert (data["replies"], data["replies_with_personal_data"], data["left_out_all_personal"]) == (2, 1, 1)
-    assert data["personal_tokens_left_out"] == 14                                       # " an", "n" and the 12 letters from the @ on
+    assert (data["replies"], data["corrections"], data["replies_with_personal_data"], data["left_out_all_personal"]) == (3, 1, 2, 1)      # "Write" itself is a reply too
+    assert data["personal_tokens_left_out"] == 14 + 16              # " an", "n" and 12 letters from the @ on; " ", "b", "o", "b" and as many
     assert data["left_out_too_long"] == 0
