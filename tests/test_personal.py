@@ -82,5 +82,5 @@ def test_a_run_says_how_much_it_left_out(tmp_path, tiny_base):
     store.add_correction(add_reply(store, tiny_base, "question 3", tokenizer.encode("Write")).id, RATER, "Write bob@example.com")
     data = train(store, AdapterRegistry(store, tmp_path / "adapters"), tiny_base, CONFIG, trigger="shell").report["data"]
     assert (data["replies"], data["corrections"], data["replies_with_personal_data"], data["left_out_all_personal"]) == (3, 1, 2, 1)      # "Write" itself is a reply too
-    assert data["personal_tokens_left_out"] == 14 + 16              # " an", "n" and 12 letters from the @ on; " ", "b", "o", "b" and as many
+    assert data["personal_tokens_left_out"] == 14 + 15              # " an", "n" and 12 letters from the @ on; "b", "o", "b" and as many
     assert data["left_out_too_long"] == 0
