@@ -206,6 +206,8 @@ class SecondOpinion:
     reply_id: str
     message: str
     text: str
+    task: Task = TASKS[0]
+    """What it was to be good at."""
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ class SecondOpinions(ReasonEvents):
                 found = self._choose(rater_id, base_model, share)
                 if found is not None:
                     db["second_opinions"].insert({"reply_id": found["id"], "rater_id": rater_id, "event": "offered", "created_at": now()})
-        return None if found is None else SecondOpinion(found["id"], mask(found["message"]), mask(found["text"]))
+        return None if found is None else SecondOpinion(found["id"], mask(found["message"]), mask(found["text"]), found["task"])
 
     def decline_second_opinion(self, rater_id: str, reply_id: str) -> None:
         """Not now: it is not offered to them again. What was answered, or not offered, stays as it is."""
@@ -88,7 +88,7 @@ class SecondOpinions(ReasonEvents):
         return [tuple(values) for values in found.values() if len(values) > 1]
 
     def _unanswered(self, rater_id: str):
-        return self.row(f"""SELECT replies.id AS id, message, text {SHOWABLE} AND {OFFERED}
+        return self.row(f"""SELECT replies.id AS id, message, text, task {SHOWABLE} AND {OFFERED}
             AND replies.id IN (SELECT reply_id FROM second_opinions WHERE rater_id = ?1)
             AND NOT EXISTS (SELECT 1 FROM current_ratings WHERE reply_id = replies.id AND rater_id = ?1) LIMIT 1""", rater_id)
 
@@ -102,7 +102,7 @@ class SecondOpinions(ReasonEvents):
 
     def _choose(self, rater_id: str, base_model: str, share: float):
         since = (datetime.fromisoformat(now()) - timedelta(hours=WAIT_HOURS)).isoformat(timespec="microseconds")
-        return self.row(f"""SELECT replies.id AS id, message, text {SHOWABLE}
+        return self.row(f"""SELECT replies.id AS id, message, text, task {SHOWABLE}
             AND replies.id < ?3 AND replies.base_model = ?2 AND conversations.rater_id <> ?1 AND replies.engine <> 'imported'
             AND replies.finish_reason <> 'cancelled' AND trim(text) <> '' AND length(text) <= ?5 AND length(message) <= ?6
             AND NOT EXISTS (SELECT 1 FROM second_opinions WHERE reply_id = replies.id AND rater_id = ?1)

@@ -30,7 +30,8 @@ def test_a_reply_is_rated_by_a_second_person_once_they_have_rated_their_own(pers
     asked = open_chat(person(), server)                                          # Ann: her exchange, as her server stored it
     asked.get_by_role("button", name="Contribute", exact=True).click()
     ann = server.rater_of(asked.context)
-    theirs = [add_reply(store, ann, message=message, text=TEXT, base_model=base) for message in ("Another", MESSAGE)]
+    theirs = [add_reply(store, ann, message=message, text=TEXT, base_model=base, conversation=store.new_conversation(ann, task=task).id)
+              for message, task in (("Another", "dialogue"), (MESSAGE, "translation"))]
 
     page = open_chat(person(), server)                                           # Ben: ten replies of his own
     page.get_by_role("button", name="Contribute", exact=True).click()
@@ -47,6 +48,7 @@ def test_a_reply_is_rated_by_a_second_person_once_they_have_rated_their_own(pers
     expect(card.locator(".bubble")).to_have_text("What is it? Write to [e-mail], <b>please</b>.")
     expect(card.locator(".reply-body strong")).to_have_text("Cold")
     expect(card.locator(".reply-body")).to_contain_text("Call [phone].")
+    expect(card.locator(".opinion-task")).to_have_text("Task: Translation")
     assert card.locator("img, script").count() == 0
     check_accessibility(page)
 
@@ -64,6 +66,7 @@ def test_a_reply_is_rated_by_a_second_person_once_they_have_rated_their_own(pers
     page.reload()
     rated(page, "3 of 5 stars")
     expect(card.locator(".bubble")).to_have_text("Another")
+    expect(card.locator(".opinion-task")).to_be_hidden()
     card.get_by_role("button", name="Not now").click()
     expect(card).to_be_hidden()
     with pytest.raises(NotYourReply):

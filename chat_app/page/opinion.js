@@ -4,9 +4,10 @@
 // `isQuiet()`: whether nothing is being written, here or by the model; `appear(show)` calls `show` and keeps the foot of the page in sight.
 function createOpinion({isQuiet, appear, announce}) {
   const title = make('h2', {class: 'panel-title', id: 'opinion-title'}, words.opinion_title);
+  const task = make('p', {class: 'opinion-task'});
   const exchange = make('div', {class: 'opinion-exchange'});
   const end = make('button', {type: 'button', class: 'quiet-button', on: {click: onEnd}});
-  const node = make('section', {class: 'panel opinion', 'aria-labelledby': 'opinion-title', hidden: true}, title, make('p', {class: 'muted'}, words.opinion), exchange);
+  const node = make('section', {class: 'panel opinion', 'aria-labelledby': 'opinion-title', hidden: true}, title, make('p', {class: 'muted'}, words.opinion), task, exchange);
   let wanted = false, shown = null, rated = false;
 
   // A rating of their own was saved: ask at the next quiet moment.
@@ -26,6 +27,8 @@ function createOpinion({isQuiet, appear, announce}) {
     patchHtml(body, opinion.html);
     exchange.replaceChildren(make('div', {class: 'message', role: 'group', 'aria-label': words.opinion_message}, make('div', {class: 'bubble'}, opinion.message)),
       make('div', {role: 'group', 'aria-label': words.assistant}, body, make('div', {class: 'reply-bar'}, rating.group, end), rating.failure));
+    setText(task, say('opinion_task', {task: words.tasks[opinion.task]?.name}));
+    task.hidden = opinion.task === TASK_NAMES[0];
     setRated(false);
     node.hidden = false;
     announce(words.opinion_here);

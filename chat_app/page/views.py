@@ -40,7 +40,7 @@ def running_view(job) -> dict:
 
 def opinion_view(opinion: SecondOpinion | None) -> dict | None:
     """Somebody else's exchange to rate; nothing in it says whose it is."""
-    return None if opinion is None else {"reply": opinion.reply_id, "message": opinion.message, "html": to_safe_html(opinion.text)}
+    return None if opinion is None else {"reply": opinion.reply_id, "message": opinion.message, "task": opinion.task, "html": to_safe_html(opinion.text)}
 
 
 def marks_view(store: Store, rater_id: str, conversation_id: str) -> dict:
