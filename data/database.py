@@ -99,9 +99,9 @@ class Database:
 
     def close(self) -> None:
         """Close this thread's connection."""
-        if hasattr(self._local, "db"):
-            self._local.db.close()
-            del self._local.db
+        db = vars(self._local).pop("db", None)
+        if db is not None:
+            db.close()
 
 
 @contextmanager

@@ -162,7 +162,7 @@ def test_one_reply_at_a_time_in_a_conversation_and_a_bounded_number_in_all(endle
 
 
 def test_who_comes_later_waits_in_line_and_is_answered_in_order_by_the_version_of_that_moment(endless_base, tmp_path):
-    server = Server(endless_base, tmp_path, max_new_tokens=1000, max_streams=1)
+    server = Server(endless_base, tmp_path, max_new_tokens=8000, max_streams=1)
     try:
         first, second, third, fourth = (server.service.send(f"person {n}", None, "a long story") for n in range(4))
         assert [job.place for job in (first, second, third, fourth)] == [0, 1, 2, 3]
