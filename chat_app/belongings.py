@@ -47,8 +47,9 @@ class Belongings:
         return {"state": "gone" if gone else "waiting", "version": erasure.version if erasure.trained else None, "ratings": erasure.ratings}
 
     def _stop(self, conversations: list[str]) -> None:
-        for job in filter(None, map(self._places.running, conversations)):
-            job.cancel()
+        for job in self._places.all():
+            if job.conversation_id in conversations:
+                job.cancel()
 
     def _leave_a_version_without_ratings(self) -> None:
         """With no rating left there is no next version to forget the deleted ones: the base model goes live at once."""

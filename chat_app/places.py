@@ -1,4 +1,4 @@
-"""The bounded set of replies that are being written or wait in line, at most one in a conversation."""
+"""The bounded set of replies that are being written or wait in line, at most one in a conversation; and those written aside."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Places:
         self.limit = limit
         self._jobs: dict[str, ReplyJob] = {}
         self._reserved: list[str | None] = []
+        self._aside: list[ReplyJob] = []
         self._lock = threading.Lock()
 
     @contextmanager
@@ -32,11 +33,24 @@ class Places:
             if len(self._jobs) + len(self._reserved) >= self.limit:
                 raise Busy(f"All {self.limit} places, those in line included, are taken right now; try again in a minute.")
             self._reserved.append(conversation_id)
+            self._give_way()
         try:
             yield self._fill
         finally:
             with self._lock:
                 self._reserved.remove(conversation_id)
+
+    def fill_aside(self, start: Callable[[], ReplyJob]) -> None:
+        """Start a reply that nobody waits for, unless one that somebody waits for is written; it ends as soon as one begins."""
+        with self._lock:
+            self._forget_finished()
+            if self._jobs or self._reserved:
+                return
+        job = start()
+        with self._lock:
+            self._aside.append(job)
+            if self._jobs or self._reserved:      # somebody came meanwhile
+                self._give_way()
 
     def running(self, conversation_id: str) -> ReplyJob | None:
         with self._lock:
@@ -44,8 +58,13 @@ class Places:
             return self._jobs.get(conversation_id)
 
     def all(self) -> list[ReplyJob]:
+        """Those written aside too."""
         with self._lock:
-            return list(self._jobs.values())
+            return [*self._jobs.values(), *self._aside]
+
+    def _give_way(self) -> None:
+        for job in self._aside:
+            job.cancel()
 
     def _fill(self, job: ReplyJob) -> ReplyJob:
         with self._lock:
@@ -54,3 +73,4 @@ class Places:
 
     def _forget_finished(self) -> None:
         self._jobs = {key: job for key, job in self._jobs.items() if not job.done or job.unsaved}
+        self._aside = [job for job in self._aside if not job.done]

@@ -30,15 +30,18 @@ class ReplyJob:
     """
 
     def __init__(self, reply: Reply, ticket: Ticket, started: Started | None, begin: Callable[[], Started], store: Store,
-                 tokenizer: ChatTokenizer) -> None:
-        """Args: started: the stream; None: it waits in line with `ticket`, and `begin` starts it."""
+                 tokenizer: ChatTokenizer, ended: Callable[[str], None] | None = None) -> None:
+        """Args:
+            started: the stream; None: it waits in line with `ticket`, and `begin` starts it.
+            ended: hears the reply's id when it is over, in this job's thread.
+        """
         self.reply_id, self.conversation_id = reply.id, reply.conversation_id
         self.version, self.dropped_turns = reply.version, reply.dropped_turns
         self.text, self.done, self.error = "", False, None
         self.unsaved = False
         """True while a finished reply waits in memory for room on the disk."""
         self._stream, self._store, self._tokenizer = started and started.stream, store, tokenizer
-        self._ticket, self._begin = ticket, begin
+        self._ticket, self._begin, self._ended = ticket, begin, ended
         self._closing, self._cancelled = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"reply {reply.id}", daemon=True)
         self._thread.start()
@@ -65,6 +68,12 @@ class ReplyJob:
         self.done = done or self.done             # last: whoever sees it sees the rest
 
     def _run(self) -> None:
+        self._write_and_store()
+        if self._ended:
+            self._ended(self.reply_id)
+            self._store.close()                   # this thread's connection
+
+    def _write_and_store(self) -> None:
         try:
             generated, first, seconds = self._write() if self._has_its_turn() else (Generated((), (), 1.0, "cancelled"), None, 0.0)
         except Exception as error:

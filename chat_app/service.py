@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
+from chat_app.asking import Asking
 from chat_app.belongings import Belongings
 from chat_app.line import Line
 from chat_app.places import Places
@@ -16,7 +17,7 @@ from chat_app.replies import ReplyJob
 from chat_app.serving import Serving, Started
 from chat_app.tasks import choose_task, system_prompt
 from data.errors import UnknownConversation
-from data.records import BaseModel, Comparison, Conversation, SecondOpinion, Task, Turn
+from data.records import BaseModel, Comparison, Conversation, Reply, SecondOpinion, Task, Turn
 from data.settings import Settings
 from data.store import Store
 from data.tokenizer import ChatTokenizer
@@ -36,6 +37,7 @@ class ChatService:
         self._line = Line(settings.max_streams)
         self._counted = (-math.inf, 0)
         self.belongings = Belongings(store, base, self._places)
+        self._asking = Asking(store, self._places, settings, self._start_aside)
 
     def send(self, rater_id: str, conversation_id: str | None, text: str, *, task: str | None = None, after: str | None = None,
              unasked: bool | None = True) -> ReplyJob:
@@ -68,7 +70,7 @@ class ChatService:
                 home = conversation_id or self.store.new_conversation(self.store.ensure_rater(rater_id), task=chosen).id
                 return self.store.add_turn(home, text).id
 
-            return fill(self._start(new_turn, prompt, rater_id, unasked))
+            return fill(self._start(new_turn, prompt, rater_id, unasked, ended=self._asking.reply_ended))
 
     def regenerate(self, rater_id: str, conversation_id: str, *, unasked: bool | None = True) -> ReplyJob:
         """Another attempt at the last message; earlier attempts keep their ratings.
@@ -164,7 +166,13 @@ class ChatService:
         consent = self.store.consent(rater_id)
         return unasked if consent is None else consent
 
-    def _start(self, turn_id: Callable[[], str], prompt: Prompt, rater_id: str, unasked: bool | None) -> ReplyJob:
+    def _start_aside(self, reply: Reply) -> ReplyJob:
+        """Another attempt at what `reply` answered, for a comparison. Raises: UnknownReply: its conversation was deleted."""
+        prompt = Prompt(reply.prompt_ids, reply.dropped_turns, self.base.context_length - len(reply.prompt_ids))
+        return self._start(lambda: self.store.reply(reply.id, reply.rater_id).turn_id, prompt, reply.rater_id, False, aside=True)
+
+    def _start(self, turn_id: Callable[[], str], prompt: Prompt, rater_id: str, unasked: bool | None, *, aside: bool = False,
+               ended: Callable[[str], None] | None = None) -> ReplyJob:
         """Sample first, store second, in one transaction: a reply that cannot start leaves no half of a turn behind.
 
         Where others are before it, it is stored and waits in line. Which version answers is known when its turn comes.
@@ -184,10 +192,10 @@ class ChatService:
                 version, sha256 = (started.version, started.adapter_sha256) if started else self.serving.live
                 reply = self.store.start_reply(turn_id(), version, sha256, self.base.id,
                                                self.serving.engine.name, sampling, prompt.ids, prompt.dropped_turns,
-                                               self._contributes(rater_id, unasked))
+                                               self._contributes(rater_id, unasked), aside)
         except BaseException:
             ticket.leave()
             if started:
                 started.stream.cancel()
             raise
-        return ReplyJob(reply, ticket, started, begin, self.store, self.tokenizer)
+        return ReplyJob(reply, ticket, started, begin, self.store, self.tokenizer, ended)

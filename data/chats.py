@@ -153,6 +153,13 @@ class Chats(Database):
             raise NotYourReply("This reply was shown to somebody else, so it is not yours to rate; rate the replies in your own conversations.")
         return reply_from(row)
 
+    def recent_sureness(self, reply: Reply, limit: int) -> list[float]:
+        """Mean log-prob per token, nats, of the newest first attempts in `reply`'s lineage that contribute, itself left out."""
+        return [row["mean"] for row in self.rows("""
+            SELECT (SELECT avg(value) FROM json_each(behavior_logprobs)) AS mean FROM replies
+            WHERE base_model = ? AND id <> ? AND attempt = 0 AND state = 'done' AND contributes = 1 AND behavior_logprobs <> '[]'
+            ORDER BY rowid DESC LIMIT ?""", reply.base_model, reply.id, limit)]
+
     def fail_interrupted_replies(self) -> int:
         """At server start: replies whose process is gone will never end; returns how many there were."""
         with self.write() as db:

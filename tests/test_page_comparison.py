@@ -4,6 +4,7 @@ import pytest
 from playwright.sync_api import expect
 
 from data.records import Generated, Sampling
+from tests.accessibility import check_accessibility
 from tests.browser_fixtures import browser, chat_server, finished, open_chat, person, write  # noqa: F401
 
 pytestmark = pytest.mark.browser
@@ -84,6 +85,7 @@ def test_what_the_app_wrote_aside_is_offered_and_shown_only_when_one_compares(pe
     page.locator(".side", has_text="Another answer").wait_for()
     page.get_by_role("button", name=f"{'A' if aside.id < first else 'B'} is better").click()
     expect(page.locator(".compare > .panel-end .panel-note")).to_have_text("Saved")
+    check_accessibility(page)
     page.locator(".compare > .panel-end").get_by_role("button", name="Done").click()
     expect(page.locator(".reply-body")).to_have_text("Another answer")
     expect(page.locator(".attempt-count")).to_have_text("2/2")

@@ -55,7 +55,7 @@ function createReply(id, actions) {
     showNotes(noteLines(reply));
     copy.hidden = writing || !reply.html;
     again.hidden = !isLast || writing || busy;
-    better.hidden = again.hidden || copy.hidden || reply.state !== 'done';
+    better.hidden = again.hidden || reply.state !== 'done';
     reasons.offerBetter(!better.hidden);
     correction.button.hidden = copy.hidden;
     if (reply.state === 'done') correction.setOriginal(reply.text);
