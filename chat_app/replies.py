@@ -78,6 +78,8 @@ class ReplyJob:
             generated, first, seconds = self._write() if self._has_its_turn() else (Generated((), (), 1.0, "cancelled"), None, 0.0)
         except Exception as error:
             log.exception("Reply %s broke off", self.reply_id)
+            if self._stream is not None:
+                self._stream.cancel()             # nobody reads it any more
             sentence = str(error) if isinstance(error, ChatError) else "The model stopped in the middle of this reply; use Regenerate to try again."
             self._store_finally(lambda: self._store.fail_reply(self.reply_id, self.text, sentence), self.text, sentence)
             return
@@ -94,8 +96,8 @@ class ReplyJob:
             if self._cancelled.is_set():
                 return False
         started = self._begin()
-        self._store.begin_reply(self.reply_id, started.version, started.adapter_sha256)
         self._stream, self.version = started.stream, started.version
+        self._store.begin_reply(self.reply_id, started.version, started.adapter_sha256)
         if self._cancelled.is_set():
             self._stream.cancel()
         return True

@@ -65,6 +65,8 @@ class ChatService:
             prompt = self._prompt(chosen, earlier, text)
 
             def new_turn() -> str:
+                if conversation_id:
+                    self.store.check_owner(conversation_id, rater_id)          # it may have been deleted meanwhile
                 if went_on:
                     self.store.choose_answer(earlier[-1].id, after)
                 home = conversation_id or self.store.new_conversation(self.store.ensure_rater(rater_id), task=chosen).id
@@ -85,6 +87,7 @@ class ChatService:
             *earlier, last = conversation.turns
 
             def same_turn() -> str:
+                self.store.check_owner(conversation_id, rater_id)
                 self.store.choose_answer(last.id, None)
                 return last.id
 

@@ -122,6 +122,22 @@ def test_nobody_reaches_into_somebody_elses_conversation(server):
     assert len(server.store.conversation(job.conversation_id).turns) == 1
 
 
+@pytest.mark.parametrize("action", ["send", "regenerate"])
+def test_a_conversation_that_is_deleted_while_a_message_is_on_its_way_stays_empty(server, monkeypatch, action):
+    home = finished(server.service.send("me", None, "hello")).conversation_id
+    stream = server.serving.stream
+
+    def deleted_meanwhile(*args):
+        server.service.belongings.delete("me", home)
+        return stream(*args)
+
+    monkeypatch.setattr(server.serving, "stream", deleted_meanwhile)
+    with pytest.raises(UnknownConversation):
+        server.service.send("me", home, "a secret") if action == "send" else server.service.regenerate("me", home)
+    assert [row["message"] for row in server.store.rows("SELECT message FROM turns")] == [""]
+    assert [row["prompt_ids"] for row in server.store.rows("SELECT prompt_ids FROM replies")] == ["[]"]
+
+
 def test_a_message_that_cannot_be_answered_leaves_nothing_behind(server):
     for text, error in (("   ", EmptyMessage), ("x" * 100_000, MessageTooLong), ("word " * 3900, MessageTooLong)):
         with pytest.raises(error):
@@ -181,6 +197,24 @@ def test_who_comes_later_waits_in_line_and_is_answered_in_order_by_the_version_o
         assert fourth.place == 1
         server.service.stop("person 1", second.conversation_id)
         until(lambda: fourth.text)
+    finally:
+        server.close()
+
+
+def test_a_stream_whose_reply_cannot_be_begun_is_ended(endless_base, tmp_path, monkeypatch):
+    server = Server(endless_base, tmp_path, max_new_tokens=8000, max_streams=1)
+    try:
+        first, second = (server.service.send(rater, None, "a long story") for rater in ("me", "you"))
+        begun, stream = [], server.serving.stream
+        monkeypatch.setattr(server.serving, "stream", lambda *args: begun.append(stream(*args)) or begun[-1])
+
+        def full(*args):
+            raise StorageFull("The disk is full.")
+
+        monkeypatch.setattr(server.store, "begin_reply", full)
+        server.service.stop("me", first.conversation_id)
+        finished(second)
+        assert second.error == "The disk is full." and [one.stream.cancelled for one in begun] == [True]
     finally:
         server.close()
 
