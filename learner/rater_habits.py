@@ -68,8 +68,11 @@ def rater_habits(opinions: Sequence[Opinion]) -> dict[str, Habit]:
 
 
 def share_cap(raters: int) -> float:
-    """The largest share of the total weight one rater may have: 5% from 20 raters on, else one and a half equal shares."""
-    return 0.05 if raters >= 20 else min(1.0, 1.5 / max(1, raters))
+    """The largest share of the total weight one rater may have: one and a half equal shares, and 5% from 30 raters on.
+
+    5% of 20 raters would be one equal share exactly: whoever said least would cut everybody to the little that they said.
+    """
+    return min(1.0, max(0.05, 1.5 / max(1, raters)))
 
 
 def cap_totals(totals: Sequence[float], cap: float) -> list[float]:

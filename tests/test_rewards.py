@@ -78,7 +78,7 @@ def test_two_people_are_surer_than_one_and_disagreement_meets_in_the_middle():
     assert found[0].weight == pytest.approx(2 / 3) and found[1].weight == pytest.approx(1 / 2)
 
 
-def test_with_twenty_raters_no_one_has_more_than_a_twentieth_of_the_weight():
+def test_with_thirty_raters_no_one_has_more_than_a_twentieth_of_the_weight():
     replies = [rated(f"busy{i}", ("busy", "thumb", 1 if i % 3 else -1)) for i in range(200)]
     replies += [rated(f"r{u}-{i}", (f"rater{u}", "thumb", 1 if i % 2 else -1)) for u in range(30) for i in range(4)]
     found = rewards(replies)
@@ -98,6 +98,12 @@ def test_totals_are_cut_to_the_share_of_what_is_left():
     assert cap_totals([1.0, 1.0, 1.0], 0.5) == [1.0, 1.0, 1.0]
     assert cap_totals([8.0, 1.0, 1.0], 0.5) == [2.0, 1.0, 1.0]       # t = .5 * 2 / (1 - .5)
     assert cap_totals([9.0, 5.0, 1.0, 1.0], 0.25) == [1.0] * 4       # exactly equal shares
+
+
+@pytest.mark.parametrize("raters", range(3, 41))
+def test_who_joins_with_one_rating_cuts_nobody(raters):
+    totals = [30.0] * (raters - 1) + [1.0]
+    assert cap_totals(totals, share_cap(raters)) == totals
 
 
 @given(st.lists(st.floats(0.01, 1000), min_size=1, max_size=60))
