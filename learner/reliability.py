@@ -16,6 +16,7 @@ nothing. Sources: Dawid & Skene 1979 (raters as latent classes), here with a reg
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -87,13 +88,14 @@ def reliabilities(said: Sequence[Said], summaries: Tensor, cheap: Tensor, groups
         summaries: (N, 2 H), cheap: (N, 3): features of the rated replies; groups: per row, its prompt.
     Returns: trust 1 for everybody when raters or replies are too few, or the others' ratings predict nobody's.
     """
-    raters = sorted({one.rater_id for one in said})
-    counts = {rater: sum(one.rater_id == rater for one in said) for rater in raters}
-    untold = {rater: Reliability(1.0, None, counts[rater]) for rater in raters}
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, one in enumerate(said):
+        places[one.rater_id].append(place)
+    raters = sorted(places)
+    untold = {rater: Reliability(1.0, None, len(places[rater])) for rater in raters}
     if len(raters) < MIN_RATERS or len({one.row for one in said}) < MIN_REPLIES:
         return untold
     labels = torch.tensor([(one.value + 1) / 2 for one in said], dtype=torch.float64)
-    mine = {rater: torch.tensor([one.rater_id == rater for one in said]) for rater in raters}
     honest = dict.fromkeys(raters, 1.0)
     for _ in range(ROUNDS):
         weights = torch.tensor([honest[one.rater_id] for one in said], dtype=torch.float64)
@@ -101,8 +103,8 @@ def reliabilities(said: Sequence[Said], summaries: Tensor, cheap: Tensor, groups
         level, slope = fit_logistic(torch.stack((torch.ones_like(logits), logits), dim=1), labels, weights, ridge=1.0).tolist()
         if slope <= 0:
             return untold
-        honest = {rater: stories(logits[mine[rater]], labels[mine[rater]], slope, level)["honest"] for rater in raters}
-    return {rater: Reliability(0.0 if honest[rater] < QUARANTINE else honest[rater], honest[rater], counts[rater]) for rater in raters}
+        honest = {rater: stories(logits[places[rater]], labels[places[rater]], slope, level)["honest"] for rater in raters}
+    return {rater: Reliability(0.0 if honest[rater] < QUARANTINE else honest[rater], honest[rater], len(places[rater])) for rater in raters}
 
 
 def stories(logits: Tensor, labels: Tensor, slope: float, level: float) -> dict[str, float]:
