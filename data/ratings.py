@@ -34,7 +34,8 @@ class Ratings(SecondOpinions):
         if isinstance(value, bool) or not isinstance(value, int | float) or value not in ALLOWED[kind]:
             raise BadRating(f"{str(value)[:40]!r} is not a value for {kind}; use one of {', '.join(map(str, ALLOWED[kind]))} (0 takes it back).")
         with self.write() as db:
-            reply = self.reply_to_rate(reply_id, rater_id)
+            takes_back = value == 0 and isinstance(reply_id, str) and self._current(reply_id, rater_id)      # also where nothing more may be said
+            reply = self.reply(reply_id) if takes_back else self.reply_to_rate(reply_id, rater_id)
             current = self._current(reply.id, rater_id)
             if current.get(kind, 0) != value:
                 db["ratings"].insert({"reply_id": reply_id, "rater_id": rater_id, "kind": kind, "value": int(value), "created_at": now()})

@@ -80,6 +80,19 @@ def test_only_what_both_agreed_to_is_offered(store):
         store.add_rating(reply_id, "ben", "thumb", 1)
 
 
+@pytest.mark.parametrize("whose", ["ann", "ben"])
+def test_what_was_said_can_be_taken_back_when_nothing_more_may_be_said(store, whose):
+    reply = of_ann(store)
+    offer(store)
+    store.add_rating(reply.id, "ben", "thumb", -1)
+    store.set_consent(whose, False)
+    with pytest.raises(NotYourReply):
+        store.add_rating(reply.id, "ben", "thumb", 1)
+    assert store.add_rating(reply.id, "ben", "thumb", 0) == {} and store.rated_replies("base") == []
+    with pytest.raises(NotYourReply):
+        store.add_rating(reply.id, "ben", "thumb", 0)
+
+
 def test_whoever_agreed_before_other_people_were_named_is_left_in_peace(tmp_path):
     db = Database(sqlite3.connect(tmp_path / "chat.db", isolation_level=None))
     migrations.apply(db, stop_before="m009_second_opinions")
