@@ -8,10 +8,14 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")      # before torch: as the learner does, for the same reason
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from data.base_models import import_base_model
 from data.records import BaseModel
 from tests.tiny import write_tiny_gguf
+
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])      # a busy machine disproves nothing
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

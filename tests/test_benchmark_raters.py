@@ -43,7 +43,7 @@ def test_every_hostile_conduct_is_there_and_many_names_are_one_person():
     assert sum(rater.conduct == "many names" for rater in raters) == 9          # 3 people, 3 names each
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 300), st.integers(0, 10_000), st.sampled_from((0.0, 0.25, 0.4)), st.sampled_from((0.0, 0.2)))
 def test_equal_seeds_give_equal_ratings_of_distinct_replies(count, seed, flip, hostile):
     crowd = varied(flip, hostile)

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from learner.estimator import advantages, leave_one_out_baselines, policy_gradient_loss, task_baselines, weighted_reward
@@ -204,7 +204,6 @@ def test_without_shrinkage_a_shift_of_all_rewards_changes_no_advantage(pairs, sh
     assert torch.allclose(before, after, atol=1e-9)
 
 
-@settings(deadline=None)
 @given(rewards_and_weights)
 def test_with_one_task_a_baseline_is_that_of_all(pairs):
     rewards, weights = (torch.tensor(column, dtype=torch.float64) for column in zip(*pairs, strict=True))

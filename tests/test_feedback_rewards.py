@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import count
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data.records import Comparison, Correction, RatedReply, Reasons
@@ -140,7 +140,6 @@ def told(said) -> list[RatedReply]:
             for i, (rater, rating, tags, corrected) in enumerate(said)]
 
 
-@settings(deadline=None)
 @given(everything, pairs)
 def test_whatever_is_said_no_reward_leaves_its_bounds_and_the_order_does_not_matter(said, events):
     replies = compared(told(said), *events)
@@ -150,7 +149,6 @@ def test_whatever_is_said_no_reward_leaves_its_bounds_and_the_order_does_not_mat
     assert [r.reward for r in found] == pytest.approx([r.reward for r in backwards], abs=1e-7)
 
 
-@settings(deadline=None)
 @given(pairs)
 def test_turning_every_comparison_round_mirrors_all_rewards(events):
     turned = {"first": "second", "second": "first", "same": "same"}
@@ -164,7 +162,6 @@ def test_turning_every_comparison_round_mirrors_all_rewards(events):
     assert [r.reward for r in found([(b, a, turned[p]) for a, b, p in events])] == pytest.approx(values, abs=1e-7)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(-1, 1), st.floats(1, 4)), min_size=6, max_size=6), pairs, st.integers(0, 5), st.integers(1, 5))
 def test_being_preferred_once_more_never_lowers_a_reply_nor_raises_the_other(known, events, winner, step):
     loser = (winner + step) % 6

@@ -61,7 +61,7 @@ def test_a_turn_whose_reply_failed_is_left_out_without_counting_as_dropped(token
     assert prompt.dropped_turns == 0 and list(prompt.ids) == tokenizer.render([Message("user", "two")])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(lengths=st.lists(st.integers(1, 60), max_size=6), context=st.integers(120, 400), new=st.integers(1, 500))
 def test_prompt_and_reply_always_fit_and_only_the_oldest_turns_leave(tokenizer, lengths, context, new):
     earlier = [turn(f"q{n}" + "x" * length, reply(f"a{n}")) for n, length in enumerate(lengths)]

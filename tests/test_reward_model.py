@@ -81,7 +81,7 @@ def test_a_prompts_replies_never_help_to_predict_each_other():
     assert fit_reward_model(summaries, cheap, rewards, torch.ones(96), list(range(96)), seed=0).fit.useful
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000), st.floats(0.1, 50))
 def test_predictions_stay_in_the_rewards_range_however_far_a_reply_is_from_the_rated_ones(seed, far):
     summaries, cheap, rewards, weights, groups = rated(40, "length", seed)

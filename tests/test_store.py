@@ -82,7 +82,7 @@ def test_only_the_person_who_was_shown_a_reply_may_rate_it(store):
 EVENTS = st.lists(st.tuples(st.sampled_from(["ann", "bob"]), st.sampled_from([("thumb", -1), ("thumb", 0), ("thumb", 1), ("stars", 0), ("stars", 1), ("stars", 5)])), max_size=12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(EVENTS)
 def test_what_is_current_is_the_newest_event_of_each_kind_whatever_the_order(tmp_path_factory, events):
     store = Store(tmp_path_factory.mktemp("events") / "chat.db")

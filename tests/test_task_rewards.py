@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from data.records import TASKS, RatedReply
@@ -51,7 +51,6 @@ def test_a_rater_has_habits_of_their_own_in_each_task():
 said = st.lists(st.tuples(st.integers(0, 5), st.sampled_from(TASKS[:2]), st.integers(1, 4)), min_size=1, max_size=40)
 
 
-@settings(deadline=None)
 @given(said, st.lists(st.tuples(st.integers(0, 5), st.integers(1, 5)), min_size=9, max_size=20))
 def test_a_shift_of_all_ratings_of_some_tasks_changes_nothing_in_another_that_has_enough(others, mine):
     kept = [in_task("check", f"k{i}", (f"u{rater}", "stars", stars)) for i, (rater, stars) in enumerate(mine)]
@@ -61,7 +60,6 @@ def test_a_shift_of_all_ratings_of_some_tasks_changes_nothing_in_another_that_ha
         assert after[rated_reply.reply.id] == pytest.approx(before[rated_reply.reply.id], abs=1e-9)
 
 
-@settings(deadline=None)
 @given(said)
 def test_with_one_task_it_does_not_matter_which_it_is(events):
     one, other = ([in_task(task, str(i), (f"u{rater}", "stars", stars)) for i, (rater, _, stars) in enumerate(events)] for task in ("dialogue", "check"))
