@@ -28,6 +28,7 @@ function createComposer({send, stop}) {
   }
 
   async function submit(text) {
+    if (sending) return;                                  // an example that is clicked twice
     sending = true;
     refresh();
     hideNotice();
