@@ -74,6 +74,8 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
               "data": {**data_used(replies, found, examples, held_out), "left_out_too_long": len(lessons.examples) - len(short),
                        **left_out_personal(short, usable)}, "ratings_used": 0}
     if not examples:
+        if not replies and store.live_version(base.id) != BASE_VERSION:       # what it was trained on is gone, so it is made of nothing
+            store.promote(BASE_VERSION, base.id, "every rating was taken back")
         reason = ("There is nothing to do because no reply of this base model has a rating yet; chat, rate, and train again."
                   if not lessons.examples else f"There is nothing to do because every rated reply is longer than {config.max_reply_tokens} tokens"
                   f"{' or holds nothing but personal data' if short else ''}.")

@@ -68,6 +68,13 @@ def test_without_ratings_there_is_nothing_to_do(store, registry, tiny_base):
     assert store.live_version(tiny_base.id) == 0
 
 
+def test_ratings_that_are_all_deleted_while_a_run_learns_from_them_are_forgotten_by_the_next(store, registry, tiny_base):
+    add_rated_replies(store, tiny_base, 4)
+    run = train(store, registry, tiny_base, CONFIG, trigger="shell", on_progress=lambda progress: progress.step == 1 and store.delete_everything(RATER))
+    assert run.state == "published" and store.live_version(tiny_base.id) == run.version and store.fresh_ratings(tiny_base.id) == 4
+    assert train(store, registry, tiny_base, CONFIG, trigger="time").state == "nothing_to_do" and store.live_version(tiny_base.id) == 0
+
+
 def test_a_reply_that_is_too_long_is_left_out_and_counted(store, registry, tiny_base):
     lengths = sorted(len(reply.prompt_ids) + len(reply.completion_ids) for reply in add_rated_replies(store, tiny_base, 4))
     run = train(store, registry, tiny_base, replace(CONFIG, max_reply_tokens=lengths[2]), trigger="shell")
