@@ -38,7 +38,7 @@ def behavior_pass(policy: Policy, registry: AdapterRegistry, replies: Sequence[R
     by_version: dict[int, list[Example]] = defaultdict(list)
     for example in examples:
         by_version[replies[example.index].reply.version].append(example)
-    newest = {example.index for example in examples[-COMPARED_REPLIES:]}
+    newest = set([example.index for example in examples if replies[example.index].reply.behavior_logprobs][-COMPARED_REPLIES:])
     unreadable, differences = [], []
 
     def compare(of_version: Sequence[Example]) -> None:

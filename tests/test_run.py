@@ -162,7 +162,7 @@ def test_replies_of_an_earlier_version_are_compared_with_that_version(store, reg
     assert again.state == "published" and again.report["behavior"]["unreadable_versions"] == [1]
 
 
-def test_served_logprobs_are_compared_at_the_temperature_they_were_recorded_at(store, registry, tiny_base):
+def test_served_logprobs_are_compared_at_the_temperature_they_were_recorded_at(store, registry, tiny_base, monkeypatch):
     import torch
 
     from learner.batches import Example, make_batch
@@ -173,6 +173,8 @@ def test_served_logprobs_are_compared_at_the_temperature_they_were_recorded_at(s
         exact = Policy(tiny_base).scores(make_batch([Example(0, reply.prompt_ids, reply.completion_ids, 1.0)])).logprobs[0].tolist()
     known = add_reply(store, tiny_base, "hello", [40, 41, 42, 2], logprobs=[value + 0.25 for value in exact])
     store.add_rating(known.id, RATER, "thumb", 1)
+    monkeypatch.setattr("learner.behavior.COMPARED_REPLIES", 1)
+    store.add_correction(known.id, RATER, "ab")                      # a text that nothing sampled takes nobody's place
     behavior = train(store, registry, tiny_base, CONFIG, trigger="shell").report["behavior"]
     assert behavior["served_minus_learner"] == pytest.approx(0.25, abs=0.02) == behavior["served_abs_difference"]
 
