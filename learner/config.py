@@ -33,14 +33,16 @@ class GateLimits:
 
 @dataclass(frozen=True)
 class RefineConfig:
-    """One on-policy iteration after the logged ratings: fresh replies, scored by a reward model fitted on the ratings."""
+    """On-policy iterations after the logged ratings: fresh replies, scored by a reward model fitted on the ratings."""
 
     enabled: bool = False
     """Whether a run refines at all."""
     min_replies: int = 32
     """With fewer rated replies there is no reward model."""
+    iterations: int = 2
+    """At most; one that is kept only in part, or not at all, is the last."""
     prompts: int = 48
-    """Prompts of rated replies that are answered anew, at most."""
+    """Prompts of rated replies that are answered anew in an iteration, at most."""
     samples: int = 4
     """Fresh replies to each; each one's baseline is the mean of the others."""
     check_prompts: int = 24
@@ -49,15 +51,15 @@ class RefineConfig:
     """Replies to each of those, before and after."""
     max_new_tokens: int = 320
     """A fresh reply ends here at the latest, and at the longest rated reply's length."""
-    learning_rate: float = 3e-4
-    """AdamW's, for the one pass over the fresh replies."""
+    learning_rate: float = 5e-4
+    """AdamW's, for the one pass over an iteration's fresh replies."""
+    kl_coefficient: float = 0.01
+    """beta in these iterations: with that of the logged ratings, 0.1, the policy hardly moved."""
     disagreement_penalty: float = 1.0
     """lambda: standard deviations over the reward model's heads that are taken off a reply's reward."""
-    drift_penalty: float = 1.0
-    """beta_r: reward taken off per nat that the policy finds a reply likelier than the base model does, over the longest reply."""
     max_surprise_rise: float = 0.10
     """How much less likely than its own replies, relative nats per token, the base model may find those of the result."""
-    strengths: tuple[float, ...] = (1.0, 0.5)
+    strengths: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
     """The way from the weights before to the weights after is gone this far; the first that helps without harm is kept, else none."""
 
 

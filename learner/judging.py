@@ -18,7 +18,7 @@ from learner.gate_statistical import StatisticalReport, compare, hold_out
 from learner.opinions import raters_of
 from learner.pace import Pace
 from learner.policy import Policy
-from learner.refine import Refinement, refine
+from learner.refine import Refinement, Refiner
 from learner.reward_model import RewardModel, fit_reward_model
 from learner.rewards import Reward
 from learner.sampler import Sampler
@@ -42,12 +42,12 @@ class Judging:
         self.found, self.config, self.pace = found, config, pace
 
     def refine(self, examples: Sequence[Example]) -> Refinement:
-        """One on-policy iteration by what these replies' ratings say. Raises: Stopped; Diverged."""
+        """On-policy iterations by what these replies' ratings say. Raises: Stopped; Diverged."""
         self.pace.stage("refine")
         model, bounds = self._fit(examples)
-        return refine(self.policy, self.sampler, self.tokenizer, model, bounds, [example.prompt_ids for example in examples], self.config,
-                      max_new_tokens=self._longest(examples), on_start=lambda steps: self.pace.stage("refine", steps=steps),
-                      on_step=self.pace.step, check=self.pace.check)
+        return Refiner(self.policy, self.sampler, self.tokenizer, model, bounds, self.config, self._longest(examples),
+                       on_start=lambda steps: self.pace.stage("refine", steps=steps), on_step=self.pace.step,
+                       check=self.pace.check).refine([example.prompt_ids for example in examples])
 
     def compare(self, training: Sequence[Example], held_out: Sequence[Example], registry: AdapterRegistry, incumbent: int) -> StatisticalReport:
         """The candidate beside version `incumbent`, by what the held-out ratings say, on prompts that did not train."""

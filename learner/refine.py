@@ -1,13 +1,14 @@
-"""One on-policy iteration after the logged ratings (RLOO): sample, score, push, and look whether it helped.
+"""On-policy iterations after the logged ratings (RLOO): sample, score, push, and look whether it helped.
 
-For each prompt x_i the policy samples k fresh replies, the reward model of the ratings scores them, and
+For each prompt x_i the policy samples k fresh replies y_ij, the reward model of the ratings scores them, and
 
-    R_ij = lower(q_ij) - drift_penalty * sum_t (l_theta - l_base) / L_max      lower: mean - lambda std, after the rules of scoring.py
+    R_ij = lower(q_ij)                                    mean - lambda std over the heads, after the rules of scoring.py
     A_ij = eta (R_ij - mean of the prompt's other replies)
-    L    = policy gradient as in steps.py + beta KL(base || policy) at the fresh replies' own places
+    L    = -mean_ij A_ij log pi(y_ij) / L_max + beta KL(base || policy) at the fresh replies' own places
 
-One iteration, because the second one games the reward model. Prompts that were kept aside are answered before and after:
-the step is kept in full or in part, or taken back, by what the ensemble's lower bound and the base model say of those.
+The replies are the policy's own and visited once, so nothing is corrected for having been sampled by another policy.
+Prompts that were kept aside are answered before and after each iteration: the step is kept in full or in part, or taken
+back, by what the ensemble's lower bound and the base model say of those; after anything but a full step it ends.
 Sources: RLOO, arXiv:2402.14740; early stopping against over-optimisation, arXiv:2210.10760.
 """
 
@@ -22,14 +23,13 @@ from torch import Tensor
 
 from data.records import Generated
 from data.tokenizer import ChatTokenizer
-from learner.anchor import Reference, logprob_pass
 from learner.batches import plan_steps
 from learner.config import LearnerConfig
 from learner.personal import without_personal_data
 from learner.policy import Policy
 from learner.reward_model import RewardModel
 from learner.sampler import Sampler
-from learner.scoring import Bounds, Scored, as_examples, micro_batches, score
+from learner.scoring import Bounds, Scored, as_examples, score
 from learner.steps import Signals, StepFigures, train_steps
 
 MIN_PROMPTS = 8
@@ -40,97 +40,127 @@ MIN_PROMPTS = 8
 class Refinement:
     """What came of it."""
 
-    strength: float
-    """How far the step was gone; 0: the weights are those of before."""
+    kept: float
+    """Iterations, a part of one as a fraction; 0: the weights are those of before."""
     reason: str
     """One sentence for people."""
     figures: dict
     """JSON-able."""
 
     def as_dict(self) -> dict:
-        return {"strength": self.strength, "reason": self.reason, **self.figures}
+        return {"kept": self.kept, "reason": self.reason, **self.figures}
 
 
-def refine(policy: Policy, sampler: Sampler, tokenizer: ChatTokenizer, model: RewardModel, bounds: Bounds,
-           prompts: Sequence[tuple[int, ...]], config: LearnerConfig, *, max_new_tokens: int, on_start: Callable[[int], None],
-           on_step: Callable[[StepFigures], None], check: Callable[[], None]) -> Refinement:
-    """Refine the adapter in place, or leave it exactly as it was.
+@dataclass(frozen=True)
+class Refiner:
+    """What every iteration uses.
 
     Args:
         model, bounds: fitted on the ratings in training.
-        prompts: of the rated replies, each once.
-        on_start: called with the number of optimizer steps before the first.
+        on_start: called with the number of optimizer steps before the first of an iteration.
         check: called between passes. It, `on_start` and `on_step` may raise to stop.
-    Raises: Diverged.
     """
-    figures: dict = {"reward_model": model.fit.as_dict()}
-    if not model.fit.useful:
-        return Refinement(0.0, "There was no refinement because the ratings do not predict each other yet.", figures)
-    train_prompts, check_prompts = split_prompts(prompts, config)
-    if not check_prompts:
-        return Refinement(0.0, "There was no refinement because too few different prompts were rated.", figures)
-    own = config.refine
-    asked = [prompt for prompt in train_prompts for _ in range(own.samples)]
-    checked = [prompt for prompt in check_prompts for _ in range(own.check_samples)]
 
-    def sampled(of: Sequence[tuple[int, ...]], seed: int) -> list[Generated]:
-        check()
-        return sampler.sample(of, config.fresh(max_new_tokens, seed))
+    policy: Policy
+    sampler: Sampler
+    tokenizer: ChatTokenizer
+    model: RewardModel
+    bounds: Bounds
+    config: LearnerConfig
+    max_new_tokens: int
+    on_start: Callable[[int], None]
+    on_step: Callable[[StepFigures], None]
+    check: Callable[[], None]
 
-    def judged(of: Sequence[tuple[int, ...]], replies: Sequence[Generated], keep: int = 0) -> Scored:
-        return score(policy, tokenizer, model, as_examples(of, replies, config.fresh(0, 0).temperature), bounds, penalty=own.disagreement_penalty,
-                     max_batch_tokens=config.max_batch_tokens, check=check, anchored=frozenset(range(keep)))
+    def refine(self, prompts: Sequence[tuple[int, ...]]) -> Refinement:
+        """Refine the adapter in place, or leave it exactly as it was.
 
-    with policy.reference():
-        by_base = sampled(checked, config.seed + 1)
-    base = judged(checked, by_base)
-    drawn = judged(asked + checked, sampled(asked + checked, config.seed + 2), keep=len(asked))
-    fresh = drawn.examples[:len(asked)]
-    before = torch.tensor([float(drawn.lower[place]) for place in range(len(asked), len(drawn.examples))])
-    theta, _ = logprob_pass(policy, micro_batches(fresh, config.max_batch_tokens), check)
-    longest = max(len(example.completion_ids) for example in fresh)
-    rewards = fresh_rewards(drawn.lower[:len(asked)], theta, drawn.reference, longest, own.drift_penalty)
-    gains = model.fit.eta * leave_one_out_advantages(rewards, own.samples)
-    figures |= {"prompts": len(train_prompts), "fresh": _described(drawn, range(len(asked))), "base": _described(base, range(len(checked))),
-                "before": _described(drawn, range(len(asked), len(drawn.examples))), "reward_spread": round(float(rewards.std()), 4),
-                "problems": {problem: drawn.problems[:len(asked)].count(problem) for problem in sorted(set(drawn.problems[:len(asked)])) if problem}}
+        Args: prompts: of the rated replies.
+        Raises: Diverged.
+        """
+        own, figures = self.config.refine, {"reward_model": self.model.fit.as_dict()}
+        if not self.model.fit.useful:
+            return Refinement(0.0, "There was no refinement because the ratings do not predict each other yet.", figures)
+        train_prompts, check_prompts = split_prompts(prompts, self.config)
+        if not check_prompts:
+            return Refinement(0.0, "There was no refinement because too few different prompts were rated.", figures)
+        checked = [prompt for prompt in check_prompts for _ in range(own.check_samples)]
+        with self.policy.reference():
+            by_base = self._sample(checked, 1)
+        base, before = self._score(checked, by_base), self._score(checked, self._sample(checked, 2))
+        kept, problem = 0.0, ""
+        figures |= {"base": _described(base), "before": _described(before), "iterations": []}
+        for number in range(own.iterations):
+            start = [parameter.detach().clone() for parameter in self.policy.parameters()]
+            report = self._push(turn_of(train_prompts, number, own.prompts), number)
+            strength, before, tried = self._keep(start, checked, before, base)
+            figures["iterations"].append({**report, "tried": tried})
+            kept, problem = kept + strength, tried[0]["problem"]
+            if problem:
+                break
+        return Refinement(kept, _sentence(kept, problem), figures)
 
-    start = [parameter.detach().clone() for parameter in policy.parameters()]
-    plan = plan_steps(without_personal_data(fresh, tokenizer), config.batch_size, config.max_batch_tokens)
-    on_start(len(plan))
-    one_pass = replace(config, learning_rate=own.learning_rate, epochs=1, min_steps=1, seed=config.seed + 3)
-    history = train_steps(policy, plan, Signals(rewards.float(), torch.ones(len(fresh)), gains.float()),
-                          Reference(theta, drawn.reference.hidden), theta, one_pass, on_step)
-    figures |= {"steps": len(history), "last": {"kl": history[-1].kl, "masked": round(history[-1].masked, 4)}}
-    end = [parameter.detach().clone() for parameter in policy.parameters()]
+    def _sample(self, prompts: Sequence[tuple[int, ...]], seed: int) -> list[Generated]:
+        self.check()
+        return self.sampler.sample(prompts, self.config.fresh(self.max_new_tokens, self.config.seed + seed))
 
-    figures["tried"] = []
-    for strength in own.strengths:
-        go(policy, start, end, strength)
-        after = judged(checked, sampled(checked, config.seed + 2))
-        problem = step_problem(before, after, base, own.max_surprise_rise)
-        figures["tried"].append({"strength": strength, "problem": problem, **_described(after, range(len(checked)))})
-        if not problem:
-            part = "" if strength == 1 else f" {strength:.0%} of the way, because in full {figures['tried'][0]['problem']}"
-            return Refinement(strength, f"Fresh replies were refined on{part}.", figures)
-    go(policy, start, end, 0.0)
-    return Refinement(0.0, f"The refinement was taken back because {figures['tried'][-1]['problem']}.", figures)
+    def _score(self, prompts: Sequence[tuple[int, ...]], replies: Sequence[Generated], anchored: bool = False) -> Scored:
+        examples = as_examples(prompts, replies, self.config.fresh(0, 0).temperature)
+        return score(self.policy, self.tokenizer, self.model, examples, self.bounds, penalty=self.config.refine.disagreement_penalty,
+                     max_batch_tokens=self.config.max_batch_tokens, check=self.check, anchored=frozenset(range(len(examples)) if anchored else ()))
+
+    def _push(self, prompts: Sequence[tuple[int, ...]], number: int) -> dict:
+        """Sample fresh replies and take one pass of gradient over them."""
+        own = self.config.refine
+        asked = [prompt for prompt in prompts for _ in range(own.samples)]
+        drawn = self._score(asked, self._sample(asked, 100 + number), anchored=True)
+        gains = self.model.fit.eta * leave_one_out_advantages(drawn.lower, own.samples)
+        plan = plan_steps(without_personal_data(drawn.examples, self.tokenizer), self.config.batch_size, self.config.max_batch_tokens)
+        self.on_start(len(plan))
+        one_pass = replace(self.config, learning_rate=own.learning_rate, kl_coefficient=own.kl_coefficient, epochs=1, min_steps=1,
+                           seed=self.config.seed + 100 + number)
+        history = train_steps(self.policy, plan, Signals(drawn.lower.float(), torch.ones(len(asked)), gains.float()), drawn.reference,
+                              None, one_pass, self.on_step)
+        return {"prompts": len(prompts), "fresh": _described(drawn), "reward_spread": round(float(drawn.lower.std()), 4),
+                "problems": {problem: drawn.problems.count(problem) for problem in sorted(set(drawn.problems)) if problem},
+                "steps": len(history), "kl": history[-1].kl}
+
+    def _keep(self, start: Sequence[Tensor], checked: Sequence[tuple[int, ...]], before: Scored, base: Scored) -> tuple[float, Scored, list[dict]]:
+        """Go as far from `start` towards where the policy is as helps without harm: (how far, scores there, what was tried)."""
+        end = [parameter.detach().clone() for parameter in self.policy.parameters()]
+        tried: list[dict] = []
+        for strength in self.config.refine.strengths:
+            go(self.policy, start, end, strength)
+            after = self._score(checked, self._sample(checked, 2))
+            problem = step_problem(before, after, base, self.config.refine.max_surprise_rise)
+            tried.append({"strength": strength, "problem": problem, **_described(after)})
+            if not problem:
+                return strength, after, tried
+        go(self.policy, start, end, 0.0)
+        return 0.0, before, tried
+
+
+def _sentence(kept: float, problem: str) -> str:
+    if not kept:
+        return f"The refinement was taken back because {problem}."
+    times = f"{kept:g} {'iteration' if kept == 1 else 'iterations'} on fresh replies"
+    return f"It was refined by {times}{f', and no further because {problem}' if problem else ''}."
 
 
 def split_prompts(prompts: Sequence[tuple[int, ...]], config: LearnerConfig) -> tuple[list, list]:
-    """(refined on, kept aside), seeded; both empty when there are too few."""
+    """(to refine on, kept aside), seeded; both empty when there are too few."""
     order = list(dict.fromkeys(prompts))
     random.Random(f"refine {config.seed}").shuffle(order)
     if len(order) < MIN_PROMPTS:
         return [], []
     aside = min(config.refine.check_prompts, len(order) // 4)
-    return order[aside:aside + config.refine.prompts], order[:aside]
+    return order[aside:], order[:aside]
 
 
-def fresh_rewards(lower: Tensor, theta: dict[int, Tensor], reference: Reference, longest: int, drift_penalty: float) -> Tensor:
-    """R: (M,), from the lower bounds and both models' log-probs of the replies 0..M-1."""
-    drift = torch.tensor([float((theta[place] - reference.logprobs[place]).sum()) / longest for place in range(len(lower))])
-    return lower - drift_penalty * drift
+def turn_of(prompts: Sequence[tuple[int, ...]], number: int, count: int) -> list[tuple[int, ...]]:
+    """The prompts of an iteration: `count` of them at most, where the one before ended, and from the start again."""
+    count = min(count, len(prompts))
+    return [prompts[place % len(prompts)] for place in range(number * count, (number + 1) * count)]
 
 
 def leave_one_out_advantages(rewards: Tensor, samples: int) -> Tensor:
@@ -142,13 +172,10 @@ def leave_one_out_advantages(rewards: Tensor, samples: int) -> Tensor:
     return ((grouped - grouped.mean(dim=1, keepdim=True)) * samples / (samples - 1)).reshape(-1)
 
 
-def step_problem(before: Tensor, after: Scored, base: Scored, max_surprise_rise: float) -> str:
-    """Why the step is not kept, '' when it is. All three answered the same prompts.
-
-    Args: before: (C,) lower bounds of the replies before the step.
-    """
+def step_problem(before: Scored, after: Scored, base: Scored, max_surprise_rise: float) -> str:
+    """Why the step is not kept, '' when it is. All three answered the same prompts."""
     everything = range(len(after.examples))
-    gain = float(after.lower.mean() - before.mean())
+    gain = float(after.lower.mean() - before.lower.mean())
     rise = after.surprise(everything) / base.surprise(everything) - 1
     if after.share_with_problems(everything) > max(base.share_with_problems(everything), 0.1):
         return f"{after.share_with_problems(everything):.0%} of the fresh replies were empty, cut, repeated, off topic or nonsense"
@@ -166,7 +193,7 @@ def go(policy: Policy, start: Sequence[Tensor], end: Sequence[Tensor], strength:
             parameter.copy_(torch.lerp(a, b, strength))
 
 
-def _described(scored: Scored, places: range) -> dict:
-    return {"lower": round(float(scored.lower[places.start:places.stop].mean()), 4), "mean": round(float(scored.mean[places.start:places.stop].mean()), 4),
-            "surprise": round(scored.surprise(places), 4), "tokens": round(scored.tokens(places), 1),
-            "with_problems": round(scored.share_with_problems(places), 4)}
+def _described(scored: Scored) -> dict:
+    places = range(len(scored.examples))
+    return {"lower": round(float(scored.lower.mean()), 4), "mean": round(float(scored.mean.mean()), 4), "surprise": round(scored.surprise(places), 4),
+            "tokens": round(scored.tokens(places), 1), "with_problems": round(scored.share_with_problems(places), 4)}

@@ -60,12 +60,14 @@ def learning_rate_at(step: int, steps: int, config: LearnerConfig) -> float:
 
 
 def train_steps(policy: Policy, plan: list[list[list[Example]]], signals: Signals, reference: Reference,
-                behavior: Mapping[int, Tensor], config: LearnerConfig, on_step: Callable[[StepFigures], None]) -> list[StepFigures]:
+                behavior: Mapping[int, Tensor] | None, config: LearnerConfig, on_step: Callable[[StepFigures], None]) -> list[StepFigures]:
     """Refit the adapter. `on_step` is called after every step and may raise to stop.
 
     The trust region is centred on what the policy said when it last visited the reply: the base model in the first
     epoch, the visit before in later ones.
 
+    Args: behavior: (completion length,) nats by example index, of who sampled the replies; None: the policy itself, just
+        now, and each is visited once, so that there is no ratio to correct by and no region to leave.
     Raises: Diverged: the loss or its gradient is not finite; the weights are those of the step before.
     """
     parameters = policy.parameters()
@@ -95,8 +97,10 @@ def _step(policy: Policy, optimizer, parameters, micro_batches, signals: Signals
         batch = make_batch(examples, policy.device)
         indexes, width = list(batch.indexes), batch.completion_mask.shape[1]
         scores = policy.scores(batch, reference.hidden)
+        now = scores.logprobs.detach()
         parts = policy_gradient_loss(
-            scores.logprobs, pad(behavior, indexes, width).to(policy.device), pad(old, indexes, width).to(policy.device),
+            scores.logprobs, now if behavior is None else pad(behavior, indexes, width).to(policy.device),
+            now if behavior is None else pad(old, indexes, width).to(policy.device),
             signals.advantages[indexes].to(policy.device), signals.weights[indexes].to(policy.device), batch.learnt_mask,
             trust_region=config.trust_region, max_length=max_length, batch_size=config.batch_size)
         anchor = config.kl_coefficient * scores.kl_sum / max(1, anchored_tokens)
@@ -106,7 +110,7 @@ def _step(policy: Policy, optimizer, parameters, micro_batches, signals: Signals
         kl_sum += float(scores.kl_sum.detach())
         masked += float(parts.masked) * len(examples)
         seen.append((indexes, parts.ratio.cpu(), parts.taper.cpu()))
-        for example, row in zip(examples, scores.logprobs.detach(), strict=True):
+        for example, row in zip(examples, now, strict=True):
             old[example.index] = row[:len(example.completion_ids)].clone()
     norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_gradient_norm)
     if not (math.isfinite(loss_sum) and bool(norm.isfinite())):

@@ -17,7 +17,7 @@ from learner.anchor import Reference
 from learner.batches import Example
 from learner.config import LearnerConfig, RefineConfig
 from learner.policy import Policy
-from learner.refine import fresh_rewards, go, leave_one_out_advantages, split_prompts, step_problem
+from learner.refine import go, leave_one_out_advantages, split_prompts, step_problem, turn_of
 from learner.reward_model import fit_reward_model
 from learner.run import train
 from learner.scoring import Bounds, Scored, as_examples, score
@@ -40,18 +40,18 @@ def test_advantages_sum_to_zero_by_prompt_and_do_not_see_a_constant(values, cons
     assert torch.allclose(found, leave_one_out_advantages(rewards + constant, 4), atol=1e-9)
 
 
-def test_what_the_policy_finds_likelier_than_the_base_model_costs_reward():
-    theta = {0: torch.tensor([-1.0, -1.0]), 1: torch.tensor([-2.0])}
-    base = Reference({0: torch.tensor([-2.0, -4.0]), 1: torch.tensor([-2.0])}, {})
-    assert fresh_rewards(torch.tensor([0.5, 0.5]), theta, base, longest=8, drift_penalty=1.0).tolist() == [0.0, 0.5]     # 0.5 - 4 / 8
-
-
 def test_prompts_kept_aside_are_never_refined_on_and_too_few_are_none():
     prompts = [(n,) for n in range(100)] * 2
     train_prompts, aside = split_prompts(prompts, LearnerConfig())
-    assert len(train_prompts) == 48 and len(aside) == 24 and not set(train_prompts) & set(aside)
+    assert len(train_prompts) == 76 and len(aside) == 24 and not set(train_prompts) & set(aside)
     assert (train_prompts, aside) == split_prompts(prompts, LearnerConfig())
     assert split_prompts(prompts[:7], LearnerConfig()) == ([], [])
+
+
+def test_each_iteration_goes_on_with_the_prompts_where_the_one_before_ended():
+    prompts = [(n,) for n in range(5)]
+    assert [turn_of(prompts, number, 3) for number in range(2)] == [[(0,), (1,), (2,)], [(3,), (4,), (0,)]]
+    assert turn_of(prompts, 1, 48) == prompts                                  # few prompts: all of them, every time
 
 
 def test_the_rules_strike_empty_repeated_and_truncated_replies_whatever_the_reward_model_says(tiny_base):
@@ -73,7 +73,7 @@ def scored(lower: float, nll: float = 1.0, problem: str = "") -> Scored:
 
 
 def test_a_step_is_kept_only_when_it_pleases_more_and_harms_nothing():
-    before, base = torch.full((4,), -0.5), scored(-0.6, nll=1.0)
+    before, base = scored(-0.5), scored(-0.6, nll=1.0)
     assert step_problem(before, scored(-0.2, nll=1.09), base, 0.10) == ""
     assert "less likely per token" in step_problem(before, scored(0.9, nll=1.11), base, 0.10)
     assert "not surely more pleased" in step_problem(before, scored(-0.5), base, 0.10)
@@ -105,9 +105,9 @@ def test_a_run_refines_between_training_and_the_gate_and_says_what_came_of_it(tm
     run = train(store, registry, tiny_base, CONFIG, trigger="shell", on_progress=seen.append)
     assert run.state == "published" and list(dict.fromkeys(p.stage for p in seen)) == ["collect", "anchor", "train", "refine", "gate", "publish"]
     report = run.report["refinement"]
-    assert report["reward_model"]["correlation"] > 0.5 and report["steps"] == 2 and report["tried"]
-    assert report["strength"] in (0.0, 0.5, 1.0) and run.report["comparison"]["decision"] == "not evaluable"
-    assert [p.step for p in seen if p.stage == "refine" and p.steps] == [0, 1, 2, 2] or [p.step for p in seen if p.stage == "refine"][-1] == 2
+    assert report["reward_model"]["correlation"] > 0.5 and all(one["steps"] == 2 and one["tried"] for one in report["iterations"])
+    assert report["kept"] in (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0) and run.report["comparison"]["decision"] == "not evaluable"
+    assert [p.step for p in seen if p.stage == "refine" and p.steps][:3] == [0, 1, 2]
 
 
 def test_with_a_useless_reward_model_the_adapter_is_that_of_the_ratings_alone(tmp_path, tiny_base):
@@ -117,7 +117,7 @@ def test_with_a_useless_reward_model_the_adapter_is_that_of_the_ratings_alone(tm
         return store.version(1).sha256, run.report["refinement"]
 
     (alone, none), (refined, report) = adapter("off", False), adapter("on", True)
-    assert none is None and report["strength"] == 0 and report["reward_model"]["eta"] == 0 and "do not predict" in report["reason"]
+    assert none is None and report["kept"] == 0 and report["reward_model"]["eta"] == 0 and "do not predict" in report["reason"]
     assert refined == alone
 
 
@@ -128,7 +128,7 @@ def test_a_refinement_that_is_taken_back_leaves_the_adapter_of_the_ratings_alone
         return store.version(1).sha256, run.report["refinement"]
 
     (alone, _), (refined, report) = adapter("off", enabled=False), adapter("on", max_surprise_rise=-1.0)
-    assert report["strength"] == 0 and len(report["tried"]) == 2 and "taken back" in report["reason"] and refined == alone
+    assert report["kept"] == 0 and len(report["iterations"][0]["tried"]) == 4 and "taken back" in report["reason"] and refined == alone
 
 
 def test_a_stop_request_is_heard_while_refining(tmp_path, tiny_base):
