@@ -1,0 +1,12 @@
+"""The nouns: frozen records that the chat app and the learner exchange through the store."""
+
+from data.records.chat import TASKS, Conversation, Generated, HistoryEntry, Message, Reply, Sampling, Task, Turn
+from data.records.feedback import (
+    Comparison, Correction, Erasure, RatedReply, Rating, RatingKind, Reasons, SecondOpinion)
+from data.records.training import (
+    BASE_VERSION, BaseModel, CorrectionReceipt, Outcome, Progress, Promotion, ReceiptRow, Run, Version)
+
+__all__ = [
+    "BASE_VERSION", "BaseModel", "Comparison", "Conversation", "Correction", "CorrectionReceipt", "Erasure",
+    "Generated", "HistoryEntry", "Message", "Outcome", "Progress", "Promotion", "RatedReply", "Rating", "RatingKind",
+    "Reasons", "ReceiptRow", "Reply", "Run", "Sampling", "SecondOpinion", "TASKS", "Task", "Turn", "Version"]
