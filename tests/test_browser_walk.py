@@ -17,7 +17,7 @@ LONG_REPLY_MS = 240_000
 @pytest.mark.browser
 @pytest.mark.timeout(1200)
 def test_a_person_rates_a_maintainer_trains_and_the_version_changes_while_another_tab_streams(person, real_base, tmp_path):
-    with ChatServer(tmp_path / "state", real_base, learner="true", train_every_ratings=0, max_new_tokens=1500, temperature=1.2) as server:
+    with ChatServer(tmp_path / "state", real_base, learner="true", train_every_ratings=0, max_new_tokens=600, temperature=1.2) as server:
         context = person()
         page = open_chat(context, server)
         for number, question in enumerate(("Name three fruits.", "What is rain?")):
