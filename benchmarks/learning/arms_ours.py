@@ -32,7 +32,7 @@ def ours(task: Task, refine: bool = False) -> Trained:
 
 
 def ours_refined(task: Task) -> Trained:
-    """The same with REFINE: one on-policy iteration after the ratings."""
+    """The same with REFINE: on-policy iterations after the ratings."""
     return ours(task, refine=True)
 
 
