@@ -2,7 +2,7 @@
 
 import re
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from playwright.sync_api import expect
@@ -53,6 +53,7 @@ def test_a_person_rates_a_maintainer_trains_and_the_version_changes_while_anothe
                 write(talking, "Tell me a very long story about a journey around the world, with many chapters.")
             assert time.monotonic() < deadline, "the version does not change"
             time.sleep(0.2)
+        live_at = datetime.now(UTC)
         expect(live).to_have_text("version 1")
         expect(page.locator(".version-pill .pill-version")).to_have_text("version 1")
         talking.locator(".turn").last.locator('.reply[aria-busy="false"]').wait_for(timeout=LONG_REPLY_MS)
@@ -63,6 +64,7 @@ def test_a_person_rates_a_maintainer_trains_and_the_version_changes_while_anothe
             assert len(reply.completion_ids) == len(reply.behavior_logprobs) > 0
             assert letters(reply.text)[-12:] == letters(body.inner_text())[-12:]
         published = datetime.fromisoformat(server.store.promotions(real_base.id)[0].created_at)
+        print(f"\nfrom publication to the page of somebody who is being answered: {(live_at - published).total_seconds():.1f} s")
         ends = [datetime.fromisoformat(reply.started_at) + timedelta(seconds=reply.seconds) for reply in replies if reply.version == 0]
         assert max(ends) > published, "no reply of the base model was being written when version 1 was published"
 

@@ -428,7 +428,7 @@ def test_served_logprobs_agree_with_a_plain_forward_pass_of_the_real_model(real_
     for name in ENGINES:
         engine = make_engine(name, real_base, tmp_path / "cache")
         engine.load(1, adapter)
-        streams = [engine.stream(prompt, Sampling(max_new_tokens=20, seed=at), 1) for at, prompt in enumerate(prompts)]
+        streams = [engine.stream(prompt, Sampling(max_new_tokens=16, seed=at), 1) for at, prompt in enumerate(prompts)]
         results = [finish(stream) for stream in streams]
         engine.close()
         apart, from_base = [], []

@@ -44,7 +44,7 @@ def learned(real_base, tmp_path_factory):
         for kind, thumb in (("short", 1), ("long", -1)):
             store.add_rating(add_reply(store, real_base, pair["prompt"], completion(tokenizer, pair, kind)).id, RATER, "thumb", thumb)
     started = time.monotonic()
-    run = train(store, registry, real_base, LearnerConfig(), trigger="shell")
+    run = train(store, registry, real_base, LearnerConfig(min_steps=8, gate=GateLimits(prompts=4, new_tokens=24)), trigger="shell")      # half the passes and a shorter gate: time
     return run, registry, time.monotonic() - started
 
 
@@ -88,7 +88,7 @@ def test_the_gate_refuses_or_weakens_an_adapter_that_makes_the_real_model_talk_n
     tokenizer = ChatTokenizer(real_base.folder)
     anchor = examples_of(tokenizer, "long")
     reference = reference_pass(policy, [anchor], frozenset(range(len(anchor))), lambda: None)
-    gate = Gate(policy, PolicySampler(policy, tokenizer.eos_ids), tokenizer, replace(GateLimits(), prompts=4, new_tokens=32, scales=(1.0, 0.25)),
+    gate = Gate(policy, PolicySampler(policy, tokenizer.eos_ids), tokenizer, replace(GateLimits(), prompts=4, new_tokens=16, scales=(1.0, 0.25)),
                 reference, anchor, temperature=0.8, seed=0)
     untouched = gate.decide()
     assert untouched.passed and untouched.scale == 1.0

@@ -23,11 +23,10 @@ def until(condition, seconds: float = 60):
     return value
 
 
-@pytest.mark.real
-def test_message_reply_rating_gradient_version_and_receipt_on_the_real_model(real_base, tmp_path):
-    with ServerProcess(tmp_path / "state", real_base, LEARNER="false", MAX_NEW_TOKENS="60", TRAIN_EVERY_RATINGS="0") as server:
+def test_message_reply_rating_gradient_version_and_receipt_by_a_script_and_a_shell(endless_base, tmp_path):
+    with ServerProcess(tmp_path / "state", endless_base, LEARNER="false", MAX_NEW_TOKENS="300", TRAIN_EVERY_RATINGS="0") as server:
         person = server.client()
-        assert person.predict(api_name="/status") == {"version": 0, "base_model": "SmolLM2-135M-Instruct", "engine": "openvino", "fresh_ratings": 0, "run": None}
+        assert person.predict(api_name="/status") == {"version": 0, "base_model": endless_base.name, "engine": "openvino", "fresh_ratings": 0, "run": None}
         job = person.submit("Why is the sea salty?", None, api_name="/send")
         last = job.result()
         assert len(job.outputs()) > 3, "the reply does not stream"
@@ -42,10 +41,8 @@ def test_message_reply_rating_gradient_version_and_receipt_on_the_real_model(rea
         learnt = server.learn("--once", "--json")
         assert learnt.returncode == 0, learnt.stderr
         report = json.loads(learnt.stdout.splitlines()[-1])
-        published_at = time.monotonic()
         assert report["published"] is True and report["version"] == 1 and report["ratings_used"] == 5 and report["gate"]
-        until(lambda: person.predict(api_name="/status")["version"] == 1, seconds=15)
-        assert time.monotonic() - published_at < 15
+        until(lambda: person.predict(api_name="/status")["version"] == 1)
         reply = person.predict("Why is the sea salty?", None, api_name="/send")
         status = person.predict(api_name="/status")
         assert reply["version"] == 1 and status["fresh_ratings"] == 0 and status["run"]["state"] == "published"
