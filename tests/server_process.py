@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,13 @@ from pathlib import Path
 from gradio_client import Client
 
 ROOT = Path(__file__).parent.parent
+
+
+def free_port() -> str:
+    """Any of tens of thousands, so that two test processes hardly ever choose the same."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
 
 
 class ServerProcess:
@@ -29,7 +37,7 @@ class ServerProcess:
         state_dir.mkdir(parents=True, exist_ok=True)
         if not (state_dir / "models").exists():
             (state_dir / "models").symlink_to(base.folder.parent)
-        self.environment = {**os.environ, "STATE_DIR": str(state_dir), "BASE_MODEL": base.source, "PORT": "0", "HOST": "127.0.0.1", **environment}
+        self.environment = {**os.environ, "STATE_DIR": str(state_dir), "BASE_MODEL": base.source, "PORT": free_port(), "HOST": "127.0.0.1", **environment}
         self.output: list[str] = []
         self.process = subprocess.Popen([sys.executable, "-u", "app.py"], cwd=ROOT, env=self.environment, text=True,
                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
