@@ -32,9 +32,9 @@ def test_the_chat_has_no_serious_violation_whatever_is_open(person, chat_server)
     page.get_by_role("button", name="Base model").click()
     number = train_on(chat_server, rich.id, data={"replies": 1, "raters": 1}, gate={
         "scale": 1, "replies": [{"prompt": "Say hi", "before": "Hi!", "after": "Hello!"}]}).version
+    expect(page.locator(".toast")).to_be_visible(timeout=30_000)             # for 8 s, some seconds from now
     page.get_by_role("button", name=f"Your rating helped make version {number}").click()
     page.locator(".receipt-panel summary").click()
-    expect(page.locator(".toast")).to_be_visible()
     check_accessibility(page)                                                # a conversation, with every panel of a reply
     page.set_viewport_size(DESK)
     page.locator(".reasons").get_by_role("button", name="Show me a better one").click()

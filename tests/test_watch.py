@@ -28,10 +28,12 @@ def test_after_a_kill_in_the_middle_of_a_run_the_watcher_closes_it_and_the_next_
     environment = {**os.environ, "STATE_DIR": str(tmp_path), "BASE_MODEL": tiny_base.source, "TRAIN_EVERY_RATINGS": "0"}
     (tmp_path / "models").symlink_to(tiny_base.folder.parent)
     store = Store(tmp_path / "chat.db")
-    run = store.start_run(tiny_base.id, "shell")                          # as a learner leaves it that was killed: open, its lease running out
-    store.acquire_lease("learner", "gone:1", 2.0)
+    run = store.start_run(tiny_base.id, "shell")                          # as a learner leaves it that was killed: open, with a lease
+    store.acquire_lease("learner", "gone:1", 60)
     close_abandoned_runs(store, AdapterRegistry(store, tmp_path / "adapters"))
     assert store.run(run.id).state == "running"                           # somebody holds the lease: it may be alive
+    with store.write() as db:
+        db.execute("UPDATE leases SET expires_at = 0")
     with open(tmp_path / "watch.log", "w") as log:
         watcher = start("--watch", "--until-stdin-closes", environment=environment, stdin=subprocess.PIPE, stderr=log)
     try:
