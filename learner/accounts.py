@@ -36,12 +36,12 @@ def receipt_rows(replies: Sequence[RatedReply], found: Sequence[Reward], example
 
 
 def data_used(replies: Sequence[RatedReply], found: Sequence[Reward], examples: Sequence[Example], held_out: Sequence[Example]) -> dict:
-    """Counts of what people said; `replies` and `corrections` are those in training, the rest is of everything at hand."""
+    """Counts of what people said; `replies`, `corrections` and `raters` are those in training, the rest is of everything at hand."""
     ratings = [rating for rated in replies for rating in rated.ratings]
     corrections = sum(replies[example.index].reply.engine == CORRECTED for example in examples)
     return {
         "replies": len(examples) - corrections, "corrections": corrections, "held_out": len(held_out),
-        "raters": len({rater for rated in replies for rater in raters_of(rated)}),
+        "raters": len({rater for example in examples for rater in raters_of(replies[example.index])}),
         "tasks": dict(Counter(replies[example.index].reply.task for example in examples)),
         "thumbs_up": sum(r.kind == "thumb" and r.value > 0 for r in ratings),
         "thumbs_down": sum(r.kind == "thumb" and r.value < 0 for r in ratings),

@@ -6,7 +6,8 @@ For each prompt x_i the policy samples k fresh replies y_ij, the reward model of
     A_ij = eta (R_ij - mean of the prompt's other replies)
     L    = -mean_ij A_ij log pi(y_ij) / L_max + beta KL(base || policy) at the fresh replies' own places
 
-The replies are the policy's own and visited once, so nothing is corrected for having been sampled by another policy.
+Each reply is visited once, at most some dozens of steps after it was sampled, and counts as the policy's own: no ratio is
+corrected for. Correcting it cost a pass, and its taper forgot disliked replies within a few steps.
 Prompts that were kept aside are answered before and after each iteration: the step is kept in full or in part, or taken
 back, by what the ensemble's lower bound and the base model say of those; after anything but a full step it ends.
 Sources: RLOO, arXiv:2402.14740; early stopping against over-optimisation, arXiv:2210.10760.
@@ -116,6 +117,8 @@ class Refiner:
         drawn = self._score(asked, self._sample(asked, 100 + number), anchored=True)
         gains = self.model.fit.eta * leave_one_out_advantages(drawn.lower, own.samples)
         plan = plan_steps(without_personal_data(drawn.examples, self.tokenizer), self.config.batch_size, self.config.max_batch_tokens)
+        if not plan:
+            return {"prompts": len(prompts), "steps": 0}
         self.on_start(len(plan))
         one_pass = replace(self.config, learning_rate=own.learning_rate, kl_coefficient=own.kl_coefficient, epochs=1, min_steps=1,
                            seed=self.config.seed + 100 + number)
@@ -182,7 +185,7 @@ def step_problem(before: Scored, after: Scored, base: Scored, max_surprise_rise:
     if rise > max_surprise_rise:
         return f"the base model found the fresh replies {rise:.0%} less likely per token than its own"
     if gain <= 0:
-        return f"the reward model was not surely more pleased than before ({gain:+.3f})"
+        return f"the reward model was not more pleased than before ({gain:+.3f})"
     return ""
 
 

@@ -98,8 +98,14 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     reliable = rater_reliabilities(replies, [*examples, *held_out], reference, tokenizer.eos_ids, config.seed)
     lessons = lessons.trusting({rater: one.trust for rater, one in reliable.items()})
     found = lessons.rewards
-    report["data"]["raters_in_doubt"] = in_doubt(reliable)
+    examples = [example for example in examples if found[example.index].weight > 0]        # the others' raters are in quarantine
+    report["data"] |= {**data_used(replies, found, examples, held_out), "raters_in_doubt": in_doubt(reliable)}
     report["ratings_used"] = sum(len(found[e.index].rating_ids) for e in examples)
+    if not examples:
+        reason = "There is nothing to do because everybody who rated is in quarantine, as their ratings contradict what others' predict."
+        return store.finish_run(run.id, "nothing_to_do", report={**report, "reason": reason, "gate": None})
+    plan = plan_steps(examples, config.batch_size, config.max_batch_tokens)
+    micro_batches, steps = [micro_batch for step in plan for micro_batch in step], count_steps(len(plan), config)
 
     pace.stage("train", steps=steps)
     sampler = (make_sampler or _own_sampler)(policy, tokenizer)
@@ -135,6 +141,9 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
 
     pace.stage("publish", steps=steps, step=steps)
     after, kl = logprob_pass(policy, micro_batches, pace.check, reference)
+    if store.deleted_among([found[e.index].reply_id for e in examples]):
+        reason = "The run was stopped because somebody deleted what it was learning from; nothing was published, and the next run learns without it."
+        return store.finish_run(run.id, "stopped", report={**report, "reason": reason, "seconds": pace.seconds()})
     receipts, of_corrections = receipt_rows(replies, found, examples, learning.advantages, reference.logprobs, after)
     note = note_of(report["data"], verdict.scale)
     version = registry.publish(policy.save, base_model=base.id, run_id=run.id, parent=store.live_version(base.id), receipts=receipts,

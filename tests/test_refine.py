@@ -76,7 +76,7 @@ def test_a_step_is_kept_only_when_it_pleases_more_and_harms_nothing():
     before, base = scored(-0.5), scored(-0.6, nll=1.0)
     assert step_problem(before, scored(-0.2, nll=1.09), base, 0.10) == ""
     assert "less likely per token" in step_problem(before, scored(0.9, nll=1.11), base, 0.10)
-    assert "not surely more pleased" in step_problem(before, scored(-0.5), base, 0.10)
+    assert "not more pleased" in step_problem(before, scored(-0.5), base, 0.10)
     assert "were empty" in step_problem(before, scored(0.9, problem="empty"), base, 0.10)
     assert step_problem(before, scored(-0.2, problem="truncated"), scored(-0.6, problem="truncated"), 0.10) == ""      # no worse than base
 

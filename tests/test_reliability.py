@@ -100,4 +100,5 @@ def test_a_run_names_who_rates_against_all_others_and_learns_nothing_from_them(t
     run = train(store, AdapterRegistry(store, tmp_path / "adapters"), tiny_base, LearnerConfig(lora_rank=4, epochs=1, min_steps=1), trigger="shell")
     [doubt] = run.report["data"]["raters_in_doubt"]
     assert doubt["rater"] == "foe" and doubt["ratings"] == 12 and doubt["quarantined"]
-    assert all(store.receipts(reply)[0].weight == 0 for reply in theirs) and run.report["ratings_used"] == 60
+    assert not any(store.receipts(reply) for reply in theirs) and run.report["ratings_used"] == 60
+    assert "60 rated replies from 5 people" in store.version(1).note

@@ -68,9 +68,10 @@ def test_without_ratings_there_is_nothing_to_do(store, registry, tiny_base):
     assert store.live_version(tiny_base.id) == 0
 
 
-def test_ratings_that_are_all_deleted_while_a_run_learns_from_them_are_forgotten_by_the_next(store, registry, tiny_base):
+def test_ratings_that_were_all_deleted_are_forgotten_by_the_next_run(store, registry, tiny_base):
     add_rated_replies(store, tiny_base, 4)
-    run = train(store, registry, tiny_base, CONFIG, trigger="shell", on_progress=lambda progress: progress.step == 1 and store.delete_everything(RATER))
+    run = train(store, registry, tiny_base, CONFIG, trigger="shell")
+    store.delete_everything(RATER)
     assert run.state == "published" and store.live_version(tiny_base.id) == run.version and store.fresh_ratings(tiny_base.id) == 4
     assert train(store, registry, tiny_base, CONFIG, trigger="time").state == "nothing_to_do" and store.live_version(tiny_base.id) == 0
 
@@ -191,12 +192,27 @@ def test_a_second_learner_waits_and_then_says_so(store):
 
 
 def test_a_lease_is_renewed_while_the_run_computes_and_runs_out_after_a_kill(store):
-    with learner_lease(store, seconds=0.8):
-        time.sleep(1.6)
+    def expires_at() -> float:
+        return store.row("SELECT expires_at FROM leases WHERE name = 'learner'")["expires_at"]
+
+    with learner_lease(store, seconds=3):
+        first, deadline = expires_at(), time.monotonic() + 60
+        while expires_at() == first:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
         assert not store.acquire_lease("learner", "elsewhere:1", 60)
     assert store.acquire_lease("learner", "elsewhere:1", 0.2)        # killed: never released
     with learner_lease(store, wait=5):
         pass
+
+
+def test_what_is_deleted_while_a_run_learns_from_it_is_in_no_version(store, registry, tiny_base):
+    reply = add_rated_replies(store, tiny_base, 4)[0]
+    run = train(store, registry, tiny_base, CONFIG, trigger="shell",
+                on_progress=lambda p: p.stage == "gate" and not store.deleted_among([reply.id]) and store.delete_conversation(reply.conversation_id, RATER))
+    assert run.state == "stopped" and "deleted" in run.report["reason"] and not store.versions(tiny_base.id)
+    again = train(store, registry, tiny_base, CONFIG, trigger="shell")
+    assert again.state == "published" and again.report["data"]["replies"] == 3 and not store.receipts(reply.id)
 
 
 def test_a_run_killed_between_publication_and_its_last_word_is_closed_as_published(store, registry, tiny_base):
