@@ -41,6 +41,7 @@ class ReplyJob:
         self.unsaved = False
         """True while a finished reply waits in memory for room on the disk."""
         self._stream, self._store, self._tokenizer = started and started.stream, store, tokenizer
+        self._begun = started.begun if started else 0.0
         self._ticket, self._begin, self._ended = ticket, begin, ended
         self._closing, self._cancelled = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"reply {reply.id}", daemon=True)
@@ -96,7 +97,7 @@ class ReplyJob:
             if self._cancelled.is_set():
                 return False
         started = self._begin()
-        self._stream, self.version = started.stream, started.version
+        self._stream, self._begun, self.version = started.stream, started.begun, started.version
         self._store.begin_reply(self.reply_id, started.version, started.adapter_sha256)
         if self._cancelled.is_set():
             self._stream.cancel()
@@ -104,10 +105,10 @@ class ReplyJob:
 
     def _write(self) -> tuple[Generated, float | None, float]:
         """Read the stream to its end; what was sampled, seconds to the first token and to the last."""
-        begun, first, shown, saved, ids = time.monotonic(), None, 0.0, time.monotonic(), []
+        first, shown, saved, ids = None, 0.0, time.monotonic(), []
         for new in self._stream:
             clock = time.monotonic()
-            first = first or clock - begun
+            first = first or clock - self._begun
             ids += new
             if clock - shown >= DECODE_SECONDS:
                 shown = clock
@@ -116,7 +117,7 @@ class ReplyJob:
             if clock - saved >= SAVE_SECONDS:
                 saved = clock
                 self._save_partial()
-        return self._stream.result(), first, time.monotonic() - begun
+        return self._stream.result(), first, time.monotonic() - self._begun
 
     def _save_partial(self) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ class Started:
     stream: ReplyStream
     version: int
     adapter_sha256: str | None
+    begun: float
+    """When, on the monotonic clock: the first token may be there before anybody reads."""
 
 
 class Serving:
@@ -68,7 +71,8 @@ class Serving:
         for _ in range(10):                       # the version may be swapped out between reading it and using it
             version, sha256 = self.version, self._sha256
             try:
-                return Started(self.engine.stream(prompt_ids, sampling, version), version, sha256)
+                begun = time.monotonic()
+                return Started(self.engine.stream(prompt_ids, sampling, version), version, sha256, begun)
             except VersionNotLoaded:
                 continue
         raise Busy("The model is being swapped right now; send the message again.")

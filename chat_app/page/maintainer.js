@@ -50,6 +50,7 @@ function show(overview) {
   versions.show(overview);
   showRatings(overview.recent_ratings);
   showAgreement(overview.agreement);
+  if (notice.textContent === words.stopping && overview.runs[0]?.state !== 'running') notice.hidden = true;
   sampling.replaceChildren(...Object.entries(overview.sampling).map(([name, value]) => make('div', {}, make('dt', {}, words[name] || name), make('dd', {}, String(value)))));
 }
 
