@@ -96,15 +96,25 @@ def plan_steps(examples: Sequence[Example], batch_size: int, max_batch_tokens: i
     return [groups[place] + (groups[place + half] if place + half < len(groups) else []) for place in range(half)]
 
 
+def flattened(steps: Sequence[list[list[Example]]]) -> list[list[Example]]:
+    """The micro-batches of all steps, one after the other."""
+    return [micro_batch for step in steps for micro_batch in step]
+
+
+def micro_batches(examples: Sequence[Example], max_batch_tokens: int, batch_size: int = 8) -> list[list[Example]]:
+    """Every reply once, as `plan_steps` groups them: for a pass that takes no step."""
+    return flattened(plan_steps(examples, batch_size, max_batch_tokens))
+
+
 def _split(examples: Sequence[Example], max_batch_tokens: int) -> list[list[Example]]:
     """Micro-batches of one group, whose examples come in ascending length: the newest is the widest."""
-    micro_batches: list[list[Example]] = []
+    split: list[list[Example]] = []
     for example in examples:
-        if micro_batches and (len(micro_batches[-1]) + 1) * example.tokens <= max_batch_tokens:
-            micro_batches[-1].append(example)
+        if split and (len(split[-1]) + 1) * example.tokens <= max_batch_tokens:
+            split[-1].append(example)
         else:
-            micro_batches.append([example])
-    return micro_batches
+            split.append([example])
+    return split
 
 
 def shuffled(steps: list[list[list[Example]]], seed: int) -> list[list[list[Example]]]:

@@ -18,13 +18,14 @@ import torch
 from data.records import Message, Sampling
 from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference, logprob_pass
-from learner.batches import Example, plan_steps
+from learner.batches import Example, micro_batches
 from learner.config import GateLimits
 from learner.errors import Diverged
 from learner.policy import Policy
 from learner.sampler import Sampler
 
 TEXT_WINDOW = 256
+MICRO_BATCH_TOKENS = 4096
 """Tokens of frozen text per row."""
 
 
@@ -85,10 +86,10 @@ class Gate:
                  anchor: Sequence[Example], *, temperature: float, seed: int, check: Callable[[], None] = lambda: None) -> None:
         self.policy, self.sampler, self.tokenizer, self.limits = policy, sampler, tokenizer, limits
         self.reference, self.temperature, self.seed, self.check = reference, temperature if temperature > 0 else 1.0, seed, check
-        self.anchor = _micro_batches(anchor)
+        self.anchor = micro_batches(anchor, MICRO_BATCH_TOKENS)
         self.prompts = fixed_prompts()[:limits.prompts]
         self.prompt_ids = [tuple(tokenizer.render([Message("user", prompt)])) for prompt in self.prompts]
-        self.text = _micro_batches(_windows(tokenizer.encode(frozen_text())))
+        self.text = micro_batches(text_windows(tokenizer.encode(frozen_text())), MICRO_BATCH_TOKENS)
         with policy.reference():
             self.base_replies = self._sample()
             self.base = replace(self._figures(self.base_replies), kl=0.0)
@@ -133,7 +134,7 @@ class Gate:
         own = [Example(place, prompt, tuple(reply), self.temperature)
                for place, (prompt, reply) in enumerate(zip(self.prompt_ids, replies, strict=True)) if reply]
         with self.policy.reference():
-            surprise, _ = logprob_pass(self.policy, _micro_batches(own), self.check)
+            surprise, _ = logprob_pass(self.policy, micro_batches(own, MICRO_BATCH_TOKENS), self.check)
         spoken = [[token for token in reply if token not in self.tokenizer.eos_ids] for reply in replies]
         text_nll, own_nll = -float(torch.cat(list(text.values())).mean()), -float(torch.cat(list(surprise.values())).mean())
         kl = 0.0 if kl is None else kl
@@ -184,14 +185,10 @@ def fixed_prompts() -> list[str]:
     return files("learner").joinpath("gate_prompts.txt").read_text(encoding="utf-8").splitlines()
 
 
-def _windows(ids: Sequence[int]) -> list[Example]:
+def text_windows(ids: Sequence[int]) -> list[Example]:
     """Frozen text as examples at temperature 1 whose prompt is their first token."""
     pieces = [ids[start:start + TEXT_WINDOW] for start in range(0, len(ids), TEXT_WINDOW)]
     return [Example(place, (piece[0],), tuple(piece[1:]), 1.0) for place, piece in enumerate(pieces) if len(piece) > 1]
-
-
-def _micro_batches(examples: Sequence[Example]) -> list[list[Example]]:
-    return [micro_batch for step in plan_steps(examples, 8, 4096) for micro_batch in step]
 
 
 def _mean(values) -> float:

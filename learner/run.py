@@ -14,7 +14,7 @@ from data.store import Store
 from data.tokenizer import ChatTokenizer
 from learner.accounts import data_used, in_doubt, left_out_personal, note_of, receipt_rows, training_figures
 from learner.anchor import choose_anchor, logprob_pass, reference_pass
-from learner.batches import plan_steps
+from learner.batches import flattened, micro_batches, plan_steps
 from learner.behavior import behavior_pass
 from learner.config import LearnerConfig
 from learner.errors import Diverged
@@ -83,7 +83,6 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
 
     policy = Policy(base, rank=config.lora_rank, seed=config.seed)
     plan = plan_steps(examples, config.batch_size, config.max_batch_tokens)
-    micro_batches = [micro_batch for step in plan for micro_batch in step]
     tokens = sum(example.tokens for example in examples)
     steps = count_steps(len(plan), config)
     refines = config.refine.enabled and len(examples) >= config.refine.min_replies
@@ -92,8 +91,8 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     pace.stage("anchor", steps=steps)
     sampled_by_base = [replies[e.index].reply.version == BASE_VERSION and replies[e.index].reply.engine not in NOT_SAMPLED for e in examples]
     anchored = choose_anchor([e.index for e in examples], sampled_by_base, config.anchor_replies, config.seed)
-    judged = [micro_batch for step in plan_steps(held_out, config.batch_size, config.max_batch_tokens) for micro_batch in step]
-    reference = reference_pass(policy, micro_batches + judged, anchored, pace.check)
+    judged = micro_batches(held_out, config.max_batch_tokens, config.batch_size)
+    reference = reference_pass(policy, flattened(plan) + judged, anchored, pace.check)
     behavior, behavior_report = behavior_pass(policy, registry, replies, examples, reference, config.max_batch_tokens, pace.check)
     reliable = rater_reliabilities(replies, [*examples, *held_out], reference, tokenizer.eos_ids, config.seed)
     lessons = lessons.trusting({rater: one.trust for rater, one in reliable.items()})
@@ -105,7 +104,7 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
         reason = "There is nothing to do because everybody who rated is in quarantine, as their ratings contradict what others' predict."
         return store.finish_run(run.id, "nothing_to_do", report={**report, "reason": reason, "gate": None})
     plan = plan_steps(examples, config.batch_size, config.max_batch_tokens)
-    micro_batches, steps = [micro_batch for step in plan for micro_batch in step], count_steps(len(plan), config)
+    steps = count_steps(len(plan), config)
 
     pace.stage("train", steps=steps)
     sampler = (make_sampler or _own_sampler)(policy, tokenizer)
@@ -140,7 +139,7 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     report["reason"] = f"{verdict.reason} {compared.reason}"
 
     pace.stage("publish", steps=steps, step=steps)
-    after, kl = logprob_pass(policy, micro_batches, pace.check, reference)
+    after, kl = logprob_pass(policy, flattened(plan), pace.check, reference)
     if store.deleted_among([found[e.index].reply_id for e in examples]):
         reason = "The run was stopped because somebody deleted what it was learning from; nothing was published, and the next run learns without it."
         return store.finish_run(run.id, "stopped", report={**report, "reason": reason, "seconds": pace.seconds()})

@@ -21,7 +21,7 @@ from torch import Tensor
 from data.records import Generated
 from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference, logprob_pass, reference_pass
-from learner.batches import Example, plan_steps
+from learner.batches import Example, micro_batches
 from learner.gate import repeated_share
 from learner.policy import Policy
 from learner.reward_model import RewardModel, cheap_features
@@ -112,10 +112,6 @@ def opening_relevance(policy: Policy, examples: Sequence[Example], reference: Re
     with policy.reference():
         without, _ = logprob_pass(policy, micro_batches(swapped, max_batch_tokens), check)
     return [float((reference.logprobs[e.index][:OPENING] - without[e.index]).mean()) for e in examples]
-
-
-def micro_batches(examples: Sequence[Example], max_batch_tokens: int) -> list[list[Example]]:
-    return [micro_batch for step in plan_steps(examples, 8, max_batch_tokens) for micro_batch in step]
 
 
 def _problem(example: Example, reference: Reference, relevance: float, tokenizer: ChatTokenizer, bounds: Bounds) -> str:

@@ -8,9 +8,10 @@ import torch
 from data.records import Sampling
 from data.tokenizer import ChatTokenizer
 from learner.anchor import logprob_pass
+from learner.batches import micro_batches
 from learner.errors import Diverged
 from learner.policy import Policy
-from learner.scoring import as_examples, micro_batches
+from learner.scoring import as_examples
 from serving_sampler import ServingSampler, sampler_maker
 
 PROMPTS = [(5, 6, 7), (8, 9, 10, 11), (12, 13)]

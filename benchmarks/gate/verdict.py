@@ -16,6 +16,7 @@ from data.records import BASE_VERSION
 from data.store import Store
 from data.tokenizer import ChatTokenizer
 from learner.anchor import reference_pass
+from learner.batches import micro_batches
 from learner.config import LearnerConfig
 from learner.gate import Gate
 from learner.judging import Judging, split_ratings
@@ -23,7 +24,6 @@ from learner.pace import Pace
 from learner.policy import Policy
 from learner.rewards import rewards
 from learner.run import GATE_ANCHOR
-from learner.scoring import micro_batches
 from serving_sampler import sampler_maker
 
 

@@ -12,11 +12,12 @@ from data.records import Generated
 from data.store import Store
 from data.tokenizer import ChatTokenizer
 from learner.anchor import reference_pass
+from learner.batches import micro_batches
 from learner.config import LearnerConfig
 from learner.policy import Policy
 from learner.reward_model import Fit, fit_reward_model
 from learner.rewards import rewards
-from learner.scoring import as_examples, bounds_of, feature_table, micro_batches, score
+from learner.scoring import as_examples, bounds_of, feature_table, score
 
 Score = Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], list[float]]
 TRIES = 4

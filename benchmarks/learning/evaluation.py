@@ -14,12 +14,11 @@ from benchmarks.learning.tastes import TASTES
 from benchmarks.learning.words import coverage, distinct, repeated_share, words
 from data.tokenizer import ChatTokenizer
 from learner.anchor import logprob_pass
-from learner.batches import Example, make_batch, plan_steps
-from learner.gate import frozen_text
+from learner.batches import Example, make_batch, micro_batches
+from learner.gate import frozen_text, text_windows
 from learner.policy import Policy
 
-MICRO_BATCH_TOKENS = 4096
-TEXT_WINDOW = 256
+MICRO_BATCH_TOKENS, BATCH_SIZE = 4096, 16
 SHOWN = 6
 """Replies kept in a result for people to read."""
 
@@ -117,7 +116,7 @@ def reply_rows(policy: Policy, adapter: Path | None, replies: Sequence[Sampled],
                 if adapter is not None:
                     warm = make_batch([Example(example.index, example.prompt_ids, example.completion_ids, temperature)], policy.device)
                     kl[example.index] = float(policy.head(rows, warm, theirs).kl_sum)
-        without, _ = logprob_pass(policy, _micro_batches(other), lambda: None)
+        without, _ = logprob_pass(policy, micro_batches(other, MICRO_BATCH_TOKENS, BATCH_SIZE), lambda: None)
     pmi = {place: [a - b for a, b in zip(base[place], without[place].tolist(), strict=True)] for place in spoken}
     return Rows([base.get(place, []) for place in range(len(replies))], [pmi.get(place, []) for place in range(len(replies))], kl)
 
@@ -125,20 +124,15 @@ def reply_rows(policy: Policy, adapter: Path | None, replies: Sequence[Sampled],
 def text_nll(policy: Policy, adapter: Path | None, tokenizer: ChatTokenizer) -> float:
     """Nats per token on the frozen text: what the model still knows of language it was not asked about."""
     ids = tokenizer.encode(frozen_text())
-    pieces = [ids[start:start + TEXT_WINDOW] for start in range(0, len(ids), TEXT_WINDOW)]
-    windows = _micro_batches([Example(place, (piece[0],), tuple(piece[1:]), 1.0) for place, piece in enumerate(pieces) if len(piece) > 1])
+    windows = micro_batches(text_windows(ids), MICRO_BATCH_TOKENS, BATCH_SIZE)
     with policy.reference() if adapter is None else policy.behaving_as(adapter):
         logprobs, _ = logprob_pass(policy, windows, lambda: None)
     return -float(torch.cat(list(logprobs.values())).mean())
 
 
 def _batches(policy: Policy, examples: Sequence[Example]):
-    for micro_batch in _micro_batches(examples):
+    for micro_batch in micro_batches(examples, MICRO_BATCH_TOKENS, BATCH_SIZE):
         yield make_batch(micro_batch, policy.device), micro_batch
-
-
-def _micro_batches(examples: Sequence[Example]) -> list[list[Example]]:
-    return [micro_batch for step in plan_steps(examples, 16, MICRO_BATCH_TOKENS) for micro_batch in step]
 
 
 def _mean(values: Sequence[float]) -> float:
