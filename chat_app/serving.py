@@ -69,7 +69,7 @@ class Serving:
         Raises: Busy or another ChatError: nothing was started.
         """
         for _ in range(10):                       # the version may be swapped out between reading it and using it
-            version, sha256 = self.version, self._sha256
+            version, sha256 = self.live
             try:
                 begun = time.monotonic()
                 return Started(self.engine.stream(prompt_ids, sampling, version), version, sha256, begun)
