@@ -5,6 +5,9 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pytest
+
+from data.adapters import AdapterRegistry
 from data.records import BaseModel, Generated, Message, Reply, Sampling
 from data.store import Store
 from data.tokenizer import ChatTokenizer
@@ -37,3 +40,13 @@ def add_rated_replies(store: Store, base: BaseModel, count: int = 20, seed: int 
 
 def open_store(folder: Path) -> Store:
     return Store(folder / "chat.db")
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return open_store(tmp_path)
+
+
+@pytest.fixture
+def registry(store, tmp_path) -> AdapterRegistry:
+    return AdapterRegistry(store, tmp_path / "adapters")

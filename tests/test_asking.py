@@ -7,7 +7,8 @@ from chat_app.places import Places
 from chat_app.prompts import answer_of
 from data.store import Store
 from tests.factories import add_reply
-from tests.test_service import Server, finished, until
+from tests.test_service import Server, finished
+from tests.waiting import until
 
 
 def test_a_twentieth_of_twenty_is_the_one_that_is_less_sure_than_all_others():

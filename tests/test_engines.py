@@ -6,7 +6,6 @@ import random
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -22,6 +21,7 @@ from data.tokenizer import ChatTokenizer
 from tests.loras import forward_logprobs, load_policy, write_random_lora
 from tests.random_adapter import write_random_adapter
 from tests.tiny import write_tiny_gguf
+from tests.waiting import until
 
 ENGINES = ("openvino", "transformers")
 GREEDY = Sampling(temperature=0, max_new_tokens=24)
@@ -326,13 +326,6 @@ def sabotage(engine) -> None:
         worker._pipeline = Broken(worker._pipeline)
     else:
         worker._manager._generation_step = step
-
-
-def until(condition, seconds: float = 10.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])

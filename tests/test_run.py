@@ -20,20 +20,10 @@ from learner.config import LearnerConfig
 from learner.lease import learner_lease
 from learner.run import train
 from learner.steps import count_steps, learning_rate_at
-from tests.conversations import RATER, add_rated_replies, add_reply, open_store
+from tests.conversations import RATER, add_rated_replies, add_reply, open_store, registry, store  # noqa: F401
 
 CONFIG = LearnerConfig(lora_rank=4)
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture
-def store(tmp_path):
-    return open_store(tmp_path)
-
-
-@pytest.fixture
-def registry(store, tmp_path):
-    return AdapterRegistry(store, tmp_path / "adapters")
 
 
 def test_ratings_become_a_live_version_with_receipts_and_a_report(store, registry, tiny_base):

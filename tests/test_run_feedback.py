@@ -7,21 +7,10 @@ from dataclasses import replace
 import pytest
 
 from chat_app.receipts import receipt_view
-from data.adapters import AdapterRegistry
 from data.records import Generated
 from learner.config import LearnerConfig
 from learner.run import train
-from tests.conversations import RATER, add_reply, open_store
-
-
-@pytest.fixture
-def store(tmp_path):
-    return open_store(tmp_path)
-
-
-@pytest.fixture
-def registry(store, tmp_path):
-    return AdapterRegistry(store, tmp_path / "adapters")
+from tests.conversations import RATER, add_reply, open_store, registry, store  # noqa: F401
 
 
 def test_tags_comparisons_and_corrections_become_a_version_and_everybody_is_told_what_theirs_did(store, registry, tiny_base):

@@ -1,7 +1,6 @@
 """The chat service over a real engine: OpenVINO with a tiny random model."""
 
 import threading
-import time
 
 import pytest
 
@@ -17,6 +16,7 @@ from data.records import Message
 from data.settings import Settings
 from data.store import Store
 from tests.random_adapter import write_random_adapter
+from tests.waiting import until
 
 
 class Server:
@@ -52,13 +52,6 @@ def server(tiny_base, tmp_path):
 def finished(job, seconds: float = 60):
     until(lambda: job.done, seconds)
     return job
-
-
-def until(condition, seconds: float = 30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def test_a_message_is_answered_and_stored_with_everything_the_learner_needs(server):

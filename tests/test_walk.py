@@ -6,21 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 from gradio_client.exceptions import AppError
 
 from data.store import Store
 from tests.server_process import ROOT, ServerProcess
-
-
-def until(condition, seconds: float = 60):
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
-    return value
+from tests.waiting import until
 
 
 def test_message_reply_rating_gradient_version_and_receipt_by_a_script_and_a_shell(endless_base, tmp_path):

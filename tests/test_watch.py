@@ -4,20 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 from data.adapters import AdapterRegistry
 from data.store import Store
 from learner.session import close_abandoned_runs
 from tests.server_process import ROOT
-
-
-def until(condition, seconds: float = 90):
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
-    return value
+from tests.waiting import until
 
 
 def start(*options: str, environment: dict, **streams) -> subprocess.Popen:
