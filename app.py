@@ -46,8 +46,12 @@ def serve(settings: Settings) -> int:
         base = import_base_model(settings.base_model, settings.models_dir, progress)
     registry = AdapterRegistry(store, settings.adapters_dir)
     print(f"Loading {base.name} ...", flush=True)
-    serving = Serving(make_engine(settings.engine, base, settings.models_dir / "merged"), store, registry, base)
+    engine = make_engine(settings.engine, base, settings.models_dir / "merged", vllm_url=settings.vllm_url, vllm_api_key=settings.vllm_api_key,
+                         vllm_adapters_dir=settings.vllm_adapters_dir)
+    serving = Serving(engine, store, registry, base)
     serving.start()
+    if not engine.loaded():
+        print(f"The model's server cannot be used yet; {settings.logs_dir / 'server.log'} says why. It is asked again every few seconds.", flush=True)
     service = ChatService(store, serving, base, settings)
     maintenance = Maintenance(store, registry, serving, base, settings)
     identity = Identity(settings.cookie_secret or cookie_key(settings.state_dir))

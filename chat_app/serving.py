@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chat_app.engines.protocol import Engine, ReplyStream, VersionNotLoaded
+from chat_app.engines.protocol import Engine, EngineAway, ReplyStream, VersionNotLoaded
 from data.adapters import AdapterRegistry
 from data.errors import Busy, ChatError, ModelUnavailable, StorageFull
 from data.records import BASE_VERSION, BaseModel, Sampling
@@ -46,17 +46,24 @@ class Serving:
     def start(self) -> None:
         """Load the live version before anyone is answered; falls back to older ones, at last to the base.
 
+        An engine that is away is no reason not to start: people are told, and it is asked again until it is there.
         Raises: ModelUnavailable: not even the base model can be loaded.
         """
+        try:
+            self._load_usable()
+        except EngineAway as error:
+            log.warning("%s", error)
+        self._follower.start()
+
+    def _load_usable(self) -> None:
         while True:
             wanted = self.store.live_version(self.base.id)
             if self._load(wanted):
-                break
+                return
             if wanted == BASE_VERSION or self.store.live_version(self.base.id) == wanted:
                 if not self._load(BASE_VERSION):
                     raise ModelUnavailable(f"The base model {self.base.name} cannot be loaded; the log above says why.")
-                break
-        self._follower.start()
+                return
 
     @property
     def live(self) -> tuple[int, str | None]:

@@ -25,8 +25,14 @@ class Settings:
     """Where everything that changes lives: `chat.db`, `adapters/`, `models/`, `logs/`."""
     base_model: str = setting("smollm2-135m-instruct")
     """The default's name, a path to a GGUF or a transformers folder, `hf:org/name`, or `hf:org/name:file.gguf`."""
-    engine: str = setting("auto", one_of=("auto", "openvino", "transformers"))
-    """What samples replies. `auto`: OpenVINO on a CPU where it can read the model, else transformers."""
+    engine: str = setting("auto", one_of=("auto", "openvino", "transformers", "vllm"))
+    """What samples replies. `auto`: OpenVINO on a CPU where it can read the model, else transformers. `vllm`: a vLLM server, which must serve the same base model."""
+    vllm_url: str | None = setting(None)
+    """Address of the vLLM server for `ENGINE=vllm`, e.g. `http://127.0.0.1:8000`; several may stand behind it."""
+    vllm_api_key: str | None = setting(None)
+    """What that server asks for, when it was started with a key."""
+    vllm_adapters_dir: str | None = setting(None)
+    """Where that server sees the folder `STATE_DIR/adapters`, when it is not the same path."""
     host: str = setting("127.0.0.1")
     """Address to listen on; `0.0.0.0` for everybody, as a Space needs."""
     port: int = setting(7860, at_least=0, at_most=65535)
@@ -140,7 +146,7 @@ def _convert(name: str, value: object) -> object:
     kind, limits = _TYPES[name], Settings.__dataclass_fields__[name].metadata
 
     def bad(wanted: str) -> BadSetting:
-        shown = "that value" if name in ("maintainer_password", "cookie_secret") else repr(value)
+        shown = "that value" if name in ("maintainer_password", "cookie_secret", "vllm_api_key") else repr(value)
         return BadSetting(f"{name.upper()} is {shown}, which cannot be used; it must be {wanted}.")
 
     if kind is bool:

@@ -8,17 +8,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from chat_app.engines.protocol import Engine, EngineFailed, ReplyStream, VersionNotLoaded
+from chat_app.engines.protocol import Engine, EngineAway, EngineFailed, ReplyStream, VersionNotLoaded
+from data.errors import BadSetting
 from data.records import BaseModel
 from data.tokenizer import ChatTokenizer
 
-__all__ = ["Engine", "EngineFailed", "ReplyStream", "VersionNotLoaded", "make_engine"]
+__all__ = ["Engine", "EngineAway", "EngineFailed", "ReplyStream", "VersionNotLoaded", "make_engine"]
 
 
-def make_engine(name: Literal["auto", "openvino", "transformers"], base: BaseModel, cache_dir: Path) -> Engine:
+def make_engine(name: Literal["auto", "openvino", "transformers", "vllm"], base: BaseModel, cache_dir: Path, *, vllm_url: str | None = None,
+                vllm_api_key: str | None = None, vllm_adapters_dir: str | None = None) -> Engine:
     """The engine called `name`, with no version loaded yet.
 
     `auto` is OpenVINO where it can read the model, else transformers.
+    Raises: BadSetting: `vllm` without a URL.
     """
     from chat_app.engines.gguf import ARCHITECTURES
 
@@ -29,6 +32,12 @@ def make_engine(name: Literal["auto", "openvino", "transformers"], base: BaseMod
         from chat_app.engines.openvino import OpenVinoEngine
 
         return OpenVinoEngine(base, cache_dir, eos_ids)
+    if name == "vllm":
+        if not (vllm_url or "").startswith(("http://", "https://")):
+            raise BadSetting(f"ENGINE=vllm needs the server's address and VLLM_URL is {vllm_url!r}; set it to one like http://127.0.0.1:8000.")
+        from chat_app.engines.vllm import VllmEngine
+
+        return VllmEngine(base, eos_ids, vllm_url, vllm_api_key, vllm_adapters_dir)
     from chat_app.engines.transformers import TransformersEngine
 
     return TransformersEngine(base, eos_ids)

@@ -60,7 +60,7 @@ def read_deltas(
     """
     try:
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        weights = _read_safetensors(folder / "adapter_model.safetensors")
+        weights = read_safetensors(folder / "adapter_model.safetensors")
     except Exception as error:  # safetensors raises its own and plain ones
         raise CorruptAdapter(f"The adapter in {folder.name} cannot be read ({error}). Roll back or train again.") from error
     scale = _scale(config, folder)
@@ -107,7 +107,7 @@ def _scale(config: dict, folder: Path) -> float:
     return config["lora_alpha"] / (config["r"] ** 0.5 if config.get("use_rslora") else config["r"])
 
 
-def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
     """Tensors as float32; bfloat16, which numpy lacks, included."""
     from safetensors import deserialize
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from data.errors import ChatError
+from data.errors import Busy, ChatError
 from data.records import Generated, Sampling
 
 
@@ -16,6 +16,10 @@ class VersionNotLoaded(ChatError):
 
 class EngineFailed(ChatError):
     """The engine broke while it was at work; the sentence says what it said."""
+
+
+class EngineAway(Busy):
+    """The engine is a server elsewhere that cannot be used at the moment; it is the fault of no version."""
 
 
 class ReplyStream(Protocol):
@@ -49,7 +53,7 @@ class Engine(Protocol):
         """Start a reply to `prompt_ids` by `version`; returns at once.
 
         A reply that would outgrow the context is cut there (`finish_reason` `length`).
-        Raises: VersionNotLoaded; MessageTooLong: the prompt leaves no room for a reply.
+        Raises: VersionNotLoaded; EngineAway; MessageTooLong: the prompt leaves no room for a reply.
         """
         ...
 
@@ -58,7 +62,7 @@ class Engine(Protocol):
 
         Args:
             adapter: a peft folder; None for version 0, the base model alone.
-        Raises: ModelUnavailable; AdapterMismatch; CorruptAdapter; StorageFull; EngineFailed. Then nothing has changed.
+        Raises: ModelUnavailable; AdapterMismatch; CorruptAdapter; StorageFull; EngineFailed; EngineAway. Then nothing has changed.
         """
         ...
 
