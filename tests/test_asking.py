@@ -3,6 +3,7 @@
 import pytest
 
 from chat_app.asking import is_least_sure, sureness_of
+from chat_app.engines.streams import FedStream
 from chat_app.places import Places
 from chat_app.prompts import answer_of
 from data.store import Store
@@ -90,14 +91,25 @@ def test_it_gives_way_to_whoever_wants_an_answer():
     assert refused == []
 
 
-def test_a_second_attempt_ends_at_once_when_somebody_sends_a_message(endless_base, tmp_path):
-    server = Server(endless_base, tmp_path, max_new_tokens=1000, compare_share=1.0, max_streams=1)
+def test_a_second_attempt_ends_at_once_when_somebody_sends_a_message(endless_base, tmp_path, monkeypatch):
+    server, streams, feed = Server(endless_base, tmp_path, max_new_tokens=60, compare_share=1.0, max_streams=1), [], FedStream.feed
+
+    def feed_and_pause(stream, ids, logprobs):
+        """The second reply stops in the middle until it is cancelled, so that no clock can end it before."""
+        feed(stream, ids, logprobs)
+        if stream not in streams:
+            streams.append(stream)
+        if len(streams) == 2 and stream is streams[1]:
+            until(lambda: stream.cancelled)
+
+    monkeypatch.setattr(FedStream, "feed", feed_and_pause)
     try:
         server.store.set_consent("me", True)
         job = finished(server.service.send("me", None, "hello"))
-        until(lambda: len(attempts(server, "me", job.conversation_id)) == 2)
-        finished(server.service.send("you", None, "me too"))
+        until(lambda: len(attempts(server, "me", job.conversation_id)) == 2 and len(streams) == 2)
+        assert finished(server.service.send("you", None, "me too")).error is None
         until(lambda: attempts(server, "me", job.conversation_id)[1].state == "done")
-        assert attempts(server, "me", job.conversation_id)[1].finish_reason == "cancelled"
+        second = attempts(server, "me", job.conversation_id)[1]
+        assert second.finish_reason == "cancelled" and len(second.completion_ids) < 60
     finally:
         server.close()
