@@ -87,6 +87,12 @@ def open_chat(context: BrowserContext, server: ChatServer, path: str = "/") -> P
     return page
 
 
+def contribute(page: Page) -> None:
+    """Agree that one's ratings train; returns when the server has the answer."""
+    page.locator(".consent").get_by_role("button", name="Contribute", exact=True).click()
+    expect(page.locator(".consent")).to_be_hidden()
+
+
 def write(page: Page, text: str) -> None:
     """Type a message and press Enter; returns when its reply begins."""
     turns = page.locator(".turn").count()

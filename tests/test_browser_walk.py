@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser_fixtures import ChatServer, browser, finished, open_chat, person, sign_in, write  # noqa: F401
+from tests.browser_fixtures import ChatServer, browser, contribute, finished, open_chat, person, sign_in, write  # noqa: F401
 
 TRAINING_SECONDS = 420
 LONG_REPLY_MS = 240_000
@@ -33,7 +33,7 @@ def test_a_person_rates_a_maintainer_trains_and_the_version_changes_while_anothe
             reply.get_by_role("radio", name=("5 of 5 stars", "1 of 5 stars")[number]).click()
             expect(reply.locator(".rating-note")).to_have_text("Saved")
 
-        page.locator(".consent").get_by_role("button", name="Contribute", exact=True).click()
+        contribute(page)
         maintainer = sign_in(person(), server)
         expect(maintainer.locator(".big-number")).to_have_text("4")
         maintainer.get_by_role("button", name="Start training").click()

@@ -80,7 +80,7 @@ def test_a_reply_that_ends_after_its_conversation_was_deleted_is_not_stored(stor
 
 
 def test_deleting_the_last_rating_takes_the_version_it_made_out_of_service(endless_base, tmp_path):
-    server = Server(endless_base, tmp_path, max_new_tokens=1000)
+    server = Server(endless_base, tmp_path, max_new_tokens=8000)
     try:
         job = server.service.send("me", None, "hello")
         server.service.rate("me", job.reply_id, "thumb", 1)

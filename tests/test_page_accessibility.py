@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 from data.records import Generated, Sampling
 from tests.accessibility import DESK, check_accessibility
-from tests.browser_fixtures import browser, chat_server, finished, open_chat, person, sign_in, write  # noqa: F401
+from tests.browser_fixtures import browser, chat_server, contribute, finished, open_chat, person, sign_in, write  # noqa: F401
 from tests.test_page_consequence import train_on
 
 pytestmark = pytest.mark.browser
@@ -16,7 +16,7 @@ RICH = "# Tides\n\n1. one\n2. `two`\n\n> said\n\n| a | b |\n|---|---|\n| 1 | 2 |
 def test_the_chat_has_no_serious_violation_whatever_is_open(person, chat_server):
     page = open_chat(person(viewport=DESK), chat_server)
     check_accessibility(page)                                                # the welcome, with the question of consent
-    page.get_by_role("button", name="Contribute", exact=True).click()
+    contribute(page)
     write(page, "Tell me of tides")
     finished(page)
     store = chat_server.store

@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 from data.records import Generated, Sampling
 from tests.accessibility import check_accessibility
-from tests.browser_fixtures import browser, chat_server, finished, open_chat, person, write  # noqa: F401
+from tests.browser_fixtures import browser, chat_server, contribute, finished, open_chat, person, write  # noqa: F401
 
 pytestmark = pytest.mark.browser
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.browser
 def test_a_better_reply_is_asked_for_compared_and_gone_on_from(person, chat_server):
     context = person(viewport={"width": 390, "height": 800})
     page = open_chat(context, chat_server)
-    page.get_by_role("button", name="Contribute", exact=True).click()
+    contribute(page)
     write(page, "Hello")
     finished(page)
     old = page.locator(".reply").get_attribute("data-reply")
@@ -71,7 +71,7 @@ def test_a_better_reply_is_asked_for_compared_and_gone_on_from(person, chat_serv
 def test_what_the_app_wrote_aside_is_offered_and_shown_only_when_one_compares(person, chat_server):
     context = person()
     page = open_chat(context, chat_server)
-    page.get_by_role("button", name="Contribute", exact=True).click()
+    contribute(page)
     write(page, "Hello")
     finished(page)
     store, first = chat_server.store, page.locator(".reply").get_attribute("data-reply")

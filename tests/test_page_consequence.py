@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 from data.adapters import AdapterRegistry
 from data.records import ReceiptRow
-from tests.browser_fixtures import browser, chat_server, finished, open_chat, person, write  # noqa: F401
+from tests.browser_fixtures import browser, chat_server, contribute, finished, open_chat, person, write  # noqa: F401
 from tests.random_adapter import write_random_adapter
 
 pytestmark = pytest.mark.browser
@@ -28,7 +28,7 @@ def train_on(server, reply_id, state="published", **report):
 
 def test_a_rating_that_trained_a_version_says_so_and_tells_how(person, chat_server):
     page = open_chat(person(), chat_server)
-    page.get_by_role("button", name="Contribute", exact=True).click()
+    contribute(page)
     write(page, "Hello")
     finished(page)
     page.get_by_role("button", name="Good reply").click()

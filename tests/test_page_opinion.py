@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 from data.errors import NotYourReply
 from tests.accessibility import check_accessibility
-from tests.browser_fixtures import ChatServer, browser, open_chat, person  # noqa: F401
+from tests.browser_fixtures import ChatServer, browser, contribute, open_chat, person  # noqa: F401
 from tests.factories import add_reply
 
 pytestmark = pytest.mark.browser
@@ -28,13 +28,13 @@ def rated(page, name="4 of 5 stars"):
 def test_a_reply_is_rated_by_a_second_person_once_they_have_rated_their_own(person, server):
     store, base = server.store, server.base.id
     asked = open_chat(person(), server)                                          # Ann: her exchange, as her server stored it
-    asked.get_by_role("button", name="Contribute", exact=True).click()
+    contribute(asked)
     ann = server.rater_of(asked.context)
     theirs = [add_reply(store, ann, message=message, text=TEXT, base_model=base, conversation=store.new_conversation(ann, task=task).id)
               for message, task in (("Another", "dialogue"), (MESSAGE, "translation"))]
 
     page = open_chat(person(), server)                                           # Ben: ten replies of his own
-    page.get_by_role("button", name="Contribute", exact=True).click()
+    contribute(page)
     ben = server.rater_of(page.context)
     for number in range(10):
         add_reply(store, ben, message=f"mine {number}", base_model=base, conversation=store.conversations(ben)[0].id if number else None)

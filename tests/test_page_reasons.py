@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser_fixtures import browser, chat_server, finished, open_chat, person, write  # noqa: F401
+from tests.browser_fixtures import browser, chat_server, contribute, finished, open_chat, person, write  # noqa: F401
 
 pytestmark = pytest.mark.browser
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture
 def page(person, chat_server):
     page = open_chat(person(), chat_server)
-    page.get_by_role("button", name="Contribute", exact=True).click()
+    contribute(page)
     write(page, "Hello")
     finished(page)
     return page

@@ -5,7 +5,7 @@ import json
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser_fixtures import browser, chat_server, finished, open_chat, person, write  # noqa: F401
+from tests.browser_fixtures import browser, chat_server, contribute, finished, open_chat, person, write  # noqa: F401
 
 pytestmark = pytest.mark.browser
 
@@ -24,8 +24,7 @@ def test_one_is_asked_once_and_what_was_rated_trains_only_after_a_yes(person, ch
     finished(page)
     reply = rated(page)
     assert reply not in training()
-    page.get_by_role("button", name="Contribute", exact=True).click()
-    expect(page.locator(".consent")).to_be_hidden()
+    contribute(page)
     assert reply in training()
     page.reload()
     expect(page.locator(".bubble")).to_have_text("Hello")
@@ -56,7 +55,7 @@ def test_one_chats_without_contributing_and_the_page_says_so(person, chat_server
 def test_ones_data_is_downloaded_and_then_deleted_with_a_receipt(person, chat_server):
     context = person(viewport={"width": 390, "height": 800})
     page = open_chat(context, chat_server)
-    page.get_by_role("button", name="Contribute", exact=True).click()
+    contribute(page)
     write(page, "My blue teapot")
     finished(page)
     reply = rated(page)
