@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from chat_app.engines import make_engine
+from chat_app.engines import engine_name, make_engine
 from chat_app.identity import Identity, cookie_key
 from chat_app.maintenance import Maintenance
 from chat_app.page import build_pages, launch_arguments
@@ -21,7 +21,7 @@ from chat_app.sign_in import Door
 from data.adapters import AdapterRegistry
 from data.base_models import import_base_model
 from data.errors import BadSetting, ChatError
-from data.progress import terminal_progress
+from data.progress import terminal_patience, terminal_progress
 from data.settings import Settings, load_settings
 from data.store import Store
 
@@ -45,11 +45,12 @@ def serve(settings: Settings) -> int:
     with terminal_progress() as progress:
         base = import_base_model(settings.base_model, settings.models_dir, progress)
     registry = AdapterRegistry(store, settings.adapters_dir)
-    print(f"Loading {base.name} ...", flush=True)
-    engine = make_engine(settings.engine, base, settings.models_dir / "merged", vllm_url=settings.vllm_url, vllm_api_key=settings.vllm_api_key,
-                         vllm_adapters_dir=settings.vllm_adapters_dir)
+    with terminal_patience(f"Starting {engine_name(settings.engine, base)}"):
+        engine = make_engine(settings.engine, base, settings.models_dir / "merged", vllm_url=settings.vllm_url, vllm_api_key=settings.vllm_api_key,
+                             vllm_adapters_dir=settings.vllm_adapters_dir)
     serving = Serving(engine, store, registry, base)
-    serving.start()
+    with terminal_patience(f"Loading {base.name}"):
+        serving.start()
     if not engine.loaded():
         print(f"The model's server cannot be used yet; {settings.logs_dir / 'server.log'} says why. It is asked again every few seconds.", flush=True)
     service = ChatService(store, serving, base, settings)

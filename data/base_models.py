@@ -49,6 +49,9 @@ PACKAGED = {
     )
 }
 
+ANY_MODEL = ("base", "model", "ggml-model", "gguf", "weights", "unnamed")
+"""Names of files that do not name a model."""
+
 
 def import_base_model(
     source: str,
@@ -121,9 +124,10 @@ def _import(source: str, models_dir: Path, temporary: Path, report: Report, inde
         origin = Path(source).expanduser()
     if origin.is_file() and origin.suffix == ".gguf":
         report("checking", 0, 0)
-        name, digest = _plain_name(origin.stem), sha256_of(origin)
+        digest = sha256_of(origin)
         _place(origin, temporary / "base.gguf", move=origin.parent == temporary)
         described = unpack_tokenizer(temporary / "base.gguf", temporary)
+        name = _name_of(origin.stem, described.name)
         architecture, context_length = described.architecture, described.context_length
         files = ["base.gguf"]
     elif (origin / "config.json").is_file():
@@ -213,6 +217,15 @@ def _move_into_place(temporary: Path, folder: Path, files: list[str]) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
+
+
+def _name_of(stem: str, said: str) -> str:
+    """After the file, unless that is called what any model's could be and the file itself says more.
+
+    Args: said: the file's own word for it; not the first choice, since many carry a training run's name.
+    """
+    named, own = _plain_name(stem), _plain_name(" ".join(said.split())[:80])
+    return own if own and named.lower() in ANY_MODEL else named
 
 
 def _plain_name(stem: str) -> str:

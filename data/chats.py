@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 
 from data.database import Database, now
 from data.errors import NotYourReply, UnknownConversation, UnknownReply
-from data.records import TASKS, Conversation, Generated, Reply, Sampling, Task, Turn
+from data.records import IMPORTED, TASKS, Conversation, Generated, Reply, Sampling, Task, Turn
 
 REPLY_COLUMNS = """replies.*, turns.conversation_id AS conversation_id, conversations.rater_id AS rater_id, conversations.task AS task
     FROM replies JOIN turns ON turns.id = replies.turn_id JOIN conversations ON conversations.id = turns.conversation_id"""
@@ -135,7 +135,7 @@ class Chats(Database):
     def import_reply(self, turn_id: str, base_model: str, prompt_ids: tuple[int, ...],
                      completion_ids: tuple[int, ...], text: str, version: int = 0) -> Reply:
         """A reply that no engine of ours sampled; without log-probs, the learner uses the base policy's own."""
-        reply = self.start_reply(turn_id, version, None, base_model, "imported",
+        reply = self.start_reply(turn_id, version, None, base_model, IMPORTED,
                                  Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=len(completion_ids)), prompt_ids)
         return self.finish_reply(reply.id, text, Generated(tuple(completion_ids), (), 1.0, "stop"), None, 0.0)
 

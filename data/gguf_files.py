@@ -21,6 +21,8 @@ class GgufDescription:
 
     architecture: str
     context_length: int
+    name: str
+    """What the file calls its model (`general.name`); empty when it does not say."""
 
 
 def unpack_tokenizer(gguf: Path, folder: Path) -> GgufDescription:
@@ -31,7 +33,7 @@ def unpack_tokenizer(gguf: Path, folder: Path) -> GgufDescription:
     metadata = {key: field.contents() for key, field in open_gguf(gguf).fields.items()}
     try:
         architecture = metadata["general.architecture"]
-        description = GgufDescription(architecture, int(metadata[f"{architecture}.context_length"]))
+        description = GgufDescription(architecture, int(metadata[f"{architecture}.context_length"]), str(metadata.get("general.name", "")))
         tokens, template = metadata["tokenizer.ggml.tokens"], metadata["tokenizer.chat_template"]
     except KeyError as absent:
         raise ModelUnavailable(

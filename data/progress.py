@@ -1,12 +1,16 @@
-"""A progress bar on the terminal for the first start's download."""
+"""What the terminal shows while a start takes long: a bar for the download, a line now and then for what has none."""
 
 from __future__ import annotations
 
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from tqdm import tqdm
+
+PATIENCE_SECONDS = 15.0
 
 
 @contextmanager
@@ -28,3 +32,22 @@ def terminal_progress() -> Iterator[Callable[[str, int, int], None]]:
     finally:
         if bar is not None:
             bar.close()
+
+
+@contextmanager
+def terminal_patience(doing: str, every: float = PATIENCE_SECONDS) -> Iterator[None]:
+    """Says on standard output what is being done inside, and every so many seconds that it still is: a minute without a line looks like a hang."""
+    begun, ended = time.monotonic(), threading.Event()
+    print(f"{doing} ...", flush=True)
+
+    def remind() -> None:
+        while not ended.wait(every):
+            print(f"{doing} ... {time.monotonic() - begun:.0f} s", flush=True)
+
+    thread = threading.Thread(target=remind, name="patience", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

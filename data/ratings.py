@@ -7,7 +7,7 @@ import json
 from data.chats import REPLY_COLUMNS, reply_from
 from data.database import now
 from data.errors import BadRating
-from data.records import RatedReply, Rating
+from data.records import IMPORTED, RatedReply, Rating
 from data.second_opinions import SecondOpinions
 
 FEEDBACK = ("ratings", "reasons", "corrections", "comparisons")
@@ -98,9 +98,13 @@ class Ratings(SecondOpinions):
         return {source: self.row(f"SELECT coalesce(max(id), 0) AS id FROM {source}")["id"] for source in FEEDBACK if source != "ratings"}
 
     def recent_ratings(self, base_model: str, limit: int) -> list[dict]:
-        """The newest rating events with what they were given to, newest first; a maintainer's view."""
+        """The newest rating events with what they were given to, newest first; a maintainer's view.
+
+        `version`: None when no version wrote the reply, because it was imported.
+        """
         return [dict(row) for row in self.rows("""
-            SELECT ratings.created_at AS "when", kind, value, turns.message AS message, replies.text AS reply, replies.version AS version
+            SELECT ratings.created_at AS "when", kind, value, turns.message AS message, replies.text AS reply,
+                   CASE replies.engine WHEN ?3 THEN NULL ELSE replies.version END AS version
             FROM ratings JOIN replies ON replies.id = ratings.reply_id JOIN turns ON turns.id = replies.turn_id
             JOIN conversations ON conversations.id = turns.conversation_id
-            WHERE replies.base_model = ? AND conversations.deleted_at IS NULL ORDER BY ratings.id DESC LIMIT ?""", base_model, limit)]
+            WHERE replies.base_model = ?1 AND conversations.deleted_at IS NULL ORDER BY ratings.id DESC LIMIT ?2""", base_model, limit, IMPORTED)]

@@ -9,7 +9,7 @@ from dataclasses import asdict
 import torch
 
 from data.adapters import AdapterRegistry
-from data.records import BASE_VERSION, BaseModel, Progress, Run
+from data.records import BASE_VERSION, IMPORTED, BaseModel, Progress, Run
 from data.store import Store
 from data.tokenizer import ChatTokenizer
 from learner.accounts import data_used, in_doubt, left_out_personal, note_of, receipt_rows, training_figures
@@ -34,7 +34,7 @@ REFINE_TOKENS = 150_000
 """A first guess at the refinement's token passes, for the time left."""
 GATE_ANCHOR = 32
 """Replies on which the gate takes the candidate's KL; all anchored ones are measured once more for the report."""
-NOT_SAMPLED = ("imported", CORRECTED)
+NOT_SAMPLED = (IMPORTED, CORRECTED)
 """Engines of replies that no version sampled: no anchor, as long as there are others."""
 
 

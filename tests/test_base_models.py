@@ -145,6 +145,11 @@ def test_equal_weights_are_one_lineage_and_changed_weights_another(tmp_path):
     assert first.id == same.id and first.id != other.id and first.gguf.is_file()
 
 
+@pytest.mark.parametrize(("file", "name"), [("base.gguf", "Tiny"), ("ggml-model-q4_0.gguf", "Tiny"), ("My-Own.Q8_0.gguf", "My-Own")])
+def test_a_file_that_is_called_what_any_model_could_be_is_named_by_what_it_says_of_itself(file, name, tmp_path):
+    assert import_base_model(str(write_tiny_gguf(tmp_path / file)), tmp_path / "models").name == name
+
+
 def test_a_transformers_folder_becomes_a_base_model(tiny_base, tmp_path):
     folder = _transformers_folder(tiny_base, tmp_path / "Tiny-HF")
     base = import_base_model(str(folder), tmp_path / "models")

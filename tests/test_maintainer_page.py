@@ -1,12 +1,18 @@
 """The maintainer's page in Chromium: who gets in, what they see, what they change."""
 
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import expect
 
+from data.importing import import_conversations
 from data.records import Progress
+from data.tokenizer import ChatTokenizer
 from tests.browser_fixtures import browser, chat_server, endless_server, finished, open_chat, person, sign_in, write  # noqa: F401
 
 pytestmark = pytest.mark.browser
+
+TUTORIAL = Path(__file__).parent.parent / "data" / "examples" / "tutorial.json"
 
 CALLS = {"ui_overview": {}, "ui_train": {}, "ui_stop_training": {}, "ui_make_live": {"version": 0}, "ui_roll_back": {}}
 
@@ -33,6 +39,7 @@ def test_nobody_but_a_maintainer_gets_anything_by_page_or_by_http(person, chat_s
 
 
 def test_a_maintainer_signs_in_sees_ratings_and_signs_out(person, chat_server):
+    import_conversations(chat_server.store, chat_server.base, ChatTokenizer(chat_server.base.folder), TUTORIAL)
     chatting = open_chat(person(), chat_server)
     write(chatting, "What is a comet? ann@example.com asks.")
     finished(chatting)
@@ -43,6 +50,8 @@ def test_a_maintainer_signs_in_sees_ratings_and_signs_out(person, chat_server):
     row = page.locator(".rating-list li").first
     expect(row).to_contain_text("5 stars")
     expect(row).to_contain_text("What is a comet? [e-mail] asks.")
+    expect(row).to_contain_text("Base model ·")
+    expect(page.locator(".rating-list li", has_text="你好，你最近怎么样？").first).to_contain_text("Imported ·")
     expect(page.locator(".big-number")).to_have_text(str(chat_server.store.fresh_ratings(chat_server.base.id)))
     for setting in ("Temperature", "Top-p (nucleus)", "Top-k"):
         expect(page.locator("#maintainer dt", has_text=setting)).to_be_visible()

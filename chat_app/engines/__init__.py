@@ -13,22 +13,26 @@ from data.errors import BadSetting
 from data.records import BaseModel
 from data.tokenizer import ChatTokenizer
 
-__all__ = ["Engine", "EngineAway", "EngineFailed", "ReplyStream", "VersionNotLoaded", "make_engine"]
+__all__ = ["Engine", "EngineAway", "EngineFailed", "ReplyStream", "VersionNotLoaded", "engine_name", "make_engine"]
+
+
+def engine_name(setting: Literal["auto", "openvino", "transformers", "vllm"], base: BaseModel) -> str:
+    """The engine that ENGINE means for this model: `auto` is OpenVINO where it can read it, else transformers."""
+    from chat_app.engines.gguf import ARCHITECTURES
+
+    if setting != "auto":
+        return setting
+    return "openvino" if base.gguf and base.architecture in ARCHITECTURES else "transformers"
 
 
 def make_engine(name: Literal["auto", "openvino", "transformers", "vllm"], base: BaseModel, cache_dir: Path, *, vllm_url: str | None = None,
                 vllm_api_key: str | None = None, vllm_adapters_dir: str | None = None) -> Engine:
-    """The engine called `name`, with no version loaded yet.
+    """The engine called `name` (see `engine_name`), with no version loaded yet. Imports its library, which takes seconds.
 
-    `auto` is OpenVINO where it can read the model, else transformers.
     Raises: BadSetting: `vllm` without a URL.
     """
-    from chat_app.engines.gguf import ARCHITECTURES
-
     eos_ids = ChatTokenizer(base.folder).eos_ids
-    if name == "auto":
-        name = "openvino" if base.gguf and base.architecture in ARCHITECTURES else "transformers"
-    if name == "openvino":
+    if engine_name(name, base) == "openvino":
         from chat_app.engines.openvino import OpenVinoEngine
 
         return OpenVinoEngine(base, cache_dir, eos_ids)

@@ -61,7 +61,7 @@ function showRatings(recent) {
   const rows = recent.map(rating => make('li', {},
     make('span', {class: `rating-value ${rating.kind}${rating.value > 0 ? '' : ' low'}`}, ratingWords(rating)),
     make('div', {class: 'rating-of'}, make('p', {}, rating.message), make('p', {class: 'muted clipped'}, rating.reply)),
-    make('span', {class: 'muted'}, `${versionName(rating.version)} · ${shortTime(rating.when)}`)));
+    make('span', {class: 'muted'}, `${upperFirst(versionName(rating.version))} · ${shortTime(rating.when)}`)));
   ratings.replaceChildren(...(rows.length ? rows : [make('li', {class: 'muted'}, words.no_ratings)]));
 }
 

@@ -20,7 +20,9 @@ function listed(names) {
   return names.join(language === 'zh' ? '、' : ', ');
 }
 
+// `null`: the reply came from a file, no version wrote it.
 function versionName(number) {
+  if (number === null) return words.imported;
   return number === 0 ? words.base_model : say('version', {n: number});
 }
 

@@ -8,6 +8,8 @@ from typing import Literal, get_args
 Task = Literal["dialogue", "writing", "translation", "check"]
 TASKS: tuple[Task, ...] = get_args(Task)
 """What a conversation is for: a dialogue, a story or an article, a translation, the check of a text. The first is the default."""
+IMPORTED = "imported"
+"""Engine of replies that came from a file: no version of ours wrote them."""
 
 
 @dataclass(frozen=True)
