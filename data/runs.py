@@ -65,11 +65,9 @@ class Runs(Ratings):
                                        "report": json.dumps(report or {}, ensure_ascii=False), "error": error})
         return self.run(run_id)
 
-    def fail_abandoned_runs(self) -> int:
+    def abandoned_runs(self) -> list[Run]:
         """For whoever holds the learner's lease: a run that is still `running` belongs to a learner that is gone."""
-        with self.write() as db:
-            return db.execute("UPDATE runs SET state = 'failed', ended_at = ?, error = ? WHERE state = 'running'", [
-                now(), "The learner was stopped before the run ended; nothing was published and no rating was lost. The next run starts afresh."]).rowcount
+        return [run_from(row) for row in self.rows("SELECT * FROM runs WHERE state = 'running' ORDER BY started_at")]
 
     def run(self, run_id: str) -> Run:
         return run_from(self.row("SELECT * FROM runs WHERE id = ?", run_id))

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from data.adapters import AdapterRegistry
 from data.base_models import import_base_model
-from data.errors import ChatError
+from data.errors import Busy, ChatError
 from data.importing import import_conversations
 from data.progress import terminal_progress
 from data.records import BASE_VERSION, BaseModel, Progress, Run
@@ -68,8 +68,13 @@ def _do(options: argparse.Namespace, settings: Settings, stopping: threading.Eve
     if options.once and options.trigger == "maintainer" and store.waiting_request() is None:
         print("The request was withdrawn before its run started.", file=sys.stderr)
     elif options.once:
-        run = train_once(store, settings, base, options.trigger, stopping)
-        print(json.dumps(summary(run, store), ensure_ascii=False) if options.json else _sentence(run))
+        try:
+            run = train_once(store, settings, base, options.trigger, stopping)
+        except Exception as error:
+            if options.json:
+                _print_last(json.dumps(summary_of_error(error, base, store), ensure_ascii=False))
+            raise
+        _print_last(json.dumps(summary(run, store), ensure_ascii=False) if options.json else _sentence(run))
     if options.watch:
         os.nice(NICENESS)
         from learner.watch import watch
@@ -131,6 +136,19 @@ def summary(run: Run, store: Store) -> dict:
     return {**run.report, "state": run.state, "run": run.id, "published": run.state == "published",
             "version": run.version if run.version is not None else store.live_version(run.base_model),
             "ratings_used": run.report.get("ratings_used", 0), "gate": run.report.get("gate")}
+
+
+def summary_of_error(error: Exception, base: BaseModel, store: Store) -> dict:
+    """What `--json` prints when there was no run, `busy`: another learner is at work, or when it broke off."""
+    return {"state": "busy" if isinstance(error, Busy) else "failed", "reason": str(error), "published": False, "version": store.live_version(base.id), "ratings_used": 0, "gate": None}
+
+
+def _print_last(line: str) -> None:
+    """A reader that is gone, as when the process that started this one was killed, is no fault of the run's."""
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())       # or Python tries once more at exit, and complains
 
 
 def _sentence(run: Run) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from data.records import Run
 
 PATIENCE = timedelta(minutes=10)
-"""After a run that failed or was stopped, nothing starts by itself for this long."""
+"""After a run that failed, was stopped or interrupted, nothing starts by itself for this long."""
 
 
 def run_due(fresh_ratings: int, now: datetime, due_at: datetime | None, last_run: Run | None, *,
@@ -17,7 +17,7 @@ def run_due(fresh_ratings: int, now: datetime, due_at: datetime | None, last_run
     Whichever comes first of `every_ratings` fresh ratings (0 turns it off) and the stored due time with at least one
     fresh rating (`every_hours` 0 turns it off). A due time that passed while nobody was running is still due.
     """
-    if last_run and last_run.state in ("failed", "stopped") and last_run.ended_at and now < datetime.fromisoformat(last_run.ended_at) + PATIENCE:
+    if last_run and last_run.state in ("failed", "stopped", "interrupted") and last_run.ended_at and now < datetime.fromisoformat(last_run.ended_at) + PATIENCE:
         return None
     if every_ratings > 0 and fresh_ratings >= every_ratings:
         return "ratings"

@@ -12,17 +12,19 @@ from data.adapters import AdapterRegistry
 from data.chats import this_process
 from data.errors import ChatError
 from data.records import Progress, Run
+from data.sentences import said, sentence
 from data.store import Store
 from learner.errors import Stopped
 from learner.lease import NAME, SECONDS, learner_lease
 from learner.pace import Pace
+from learner.schedule import PATIENCE
 
 
 @contextmanager
 def open_run(store: Store, registry: AdapterRegistry, base_model: str, trigger: str,
              on_progress: Callable[[Progress], None] = lambda progress: None,
              should_stop: Callable[[], bool] = lambda: False) -> Iterator[tuple[Run, Pace]]:
-    """A run to work in, as `(run, pace)`; being stopped ends the block quietly, and its row says `stopped`.
+    """A run to work in, as `(run, pace)`; being stopped ends the block quietly, and its row says by whom.
 
     Raises: Busy: another learner is at work. Any other exception of the block, after the row says `failed` and why.
     """
@@ -33,8 +35,7 @@ def open_run(store: Store, registry: AdapterRegistry, base_model: str, trigger: 
         try:
             yield run, pace
         except Stopped:
-            store.finish_run(run.id, "stopped", report={"reason": "The run was stopped before it ended; nothing was published.",
-                                                        "published": False, "seconds": pace.seconds()})
+            _end_early(store, run, seconds=pace.seconds())
         except ChatError as error:
             store.finish_run(run.id, "failed", error=str(error))
             raise
@@ -59,12 +60,32 @@ def close_interrupted_runs(store: Store, registry: AdapterRegistry) -> None:
 
     A run that was killed between the publication and its own last word did publish.
     """
-    for run in store.runs(20):
-        if run.state == "running":
-            published = [version for version in store.versions(run.base_model) if version.run_id == run.id]
-            if published:
-                store.finish_run(run.id, "published", version=published[0].number, report={
-                    "published": True, "version": published[0].number, "adapter_sha256": published[0].sha256, "gate": None,
-                    "reason": "The version was published; the learner was stopped before it could write its report."})
-    store.fail_abandoned_runs()
+    for run in store.abandoned_runs():
+        published = [version for version in store.versions(run.base_model) if version.run_id == run.id]
+        if published:
+            store.finish_run(run.id, "published", version=published[0].number, report={
+                "published": True, "version": published[0].number, "adapter_sha256": published[0].sha256, "gate": None,
+                "reason": "The version was published; the learner was stopped before it could write its report."})
+        else:
+            _end_early(store, run, killed=True)
     registry.sweep()
+
+
+def _end_early(store: Store, run: Run, *, killed: bool = False, seconds: float | None = None) -> None:
+    """By a maintainer, or by nobody's wish: then what a maintainer asked for is asked for again, unless kills end one run after the other."""
+    earlier = [other for other in store.runs(2, run.base_model) if other.id != run.id][:1]
+    if run.trigger == "shell":
+        then = said("again_shell")
+    elif run.trigger != "maintainer":
+        then = said("again_due", minutes=PATIENCE.seconds // 60)
+    elif killed and earlier and earlier[0].state == "interrupted":
+        then = said("again_by_hand")
+    else:
+        then = said("again_asked")
+    with store.write():
+        wished = store.stop_requested(run.id)
+        why = said("stopped") if wished else said("interrupted", next=then)
+        store.finish_run(run.id, "stopped" if wished else "interrupted",
+                         report={"reason": sentence(why), "said": why, "published": False, "seconds": seconds})
+        if not wished and then["code"] == "again_asked":
+            store.request_training(run.trigger)

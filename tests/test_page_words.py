@@ -19,7 +19,7 @@ def shape(words, language):
         return {key: shape(value, language) for key, value in words.items() if key != "errors"}
     if isinstance(words, list):
         return [shape(value, language) for value in words]
-    return sorted(name.lower() for name in re.findall(r"\{(\w+)\}", words))
+    return sorted(name.lower() for name in re.findall(r"\{([^}]+)\}", words))
 
 
 def test_both_languages_say_the_same_things():

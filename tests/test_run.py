@@ -15,10 +15,11 @@ import pytest
 
 from data.adapters import AdapterRegistry
 from data.errors import Busy
-from data.records import Progress
+from data.records import Progress, Run
 from learner.config import LearnerConfig
 from learner.lease import learner_lease
 from learner.run import train
+from learner.session import close_interrupted_runs, open_run
 from learner.steps import count_steps, learning_rate_at
 from tests.conversations import RATER, add_rated_replies, add_reply, open_store, registry, store  # noqa: F401
 
@@ -138,6 +139,31 @@ def test_a_stop_request_ends_the_run_between_steps_and_publishes_nothing(store, 
     assert store.fresh_ratings(tiny_base.id) == 8                    # they still wait for a run that ends
 
 
+def test_a_run_whose_process_is_ended_says_so_and_what_a_maintainer_asked_for_is_asked_for_again(store, registry, tiny_base):
+    def ended(trigger: str) -> Run:
+        with open_run(store, registry, tiny_base.id, trigger, should_stop=lambda: True) as (run, pace):
+            pace.stage("train")
+        return store.run(run.id)
+
+    run = ended("maintainer")
+    assert (run.state, run.report["said"]["next"]["code"], store.waiting_request()) == ("interrupted", "again_asked", "maintainer")
+    assert "no rating was lost. It starts again by itself" in run.report["reason"]
+    for trigger, then in (("time", "again_due"), ("shell", "again_shell")):
+        assert ended(trigger).report["said"]["next"]["code"] == then and store.waiting_request() is None
+
+
+def test_after_two_kills_in_a_row_a_person_looks_first(store, registry, tiny_base):
+    for then in ("again_asked", "again_by_hand"):
+        killed = store.start_run(tiny_base.id, "maintainer")
+        close_interrupted_runs(store, registry)
+        assert store.run(killed.id).state == "interrupted" and store.run(killed.id).report["said"]["next"]["code"] == then
+        assert store.waiting_request() == ("maintainer" if then == "again_asked" else None)
+    stopped = store.start_run(tiny_base.id, "maintainer")
+    store.request_stop()
+    close_interrupted_runs(store, registry)
+    assert store.run(stopped.id).state == "stopped" and store.waiting_request() is None
+
+
 def test_replies_of_an_earlier_version_are_compared_with_that_version(store, registry, tiny_base):
     add_rated_replies(store, tiny_base, 6)
     train(store, registry, tiny_base, CONFIG, trigger="shell")
@@ -244,7 +270,7 @@ def test_a_run_killed_in_its_middle_is_done_again_and_nothing_half_done_is_left(
     assert again.returncode == 0, errors
     report = json.loads(output.splitlines()[-1])
     assert report["published"] is True and report["version"] == 1 and report["ratings_used"] == 16 and report["gate"]["passed"]
-    assert sorted(run.state for run in store.runs()) == ["failed", "published"]
+    assert sorted(run.state for run in store.runs()) == ["interrupted", "published"]
     assert [path.name for path in (tmp_path / "adapters").iterdir()] == [store.version(1).folder]
 
 
@@ -270,6 +296,22 @@ sys.exit(learner.main(["--once"]))
     run = train(store, AdapterRegistry(store, tmp_path / "adapters"), tiny_base, CONFIG, trigger="shell")
     assert run.state == "published"
     assert [path.name for path in (tmp_path / "adapters").iterdir()] == [store.version(1).folder]
+
+
+def test_a_script_that_finds_another_learner_at_work_is_told_so_in_json(tmp_path, tiny_base):
+    store = open_store(tmp_path)
+    assert store.acquire_lease("learner", "elsewhere:1", 60)
+    script = """
+import functools, sys
+from learner import __main__ as learner, session
+session.learner_lease = functools.partial(session.learner_lease, wait=0.1)
+sys.exit(learner.main(["--once", "--json"]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, timeout=400, text=True,
+                          env={**os.environ, "STATE_DIR": str(tmp_path), "BASE_MODEL": tiny_base.source})
+    said = json.loads(done.stdout)
+    assert done.returncode == 1 and "Another learner" in done.stderr and not store.runs()
+    assert said == {"state": "busy", "reason": said["reason"], "published": False, "version": 0, "ratings_used": 0, "gate": None}
 
 
 def test_the_shell_says_errors_in_one_sentence_and_exits_with_one(tmp_path, tiny_base):

@@ -29,7 +29,7 @@ def test_after_a_kill_in_the_middle_of_a_run_the_watcher_closes_it_and_the_next_
     with open(tmp_path / "watch.log", "w") as log:
         watcher = start("--watch", "--until-stdin-closes", environment=environment, stdin=subprocess.PIPE, stderr=log)
     try:
-        until(lambda: store.run(run.id).state == "failed")
+        until(lambda: store.run(run.id).state == "interrupted")
         store.request_training("maintainer")
         answered = until(lambda: [r for r in store.runs() if r.trigger == "maintainer"])[0]
         until(lambda: store.run(answered.id).state == "nothing_to_do")
@@ -41,12 +41,13 @@ def test_after_a_kill_in_the_middle_of_a_run_the_watcher_closes_it_and_the_next_
         assert watcher.wait(60) == 0
 
 
-def test_a_learner_whose_input_stays_open_ends_cleanly(tiny_base, tmp_path):
+def test_a_learner_whose_input_stays_open_and_whose_reader_is_gone_ends_quietly(tiny_base, tmp_path):
     environment = {**os.environ, "STATE_DIR": str(tmp_path), "BASE_MODEL": tiny_base.source}
     (tmp_path / "models").symlink_to(tiny_base.folder.parent)
-    child = start("--once", "--json", "--until-stdin-closes", environment=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    child = start("--once", "--json", "--until-stdin-closes", environment=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child.stdout.close()
     try:
-        assert child.wait(90) == 0
+        assert "Error" not in child.stderr.read() and child.wait(90) == 0
     finally:
         child.send_signal(signal.SIGKILL)
         child.stdin.close()

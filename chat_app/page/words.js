@@ -11,6 +11,21 @@ function say(key, values = {}) {
   return sentence.replace(/\{(\w+)\}/g, (_, name) => name === 'Version' ? upperFirst(values.version) : values[name] ?? '');
 }
 
+// What the learner wrote down: a code of the catalogue with its values, some of which may be such again, or several in a row.
+function tell(said) {
+  if (Array.isArray(said)) return said.map(tell).join(language === 'zh' ? '' : ' ');
+  let sentence = words.said[said.code];
+  if (typeof sentence === 'object') sentence = sentence[said.n === 1 ? 'one' : 'many'];
+  return sentence.replace(/\{(\w+)(?::([^}]+))?\}/g, (_, name, format) => said[name]?.code ? tell(said[name]) : formatted(said[name], format));
+}
+
+// The formats that data/sentences.py knows.
+function formatted(value, format) {
+  if (format === '.0%') return `${Math.round(100 * value)}%`;
+  if (format === '+.2f') return (value < 0 ? '' : '+') + value.toFixed(2);
+  return format === '.2f' ? value.toFixed(2) : value ?? '';
+}
+
 function upperFirst(text) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }

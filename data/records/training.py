@@ -85,7 +85,8 @@ class Run:
 
     id: str
     base_model: str
-    state: Literal["running", "published", "refused", "nothing_to_do", "stopped", "failed"]
+    state: Literal["running", "published", "refused", "nothing_to_do", "stopped", "interrupted", "failed"]
+    """`stopped`: by a maintainer; `interrupted`: its process was ended, with the server's or by a kill."""
     trigger: str
     """Who asked: `maintainer`, `ratings`, `time`, `shell`."""
     started_at: str
