@@ -24,6 +24,7 @@ from data.errors import BadSetting, ChatError
 from data.progress import terminal_patience, terminal_progress
 from data.settings import Settings, load_settings
 from data.store import Store
+from data.sync.sync import sync_thread
 
 log = logging.getLogger("app")
 
@@ -42,9 +43,10 @@ def serve(settings: Settings) -> int:
     store = Store(settings.database)
     set_up_logging(settings.logs_dir)
     store.fail_interrupted_replies()
+    registry = AdapterRegistry(store, settings.adapters_dir)
+    syncing = sync_thread(settings, store, registry, learner=False)
     with terminal_progress() as progress:
         base = import_base_model(settings.base_model, settings.models_dir, progress)
-    registry = AdapterRegistry(store, settings.adapters_dir)
     with terminal_patience(f"Starting {engine_name(settings.engine, base)}"):
         engine = make_engine(settings.engine, base, settings.models_dir / "merged", vllm_url=settings.vllm_url, vllm_api_key=settings.vllm_api_key,
                              vllm_adapters_dir=settings.vllm_adapters_dir)
@@ -74,12 +76,16 @@ def serve(settings: Settings) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     learner = LearnerProcess(settings.logs_dir) if settings.learner else None
+    if syncing and not learner:                   # else the learner's process does more than this one could
+        syncing.start()
     while not stop.wait(1):
         if learner:
             learner.keep_running()
     print("Stopping: replies that are being written are kept.", flush=True)
     if learner:
         learner.close()
+    if syncing and not learner:
+        syncing.close()
     pages.close()
     service.close()
     serving.close()

@@ -52,6 +52,10 @@ class Belongings:
                 job.cancel()
 
     def _leave_a_version_without_ratings(self) -> None:
-        """With no rating left there is no next version to forget the deleted ones: the base model goes live at once."""
-        if self.store.live_version(self.base.id) != BASE_VERSION and not self.store.rated_replies(self.base.id):
+        """With no rating left there is no next version to forget the deleted ones: the base model goes live at once.
+
+        A version of a learner elsewhere is made of other hosts' ratings too, so that one is left to forget these.
+        """
+        live = self.store.live_version(self.base.id)
+        if live != BASE_VERSION and not self.store.follows_a_learner(live) and not self.store.rated_replies(self.base.id):
             self.store.promote(BASE_VERSION, self.base.id, "every rating was deleted")

@@ -42,11 +42,8 @@ class AdapterRegistry:
         try:
             write(writing)
             sha256 = file_sha256(writing / WEIGHTS)
-            for path in [*writing.rglob("*"), writing]:
-                _sync(path)
             final = self.folder / f"{base_model}-{sha256[:12]}-{secrets.token_hex(3)}"
-            os.rename(writing, final)
-            _sync(self.folder)
+            self._put_in_place(writing, final)
             try:
                 return self.store.publish_version(base_model, sha256, final.name, run_id, parent,
                                                   list(receipts), note, list(of_corrections))
@@ -59,6 +56,34 @@ class AdapterRegistry:
             raise
         finally:
             shutil.rmtree(writing, ignore_errors=True)
+
+    def place(self, name: str, files: dict[str, bytes]) -> None:
+        """Put the files of a version that another host published where its row, which comes next, will look for them.
+
+        Call it while holding the learner's lease: a sweep takes folders without a row.
+        Raises: StorageFull: nothing is left behind.
+        """
+        if (self.folder / name).exists():
+            return
+        writing = self.folder / f"{UNPUBLISHED}{secrets.token_hex(6)}"
+        writing.mkdir()
+        try:
+            for file, content in files.items():
+                (writing / file).write_bytes(content)
+            self._put_in_place(writing, self.folder / name)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StorageFull(f"A version was not fetched because the disk that holds {self.folder} is full; free some space, and it is fetched again.") from error
+            raise
+        finally:
+            shutil.rmtree(writing, ignore_errors=True)
+
+    def _put_in_place(self, writing: Path, final: Path) -> None:
+        """Every file synced, the folder renamed, its parent synced."""
+        for path in [*writing.rglob("*"), writing]:
+            _sync(path)
+        os.rename(writing, final)
+        _sync(self.folder)
 
     def verify(self, number: int) -> Path:
         """The folder of a version whose weights are the ones that were published.

@@ -212,3 +212,31 @@ def m012_which_attempt_is_gone_on_from(db: Database) -> None:
         ALTER TABLE turns ADD COLUMN answer_id TEXT REFERENCES replies(id);
         ALTER TABLE replies ADD COLUMN aside INTEGER NOT NULL DEFAULT 0 CHECK (aside IN (0, 1));
     """)
+
+
+@migrations()
+def m013_shards(db: Database) -> None:
+    """What this host sends and what it gathered, see data/sync. Nothing here holds a text: a shard is made anew from the rows it names.
+
+    `shards`: numbered per stream without gaps; one whose `revision` is ahead of `sent_revision` must be written (again). `hashes`: every
+    sha256 it was ever written under. `gathered`: which local row came from elsewhere, by an id that is the same on every host.
+    `gathered_shards`: the last one that was read, per host. `runs.hosts_seen`: the same at a run's start.
+    """
+    db.executescript("""
+        CREATE TABLE shards (
+            stream TEXT NOT NULL CHECK (stream IN ('feedback', 'versions')), number INTEGER NOT NULL, packed_at TEXT NOT NULL,
+            revision INTEGER NOT NULL DEFAULT 1, sent_revision INTEGER NOT NULL DEFAULT 0, hashes TEXT NOT NULL DEFAULT '[]',
+            PRIMARY KEY (stream, number)
+        ) STRICT;
+        CREATE TABLE shard_rows (
+            source TEXT NOT NULL, row_id TEXT NOT NULL, stream TEXT NOT NULL, number INTEGER NOT NULL,
+            PRIMARY KEY (source, row_id), FOREIGN KEY (stream, number) REFERENCES shards(stream, number)
+        ) STRICT;
+        CREATE INDEX rows_of_shard ON shard_rows(stream, number);
+        CREATE TABLE gathered (uid TEXT PRIMARY KEY, source TEXT NOT NULL, row_id TEXT NOT NULL) STRICT;
+        CREATE INDEX gathered_rows ON gathered(source, row_id);
+        CREATE TABLE gathered_shards (
+            stream TEXT NOT NULL, host TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (stream, host)
+        ) STRICT;
+        ALTER TABLE runs ADD COLUMN hosts_seen TEXT NOT NULL DEFAULT '{}';
+    """)

@@ -51,8 +51,12 @@ class Runs(Ratings):
             seen = self.row("SELECT coalesce(max(id), 0) AS id FROM ratings")["id"]
             db["runs"].insert({"id": run_id, "base_model": base_model, "state": "running", "trigger": trigger,
                                "started_at": now(), "progress": json.dumps(asdict(Progress("collect"))),
-                               "ratings_seen": seen, "feedback_seen": json.dumps(self.feedback_now())})
+                               "ratings_seen": seen, "feedback_seen": json.dumps(self.feedback_now()), "hosts_seen": json.dumps(self.hosts_seen())})
         return self.run(run_id)
+
+    def hosts_seen(self) -> dict[str, int]:
+        """The last shard that was gathered from each other host."""
+        return {row["host"]: row["number"] for row in self.rows("SELECT host, number FROM gathered_shards WHERE stream = 'feedback'")}
 
     def progress(self, run_id: str, progress: Progress) -> None:
         with self.write() as db:

@@ -62,12 +62,18 @@ class Trust(History):
         and write down that it happened, in numbers alone.
         """
         with self.write() as db:
-            trained = self.row("SELECT 1 FROM used_feedback WHERE rater_id = ? LIMIT 1", rater_id) is not None
+            trained = self._may_have_trained(rater_id)
             ratings = sum(self.delete_conversation(entry.id, rater_id) for entry in self.history(rater_id, limit=-1))
             ratings += self.take_back_second_opinions(rater_id)
             self.ensure_rater(rater_id)
             db["erasures"].insert({"rater_id": rater_id, "ratings": ratings, "trained": int(trained), "created_at": now()})
         return Erasure(ratings, trained, None)
+
+    def _may_have_trained(self, rater_id: str) -> bool:
+        """Whether a version used what they said, or it left for a learner elsewhere, of whose newest version nothing may be known here yet."""
+        return self.row("SELECT 1 FROM used_feedback WHERE rater_id = ? LIMIT 1", rater_id) is not None or self.row("""
+            SELECT 1 FROM feedback JOIN shard_rows ON shard_rows.source = feedback.source AND row_id = CAST(feedback.id AS TEXT)
+            WHERE feedback.rater_id = ? LIMIT 1""", rater_id) is not None
 
     def erasure(self, rater_id: str, base_model: str) -> Erasure | None:
         """This person's newest deletion of everything, with the first version that was trained without it."""

@@ -23,6 +23,7 @@ from data.progress import terminal_progress
 from data.records import BASE_VERSION, BaseModel, Progress, Run
 from data.settings import Settings, load_settings
 from data.store import Store
+from data.sync.sync import sync_thread
 from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig, RefineConfig
 from learner.schedule import next_due
@@ -57,6 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _do(options: argparse.Namespace, settings: Settings, stopping: threading.Event) -> int:
     store = Store(settings.database)
+    registry = AdapterRegistry(store, settings.adapters_dir)
+    syncing = sync_thread(settings, store, registry, learner=True)
     with terminal_progress() as progress:
         base = import_base_model(settings.base_model, settings.models_dir, progress)
     if options.file:
@@ -68,18 +71,27 @@ def _do(options: argparse.Namespace, settings: Settings, stopping: threading.Eve
     if options.once and options.trigger == "maintainer" and store.waiting_request() is None:
         print("The request was withdrawn before its run started.", file=sys.stderr)
     elif options.once:
+        by_hand = syncing if options.trigger == "shell" else None           # else the watcher does it
+        if by_hand:
+            by_hand.once()
         try:
             run = train_once(store, settings, base, options.trigger, stopping)
         except Exception as error:
             if options.json:
                 _print_last(json.dumps(summary_of_error(error, base, store), ensure_ascii=False))
             raise
+        if by_hand:
+            by_hand.once()
         _print_last(json.dumps(summary(run, store), ensure_ascii=False) if options.json else _sentence(run))
     if options.watch:
         os.nice(NICENESS)
         from learner.watch import watch
 
-        watch(store, AdapterRegistry(store, settings.adapters_dir), settings, base.id, stopping)
+        if syncing:
+            syncing.start()
+        watch(store, registry, settings, base.id, stopping)
+        if syncing:
+            syncing.close()
     return 0
 
 

@@ -1,0 +1,86 @@
+"""What arrives from other hosts: each shard in one transaction with the note that it was read."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+
+from data.outbox import OF_ONE_REPLY, SENT_ELSEWHERE, Outbox
+from data.records import BASE_VERSION
+from data.sync.shards import BadShard
+
+EVENTS = (*OF_ONE_REPLY, "comparisons")
+SAID = {"ratings": ("reply_id", "kind", "value"), "reasons": ("reply_id", "tags", "comment"), "corrections": ("reply_id", "text"),
+        "comparisons": ("first_id", "second_id", "preferred", "asked_by")}
+
+
+class Inbox(Outbox):
+    """Tables `gathered` and `gathered_shards`."""
+
+    def next_shard(self, stream: str, host: str) -> int:
+        """A host's shards are read in their order, so that what somebody said last is current here too."""
+        row = self.row("SELECT number FROM gathered_shards WHERE stream = ? AND host = ?", stream, host)
+        return row["number"] + 1 if row else 1
+
+    def gather_feedback(self, host: str, number: int, records: Sequence[dict]) -> bool:
+        """Take a shard in, once; False when it was not the next one.
+
+        A gathered reply is a conversation of its own here, without the message it answers (its prompt tokens say all that
+        the learner reads), of a rater who cannot sign in.
+        Raises: BadShard: nothing was taken in.
+        """
+        return self._gather("feedback", host, number, records, {
+            "reply": lambda record: self._gather_reply(host, record), "erased": lambda record: self._erase_gathered(record["reply_id"]),
+            **{source: lambda record, source=source: self._gather_event(source, record) for source in EVENTS}})
+
+    def _gather(self, stream: str, host: str, number: int, records: Sequence[dict], take: dict) -> bool:
+        try:
+            with self.write() as db:
+                if self.next_shard(stream, host) != number:
+                    return False
+                for record in records:
+                    take[record["type"]](record)
+                db["gathered_shards"].upsert({"stream": stream, "host": host, "number": number}, pk=("stream", "host"))
+        except (KeyError, TypeError, ValueError, AttributeError, sqlite3.IntegrityError) as error:
+            raise BadShard(f"Shard {number} of host {host} in SYNC_URL cannot be taken in ({type(error).__name__}: {error}); run the same version of this program on all hosts.") from error
+        return True
+
+    def _gather_reply(self, host: str, record: dict) -> None:
+        before = self.row("SELECT owner FROM replies WHERE id = ?", record["id"])
+        if before and not before["owner"].startswith(SENT_ELSEWHERE):
+            return                                # this host's own: a copied state folder sends it
+        reply_id, when = record["id"], record["started_at"]
+        version = self.row("SELECT number FROM versions WHERE folder = ?", record["adapter"] or "")
+        db = self.db
+        self.ensure_rater(record["rater"], "remote")
+        db["conversations"].upsert({"id": reply_id, "rater_id": record["rater"], "created_at": when, "task": record["task"], "deleted_at": None}, pk="id")
+        db["turns"].upsert({"id": reply_id, "conversation_id": reply_id, "position": 0, "message": "", "created_at": when}, pk="id")
+        kept = ("id", "adapter_sha256", "base_model", "engine", "text", "finish_reason", "logprobs_temperature", "started_at")
+        as_json = {name: json.dumps(record[name]) for name in ("sampling", "prompt_ids", "completion_ids", "behavior_logprobs")}
+        db["replies"].upsert({**{name: record[name] for name in kept}, **as_json, "turn_id": reply_id, "attempt": 0, "state": "done", "contributes": 1,
+                              "version": self._version_here(record["adapter"], version), "owner": SENT_ELSEWHERE + host}, pk="id")
+
+    def _version_here(self, adapter: str | None, row) -> int:
+        """One that is not known here has no number, and nothing that could be recomputed with it."""
+        return row["number"] if row else BASE_VERSION if adapter is None else -1
+
+    def _gather_event(self, source: str, record: dict) -> None:
+        if self.row("SELECT 1 FROM gathered WHERE uid = ?", record["uid"]):
+            return
+        replies = [record[name] for name in ("first_id", "second_id", "reply_id") if name in record]
+        owners = [self.row("SELECT owner FROM replies WHERE id = ?", reply_id) for reply_id in replies]
+        if not all(row and row["owner"].startswith(SENT_ELSEWHERE) for row in owners):
+            return                                # about this host's own, or about one whose shard was written again without it meanwhile
+        self.ensure_rater(record["rater"], "remote")
+        row_id = self.db[source].insert({**{name: record[name] for name in SAID[source]}, "rater_id": record["rater"], "created_at": record["created_at"]}).last_pk
+        self.db["gathered"].insert({"uid": record["uid"], "source": source, "row_id": str(row_id)})
+
+    def _erase_gathered(self, reply_id: str) -> None:
+        row = self.row("""SELECT rater_id FROM conversations WHERE id = ? AND deleted_at IS NULL
+                          AND EXISTS (SELECT 1 FROM replies WHERE replies.id = conversations.id AND owner LIKE ?)""", reply_id, SENT_ELSEWHERE + "%")
+        if row is None:
+            return
+        self.delete_conversation(reply_id, row["rater_id"])
+        for source, columns in ((source, "reply_id") if source != "comparisons" else (source, "first_id, second_id") for source in EVENTS):
+            self.db.execute(f"DELETE FROM gathered WHERE source = ?1 AND row_id IN (SELECT CAST(id AS TEXT) FROM {source} WHERE ?2 IN ({columns}))", [source, reply_id])

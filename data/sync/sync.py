@@ -1,0 +1,206 @@
+"""One round of a host: send what is new, gather what others sent. Safe to kill at any instant, and to do again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable
+
+from data.adapters import WEIGHTS, AdapterRegistry
+from data.chats import this_process
+from data.errors import BadSetting, ChatError, CorruptAdapter
+from data.settings import Settings
+from data.store import Store
+from data.sync.place import NotOurShard, SharedPlace
+from data.sync.shards import BadShard, block, decode, encode, name_parts, sha256_of_bytes
+
+log = logging.getLogger("sync")
+
+LEASE, LEASE_SECONDS = "sync", 120.0
+"""Of several processes on one state folder one sends and gathers at a time; a killed one is succeeded this much later."""
+LEARNER_FILE = "learner/host"
+
+
+class Sync:
+    """The state folder's dealings with the shared place. `learner`: whether this host gathers and publishes, or sends and follows."""
+
+    def __init__(self, store: Store, registry: AdapterRegistry, place: SharedPlace, *, learner: bool) -> None:
+        self.store, self.registry, self.place, self.learner = store, registry, place, learner
+        self._checked = False
+        self._bad: BadShard | None = None
+
+    def round(self) -> None:
+        """Everything there is to do now.
+
+        Raises: PlaceUnreachable, BadShard, StorageFull, Busy: what was done stays done, and the next round goes on from there.
+        """
+        owner = this_process()
+        if not self.store.acquire_lease(LEASE, owner, LEASE_SECONDS):
+            return
+        self._bad = None
+        try:
+            if not self._checked:
+                self._write_again_what_is_missing()
+                self._checked = True
+            self.follow()
+            if self.learner:
+                self.gather()
+                self.publish()
+            else:
+                self.send()
+            if self._bad:
+                raise self._bad
+        finally:
+            self.store.release_lease(LEASE, owner)
+
+    def send(self) -> None:
+        """Rating events and their replies, and the news of what was deleted."""
+        while self.store.pack_feedback():
+            pass
+        self._write("feedback")
+
+    def gather(self) -> None:
+        """Every other host's rating events."""
+        self._read("feedback", self.store.gather_feedback)
+
+    def publish(self) -> None:
+        """Runs, versions and promotions of this host. Raises: BadSetting: another host does that already."""
+        self._be_the_learner()
+        self.store.pack_versions()
+        self._write("versions")
+
+    def follow(self) -> None:
+        """Every other host's versions: their files first, then their rows."""
+        self._read("versions", self._take_versions)
+
+    def _take_versions(self, host: str, number: int, records: list[dict]) -> bool:
+        if not self.store.acquire_lease("learner", this_process(), LEASE_SECONDS):
+            return False                          # a run of this host's may be sweeping folders without rows
+        try:
+            for record in records:
+                if record.get("type") == "version" and record["config"] is not None:
+                    weights = self.place.read_file(f"adapters/{record['folder']}/{WEIGHTS}", record["sha256"])
+                    self.registry.place(record["folder"], {WEIGHTS: weights, "adapter_config.json": record["config"].encode()})
+            return self.store.gather_versions(host, number, records)
+        finally:
+            self.store.release_lease("learner", this_process())
+
+    def _write(self, stream: str) -> None:
+        """All shards of a stream that must be written, oldest first."""
+        done = 0
+        while unsent := self.store.unsent_shard(stream, done):
+            records = self.store.shard_records(stream, unsent.number)          # read after the revision: it is never marked newer than it is
+            content = encode(self._with_configs(records) if stream == "versions" else records)
+            self.store.will_write(stream, unsent.number, sha256 := sha256_of_bytes(content))
+            try:
+                self.place.put_shard(stream, self.store.host_id(), unsent.number, content, [*unsent.hashes, sha256])
+            except NotOurShard as error:
+                log.warning("%s From now on this host has the name %s and sends everything again, which counts nothing twice.", error, self.store.become_another_host())
+                return
+            self.store.wrote(stream, unsent.number, unsent.revision)
+            done = unsent.number
+            self.store.acquire_lease(LEASE, this_process(), LEASE_SECONDS)
+
+    def _read(self, stream: str, take: Callable[[str, int, list[dict]], bool]) -> None:
+        """Other hosts' shards in each host's order, up to the first that is not there yet. One host's bad shard keeps no other waiting."""
+        for host in self.place.hosts(stream):
+            if host == self.store.host_id():
+                continue
+            try:
+                while (found := self._next(stream, host)) and take(host, *found):
+                    self.store.acquire_lease(LEASE, this_process(), LEASE_SECONDS)
+            except BadShard as error:
+                self._bad = self._bad or error
+
+    def _next(self, stream: str, host: str) -> tuple[int, list[dict]] | None:
+        number = self.store.next_shard(stream, host)
+        damaged = None
+        for path in self.place.shards(stream, host, number).get(number, ()):
+            try:
+                return number, decode(self.place.read(path), path)
+            except FileNotFoundError:             # just now replaced by another form
+                continue
+            except BadShard as error:
+                damaged = error
+        if damaged:
+            raise damaged
+        return None
+
+    def _with_configs(self, records: list[dict]) -> list[dict]:
+        """Records of versions with what is not in the store; their weights are in place by then."""
+        for record in records:
+            if record["type"] == "version":
+                try:
+                    folder = self.registry.verify(self.store.number_of(record["folder"]))
+                    self.place.put_file(f"adapters/{record['folder']}/{WEIGHTS}", (folder / WEIGHTS).read_bytes())
+                    record["config"] = (folder / "adapter_config.json").read_text(encoding="utf-8")
+                except CorruptAdapter as error:
+                    log.warning("%s", error)
+                    record["config"] = None
+        return records
+
+    def _be_the_learner(self) -> None:
+        me = json.dumps({"host": self.store.host_id()}).encode()
+        self.place.put_file(LEARNER_FILE, me)
+        other = self.place.read(LEARNER_FILE)
+        if other != me:
+            raise BadSetting(f"This host does not publish because {LEARNER_FILE} in SYNC_URL names another host as the learner ({other.decode(errors='replace')[:80]}); "
+                             "set LEARNER=false here, or, when that host is gone, remove that file.")
+
+    def _write_again_what_is_missing(self) -> None:
+        """SYNC_URL may be another place than before, or somebody removed something there."""
+        for stream in ("feedback", "versions"):
+            missing, listed = [], ""
+            for number, hashes in self.store.sent_shards(stream).items():
+                if block(number) != listed:
+                    there, listed = self.place.shards(stream, self.store.host_id(), number), block(number)
+                if not any(name_parts(path)[1] in hashes for path in there.get(number, ())):
+                    missing.append(number)
+            if missing:
+                log.warning("%s shards of %s are missing in SYNC_URL and are written again", len(missing), stream)
+                self.store.write_again(stream, missing)
+
+
+class SyncThread:
+    """A round every SYNC_SECONDS beside everything else. What goes wrong is logged and tried again; chat and training go on."""
+
+    def __init__(self, sync: Sync, seconds: float) -> None:
+        self._sync, self._seconds, self._said = sync, seconds, ""
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        """Safe also in the middle of a round: the next one goes on."""
+        self._stop.set()
+        self._thread.join(timeout=5)
+
+    def once(self) -> None:
+        """One round in the caller's thread; never raises."""
+        try:
+            self._sync.round()
+            if self._said:
+                log.warning("SYNC_URL works again")
+            self._said = ""
+        except ChatError as error:
+            if str(error) != self._said:          # once, not every half minute
+                log.warning("%s", error)
+            self._said = str(error)
+        except Exception:
+            log.exception("A round with SYNC_URL failed; the next one starts where it ended")
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self.once()
+            self._stop.wait(self._seconds)
+        self._sync.store.close()                  # this thread's connection
+
+
+def sync_thread(settings: Settings, store: Store, registry: AdapterRegistry, *, learner: bool) -> SyncThread | None:
+    """None without SYNC_URL. Raises: BadSetting: it is no URL that can be used here."""
+    if not settings.sync_url:
+        return None
+    return SyncThread(Sync(store, registry, SharedPlace(settings.sync_url), learner=learner), settings.sync_seconds)

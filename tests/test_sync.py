@@ -1,0 +1,271 @@
+"""Two hosts and a learner's, each a state folder, over a shared local folder."""
+
+import json
+import os
+
+import pytest
+
+from data.adapters import AdapterRegistry
+from data.errors import BadSetting
+from data.records import CorrectionReceipt, Outcome, ReceiptRow
+from data.store import Store
+from data.sync.place import PlaceUnreachable, SharedPlace
+from data.sync.sync import Sync
+from tests.factories import add_reply, write_adapter
+
+
+class Host:
+    """A state folder and its dealings with a shared place."""
+
+    def __init__(self, folder, url: str, *, learner: bool = False) -> None:
+        self.folder, self.url = folder, url
+        self.store = Store(folder / "chat.db")
+        self.registry = AdapterRegistry(self.store, folder / "adapters")
+        self.sync = Sync(self.store, self.registry, SharedPlace(url), learner=learner)
+
+    def trained(self) -> dict[str, list]:
+        """What a learner here trains on: by reply, what is currently said of it."""
+        return {rated.reply.id: sorted([(r.kind, r.value) for r in rated.ratings] + [("tags", *s.tags) for s in rated.reasons]
+                                       + [("text", c.text) for c in rated.corrections] + [(c.preferred, c.first_id) for c in rated.comparisons])
+                for rated in self.store.rated_replies("base")}
+
+    def publish(self, *rows: ReceiptRow, corrected=()) -> int:
+        run = self.store.start_run("base", "shell")
+        version = self.registry.publish(write_adapter(os.urandom(8)), base_model="base", run_id=run.id, parent=self.store.live_version("base"),
+                                        receipts=rows, of_corrections=corrected)
+        self.store.finish_run(run.id, "published", version=version.number, report={"reason": "It passed.", "data": {"replies": 1, "raters_in_doubt": [{"rater": "me"}]}})
+        return version.number
+
+
+@pytest.fixture
+def place(tmp_path):
+    return tmp_path / "place"
+
+
+@pytest.fixture
+def hosts(tmp_path, place):
+    url = f"file://{place}"
+    return Host(tmp_path / "a", url), Host(tmp_path / "b", url), Host(tmp_path / "learner", url, learner=True)
+
+
+def rounds(*hosts):
+    for host in hosts:
+        host.sync.round()
+
+
+def said_everything(host, rater="me"):
+    """A reply that its person rated, explained, corrected and compared with a second one."""
+    first = add_reply(host.store, rater, message="my question", text="my answer", logprobs=(-0.25, -1.5))
+    second = host.store.start_reply(first.turn_id, 0, None, "base", "openvino", first.sampling, (1, 2, 3))
+    from data.records import Generated
+
+    host.store.finish_reply(second.id, "another", Generated((7, 8), (-1.0, -2.0), 1.0, "stop"), 0.1, 0.2)
+    host.store.add_rating(first.id, rater, "thumb", 1)
+    host.store.add_rating(first.id, rater, "thumb", -1)
+    host.store.add_rating(first.id, rater, "stars", 2)
+    host.store.add_reasons(first.id, rater, ["wrong"], "my phone rang")
+    host.store.add_correction(first.id, rater, "better so")
+    host.store.add_comparison(first.id, second.id, rater, "second")
+    return first, second
+
+
+def texts_in(place) -> str:
+    import gzip
+
+    return "".join(gzip.decompress(path.read_bytes()).decode() for path in sorted(place.rglob("*.jsonl.gz")))
+
+
+def test_what_people_say_on_two_hosts_is_what_the_learner_trains_on_once(hosts, place):
+    a, b, learner = hosts
+    said_everything(a), said_everything(b)
+    rounds(a, b, learner)
+    assert learner.trained() == {**a.trained(), **b.trained()} and len(learner.trained()) == 4
+    rounds(a, b, learner, learner)
+    assert learner.store.fresh_ratings("base") == a.store.fresh_ratings("base") + b.store.fresh_ratings("base")
+    [reply, *_] = a.trained()
+    there, here = learner.store.reply(reply), a.store.reply(reply)
+    for name in ("text", "prompt_ids", "completion_ids", "behavior_logprobs", "sampling", "logprobs_temperature", "engine", "started_at", "task", "version"):
+        assert getattr(there, name) == getattr(here, name), name
+
+
+def test_no_more_leaves_a_host_than_the_learner_needs(hosts, place):
+    a, _, _ = hosts
+    first, _ = said_everything(a)
+    a.store.set_consent("private", False)
+    private = add_reply(a.store, "private", text="my secret")
+    with a.store.write() as db:
+        db["replies"].update(private.id, {"contributes": 0})
+    a.store.add_rating(private.id, "private", "thumb", 1)
+    add_reply(a.store, "unrated", text="never rated")
+    rounds(a)
+    left = texts_in(place)
+    assert "better so" in left and "my answer" in left
+    for kept in ('"me"', "my question", "my phone rang", "my secret", "never rated", private.id, first.conversation_id, os.uname().nodename):
+        assert kept not in left, kept
+
+
+def test_a_rating_waits_for_consent_and_for_the_end_of_its_reply(hosts):
+    a, _, learner = hosts
+    reply = add_reply(a.store, "me")
+    with a.store.write() as db:
+        db["replies"].update(reply.id, {"contributes": None, "state": "streaming"})
+    a.store.add_rating(reply.id, "me", "thumb", 1)
+    rounds(a, learner)
+    a.store.set_consent("me", True)
+    rounds(a, learner)
+    assert learner.trained() == {}
+    with a.store.write() as db:
+        db["replies"].update(reply.id, {"state": "done"})
+    rounds(a, learner)
+    assert learner.trained() == {reply.id: [("thumb", 1)]}
+
+
+@pytest.mark.parametrize("gathered_before", [True, False])
+def test_what_is_deleted_leaves_the_shared_place_and_the_learner(hosts, place, gathered_before):
+    a, b, learner = hosts
+    first, _ = said_everything(a)
+    kept = add_reply(a.store, "other", text="to stay")
+    a.store.add_rating(kept.id, "other", "thumb", 1)
+    rounds(a, learner) if gathered_before else rounds(a)
+    learner.store.finish_run(learner.store.start_run("base", "shell").id, "published")
+    a.store.delete_everything("me")
+    rounds(a)
+    left = texts_in(place)
+    assert "my answer" not in left and "better so" not in left and "to stay" in left
+    rounds(learner)
+    assert learner.trained() == {kept.id: [("thumb", 1)]}
+    assert learner.store.fresh_ratings("base") >= 1
+    everything = str([tuple(row) for table in ("replies", "turns", "corrections", "reasons") for row in learner.store.rows(f"SELECT * FROM {table}")])
+    assert "my answer" not in everything and "better so" not in everything
+    assert first.id not in learner.trained()
+
+
+def test_a_consent_that_is_withdrawn_and_given_again_travels_both_times(hosts, place):
+    a, _, learner = hosts
+    reply = add_reply(a.store, "me", text="my answer")
+    a.store.add_rating(reply.id, "me", "stars", 4)
+    for contributes, trains in ((1, True), (0, False), (1, True), (0, False)):
+        with a.store.write() as db:
+            db["replies"].update(reply.id, {"contributes": contributes})
+        rounds(a, learner)
+        assert learner.trained() == ({reply.id: [("stars", 4)]} if trains else {})
+        assert ("my answer" in texts_in(place)) is trains
+
+
+def test_a_version_reaches_every_host_with_its_files_its_receipts_and_the_same_number(hosts):
+    a, b, learner = hosts
+    first, _ = said_everything(a)
+    said_everything(b)
+    rounds(a, b, learner)
+    there = {r.reply.id: r for r in learner.store.rated_replies("base")}[first.id]
+    number = learner.publish(ReceiptRow(0, first.id, 0.5, 0.9, 0.25, -9.0, -7.0, tuple(r.id for r in there.ratings), {"reasons": [there.reasons[0].id], "comparisons": [there.comparisons[0].id]}),
+                             corrected=[CorrectionReceipt(0, there.corrections[0].id, 1.0, 0.5, 0.5, 3, -5.0, -4.0)])
+    rounds(learner, a, b)
+    for host in (a, b):
+        assert host.store.live_version("base") == number == 1
+        assert (host.registry.verify(number) / "adapter_config.json").read_text() == "{}"
+        assert host.store.version(number).sha256 == learner.store.version(number).sha256
+    [receipt] = a.store.receipts(first.id)
+    assert (receipt.reward, receipt.weight, receipt.logprob_after) == (0.5, 0.9, -7.0)
+    assert {r.kind: r.value for r in a.store.used_ratings(receipt, "me")} == {"thumb": -1, "stars": 2}
+    assert set(a.store.used_feedback(receipt, "me")) == {"ratings", "reasons", "comparisons", "corrected"}
+    assert a.store.outcomes("me", first.conversation_id)[first.id] == Outcome(first.id, 1, None)
+    assert b.store.receipts(first.id) == [] and a.store.fresh_ratings("base") == 0
+    assert "raters_in_doubt" not in json.dumps(a.store.run(a.store.version(1).run_id).report)
+    rounds(learner, a, a)
+    assert len(a.store.versions("base")) == 1 and len(a.store.promotions("base")) == 1
+    learner.store.promote(0, "base", "maintainer")
+    rounds(learner, a)
+    assert a.store.live_version("base") == 0
+
+
+def test_a_deletion_is_done_when_a_version_was_trained_by_a_learner_that_had_heard_of_it(hosts):
+    a, _, learner = hosts
+    reply = add_reply(a.store, "me")
+    a.store.add_rating(reply.id, "me", "thumb", 1)
+    rounds(a, learner)
+    learner.publish()
+    a.store.delete_everything("me")                       # before the version that learned from it has arrived
+    assert a.store.erasure("me", "base").trained
+    rounds(a)
+    learner.publish()                                     # began after the deletion, and had not heard of it
+    rounds(learner, a)
+    assert a.store.live_version("base") == 2 and a.store.erasure("me", "base").version is None
+    forgotten = learner.publish()
+    rounds(learner, a)
+    assert a.store.erasure("me", "base").version == forgotten == 3
+
+
+def test_a_host_moves_to_another_place_and_heals_one_that_lost_something(hosts, tmp_path, place):
+    a, _, learner = hosts
+    said_everything(a)
+    rounds(a, learner)
+    expected = learner.trained()
+    next(place.rglob("*.jsonl.gz")).unlink()
+    other = Host(tmp_path / "other learner", f"file://{place}", learner=True)
+    rounds(Host(a.folder, a.url))
+    other.sync.gather()
+    assert other.trained() == expected
+    elsewhere = f"file://{tmp_path / 'elsewhere'}"
+    third = Host(tmp_path / "third learner", elsewhere, learner=True)
+    rounds(Host(a.folder, elsewhere), third)
+    assert third.trained() == expected
+
+
+def test_a_copied_state_folder_becomes_a_host_of_its_own_and_counts_nothing_twice(hosts, tmp_path):
+    import shutil
+
+    a, _, learner = hosts
+    said_everything(a)
+    rounds(a)
+    a.store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copytree(a.folder, tmp_path / "copy")
+    copy = Host(tmp_path / "copy", a.url)
+    for host, rater in ((a, "one"), (copy, "two")):
+        host.store.add_rating(add_reply(host.store, rater).id, rater, "thumb", 1)
+        rounds(host, host)
+    rounds(learner)
+    assert copy.store.host_id() != a.store.host_id()
+    assert learner.trained() == {**a.trained(), **copy.trained()} and len(learner.trained()) == 4
+    assert learner.store.fresh_ratings("base") == a.store.fresh_ratings("base") + 1
+
+
+def test_a_damaged_shard_keeps_its_own_host_waiting_and_no_other_and_is_said(hosts, place):
+    a, b, learner = hosts
+    said_everything(a), said_everything(b)
+    rounds(a, b)
+    victim = next((place / "feedback" / a.store.host_id()).rglob("*.jsonl.gz"))
+    whole = victim.read_bytes()
+    victim.write_bytes(whole[:-4])
+    from data.sync.shards import BadShard
+
+    with pytest.raises(BadShard, match="damaged"):
+        learner.sync.round()
+    assert learner.trained() == b.trained()
+    victim.write_bytes(whole)
+    rounds(learner)
+    assert learner.trained() == {**a.trained(), **b.trained()}
+
+
+def test_one_host_alone_publishes(hosts, tmp_path):
+    _, _, learner = hosts
+    rounds(learner)
+    with pytest.raises(BadSetting, match="LEARNER=false"):
+        rounds(Host(tmp_path / "second", learner.url, learner=True))
+
+
+@pytest.mark.parametrize("url, says", [("nowhere", "no URL"), ("nope://x/y", "cannot be used")])
+def test_a_url_that_cannot_be_used_is_one_sentence(url, says):
+    with pytest.raises(BadSetting, match=says):
+        SharedPlace(url)
+
+
+def test_a_place_that_does_not_answer_is_tried_again_and_nothing_is_lost(hosts, place):
+    a, _, learner = hosts
+    said_everything(a)
+    place.write_text("in the way")
+    with pytest.raises(PlaceUnreachable, match="tried again later"):
+        a.sync.round()
+    place.unlink()
+    rounds(a, learner)
+    assert learner.trained() == a.trained()
