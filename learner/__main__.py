@@ -1,4 +1,7 @@
-"""Composition root of the learner: `python -m learner --once [--json] | --watch | --fresh | --import FILE`."""
+"""Composition root of the learner: `python -m learner --once [--json] | --watch | --fresh | --import FILE`.
+
+`accelerate launch -m learner --once` starts several of it, which share the one run (learner/team.py).
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,11 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -28,6 +34,9 @@ from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig, RefineConfig
 from learner.schedule import next_due
 from learner.session import open_run
+
+if TYPE_CHECKING:                                            # it imports torch
+    from learner.team import Team
 
 NICENESS = 10
 """Replies come first on a shared processor."""
@@ -57,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _do(options: argparse.Namespace, settings: Settings, stopping: threading.Event) -> int:
+    if _launched()[0] > 0:
+        return _help(settings) if options.once else 0
     store = Store(settings.database)
     registry = AdapterRegistry(store, settings.adapters_dir)
     syncing = sync_thread(settings, store, registry, learner=True)
@@ -95,6 +106,23 @@ def _do(options: argparse.Namespace, settings: Settings, stopping: threading.Eve
     return 0
 
 
+def _launched() -> tuple[int, int]:
+    """(which process of a launcher's this is, of how many); (0, 1) without one."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def _help(settings: Settings) -> int:
+    """Another process than the first of `accelerate launch`: it touches no store, and does the work that it is sent."""
+    with terminal_progress() as progress:
+        base = import_base_model(settings.base_model, settings.models_dir, progress)
+    from learner.helping import help_along
+    from learner.team import ManyProcesses
+
+    _be_modest()
+    help_along(ManyProcesses(), base, learner_config(settings))
+    return 0
+
+
 def _stop_at_end_of_input(stopping: threading.Event) -> None:
     while os.read(0, 65_536):          # unbuffered: a thread that holds sys.stdin's lock at exit makes Python abort
         pass
@@ -116,21 +144,43 @@ def start_lineage(store: Store, base: BaseModel) -> str:
 
 def train_once(store: Store, settings: Settings, base: BaseModel, trigger: str, stopping: threading.Event) -> Run:
     """One run in this process, at low priority; the next due time counts from its end."""
-    if os.nice(0) < NICENESS:
-        os.nice(NICENESS - os.nice(0))
-    # Threads that wait for each other by spinning take the processor from the chat beside them: with both cores busy,
-    # sleeping instead made training 2.4 times faster. Read when torch is loaded, so it is set before.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _be_modest()
     registry = AdapterRegistry(store, settings.adapters_dir)
-    with _TrainingBar() as bar, open_run(store, registry, base.id, trigger, bar.show, stopping.is_set) as (run, pace):
+    with _team() as team, _TrainingBar() as bar, open_run(store, registry, base.id, trigger, bar.show, stopping.is_set) as (run, pace):
         from learner.run import learn                        # torch is imported here and nowhere before
         from serving_sampler import sampler_maker
 
         fast = sampler_maker(settings.engine, base, settings.models_dir / "merged-candidates") if settings.refine else None
-        learn(store, registry, base, learner_config(settings), run, pace, fast)
+        learn(store, registry, base, learner_config(settings), run, pace, fast, team)
     if settings.train_every_hours > 0:
         store.set_due_at(next_due(datetime.now(UTC), settings.train_every_hours).isoformat())
     return store.run(run.id)
+
+
+def _be_modest() -> None:
+    """Low priority, and no spinning.
+
+    Threads that wait for each other by spinning take the processor from the chat beside them: with both cores busy,
+    sleeping instead made training 2.4 times faster. Read when torch is loaded, so it is set before.
+    """
+    if os.nice(0) < NICENESS:
+        os.nice(NICENESS - os.nice(0))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@contextmanager
+def _team() -> Iterator[Team | None]:
+    """The processes that share the run, whose others are told when it is over; None when there is no other."""
+    if _launched()[1] == 1:
+        yield None
+        return
+    from learner.team import ManyProcesses
+
+    team = ManyProcesses()
+    try:
+        yield team
+    finally:
+        team.dismiss()
 
 
 def learner_config(settings: Settings) -> LearnerConfig:

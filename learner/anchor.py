@@ -44,9 +44,21 @@ def choose_anchor(indexes: Sequence[int], sampled_by_base: Sequence[bool], limit
 def reference_pass(policy: Policy, micro_batches: Sequence[Sequence[Example]], anchored: frozenset[int],
                    on_batch: Callable[[], None]) -> Reference:
     """Run every reply through the base model once. `on_batch` is called after each micro-batch and may raise to stop."""
-    logprobs, hidden, summaries = {}, {}, {}
+    team = policy.team
+    team.send("reference", micro_batches, anchored)
+    found: tuple[dict[int, Tensor], ...] = ({}, {}, {})
+    try:
+        _base_view(policy, [team.share(examples) for examples in micro_batches], anchored, on_batch, *found)
+    finally:
+        found = tuple(map(team.gather, found))               # also when it is stopped: the others wait here
+    return Reference(*found)
+
+
+def _base_view(policy: Policy, micro_batches: Sequence[Sequence[Example]], anchored: frozenset[int], on_batch: Callable[[], None],
+               logprobs: dict[int, Tensor], hidden: dict[int, Tensor], summaries: dict[int, Tensor]) -> None:
+    """Fill in the three tables of a `Reference`."""
     with policy.reference():
-        for examples in micro_batches:
+        for examples in filter(None, micro_batches):
             batch = make_batch(examples, policy.device)
             states = policy.hidden(batch)
             lengths = [len(example.completion_ids) for example in examples]
@@ -56,7 +68,6 @@ def reference_pass(policy: Policy, micro_batches: Sequence[Sequence[Example]], a
                 if example.index in anchored:
                     hidden[example.index] = rows.clone()
             on_batch()
-    return Reference(logprobs, hidden, summaries)
 
 
 @torch.no_grad()

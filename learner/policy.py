@@ -22,6 +22,7 @@ from data.errors import AdapterMismatch, ModelUnavailable
 from data.records import BaseModel
 from learner.batches import Batch
 from learner.head import completion_scores
+from learner.team import ALONE, Team
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ADAPTER = "default"
@@ -52,8 +53,9 @@ class Policy:
     """
 
     def __init__(self, base: BaseModel, *, rank: int = 8, seed: int = 0, dtype: torch.dtype | None = None,
-                 device: str | None = None) -> None:
-        self.base = base
+                 device: str | None = None, team: Team = ALONE) -> None:
+        """Args: team: the processes that each hold this policy and share its passes and steps."""
+        self.base, self.team = base, team
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype or fast_dtype(self.device)
         model = _load_base(base, self.dtype).to(self.device)
@@ -71,6 +73,16 @@ class Policy:
     def parameters(self) -> list[torch.nn.Parameter]:
         """The LoRA weights in training, in a fixed order."""
         return [parameter for name, parameter in self.model.named_parameters() if f".{ADAPTER}." in name]
+
+    def weights(self) -> list[Tensor]:
+        """Copies of `parameters`, in memory."""
+        return [parameter.detach().cpu().clone() for parameter in self.parameters()]
+
+    def set_weights(self, weights: Sequence[Tensor]) -> None:
+        """Put `weights`, from a policy of the same base and rank, in place of this one's."""
+        with torch.no_grad():
+            for parameter, weight in zip(self.parameters(), weights, strict=True):
+                parameter.copy_(weight)
 
     def hidden(self, batch: Batch) -> Tensor:
         """(N, H): last hidden states of the N completion tokens, in the order of `completion_mask`'s True places."""

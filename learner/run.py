@@ -29,6 +29,7 @@ from learner.reliability import rater_reliabilities
 from learner.sampler import PolicySampler, Sampler
 from learner.session import open_run
 from learner.steps import count_steps, train_steps
+from learner.team import ALONE, Team
 
 REFINE_TOKENS = 150_000
 """A first guess at the refinement's token passes, for the time left."""
@@ -61,7 +62,7 @@ def train(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
 
 
 def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: LearnerConfig, run: Run, pace: Pace,
-          make_sampler: Callable[[Policy, ChatTokenizer], Sampler] | None = None) -> Run:
+          make_sampler: Callable[[Policy, ChatTokenizer], Sampler] | None = None, team: Team | None = None) -> Run:
     """collect -> anchor -> train -> refine -> gate -> publish."""
     pace.stage("collect")
     tokenizer = ChatTokenizer(base.folder)
@@ -81,7 +82,7 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
                   f"{' or holds nothing but personal data' if short else ''}.")
         return store.finish_run(run.id, "nothing_to_do", report={**report, "reason": reason, "gate": None})
 
-    policy = Policy(base, rank=config.lora_rank, seed=config.seed)
+    policy = Policy(base, rank=config.lora_rank, seed=config.seed, team=team or ALONE)
     plan = plan_steps(examples, config.batch_size, config.max_batch_tokens)
     tokens = sum(example.tokens for example in examples)
     steps = count_steps(len(plan), config)

@@ -70,7 +70,8 @@ def train_steps(policy: Policy, plan: list[list[list[Example]]], signals: Signal
         now, and each is visited once, so that there is no ratio to correct by and no region to leave.
     Raises: Diverged: the loss or its gradient is not finite; the weights are those of the step before.
     """
-    parameters = policy.parameters()
+    parameters, team = policy.parameters(), policy.team
+    team.send("train", policy.weights(), plan, signals, behavior and {index: row.cpu() for index, row in behavior.items()}, config)
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
     old = dict(reference.logprobs)
     max_length = max(len(example.completion_ids) for step in plan for micro_batch in step for example in micro_batch)
@@ -82,18 +83,18 @@ def train_steps(policy: Policy, plan: list[list[list[Example]]], signals: Signal
                 group["lr"] = learning_rate_at(len(history), steps, config)
             figures = _step(policy, optimizer, parameters, micro_batches, signals, reference, behavior, old, max_length, config)
             history.append(StepFigures(len(history) + 1, steps, *figures))
-            on_step(history[-1])
+            team.agree(lambda: on_step(history[-1]))
     return history
 
 
 def _step(policy: Policy, optimizer, parameters, micro_batches, signals: Signals, reference: Reference, behavior, old,
           max_length: int, config: LearnerConfig) -> tuple:
-    """Forward, backward and update over one step's micro-batches; renews `old` for the replies it visits."""
+    """Forward, backward and update over one step's micro-batches, this process's rows of each; renews `old` for the replies it visits."""
     anchored_tokens = sum(len(example.completion_ids) for examples in micro_batches for example in examples
                           if example.index in reference.hidden)
-    loss_sum = kl_sum = masked = 0.0
-    seen = []
-    for examples in micro_batches:
+    order = {example.index: place for place, example in enumerate(example for examples in micro_batches for example in examples)}
+    sums, ratios, tapers = torch.zeros(3, dtype=torch.float64), torch.zeros(len(order)), torch.zeros(len(order))
+    for examples in filter(None, map(policy.team.share, micro_batches)):
         batch = make_batch(examples, policy.device)
         indexes, width = list(batch.indexes), batch.completion_mask.shape[1]
         scores = policy.scores(batch, reference.hidden)
@@ -106,18 +107,21 @@ def _step(policy: Policy, optimizer, parameters, micro_batches, signals: Signals
         anchor = config.kl_coefficient * scores.kl_sum / max(1, anchored_tokens)
         loss = parts.loss + anchor
         loss.backward()
-        loss_sum += float(loss.detach())
-        kl_sum += float(scores.kl_sum.detach())
-        masked += float(parts.masked) * len(examples)
-        seen.append((indexes, parts.ratio.cpu(), parts.taper.cpu()))
+        sums += torch.tensor([float(loss.detach()), float(scores.kl_sum.detach()), float(parts.masked) * len(examples)], dtype=torch.float64)
+        places = [order[index] for index in indexes]
+        ratios[places], tapers[places] = parts.ratio.float().cpu(), parts.taper.float().cpu()
         for example, row in zip(examples, now, strict=True):
             old[example.index] = row[:len(example.completion_ids)].clone()
+    for parameter in parameters:
+        if parameter.grad is None:                           # this process had no row in the step
+            parameter.grad = torch.zeros_like(parameter)
+    policy.team.add_up([*(parameter.grad for parameter in parameters), sums, ratios, tapers])
+    loss_sum, kl_sum, masked = sums.tolist()
     norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_gradient_norm)
     if not (math.isfinite(loss_sum) and bool(norm.isfinite())):
         raise Diverged
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-    indexes = [index for group, _, _ in seen for index in group]
-    ratios, tapers = torch.cat([ratio for _, ratio, _ in seen]), torch.cat([taper for _, _, taper in seen])
+    indexes = list(order)
     reward = float(weighted_reward(signals.rewards[indexes], signals.weights[indexes], ratios))
     return loss_sum, reward, kl_sum / anchored_tokens if anchored_tokens else None, masked / len(indexes), float(tapers.mean()), float(norm)

@@ -1,0 +1,117 @@
+"""`python -m benchmarks.scaling`: the learner's passes and steps by one process and by several, on the same replies.
+
+The replies are random ids of the lengths that people get (40 tokens of prompt, 40 to 200 of reply): how long a step takes
+does not depend on what is said. On CPUs a row names the threads of each process; on GPUs a process has a card of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from data.base_models import import_base_model
+from data.cpus import usable_cpus
+from data.progress import terminal_progress
+
+PROMPT, SHORTEST, LONGEST = 40, 40, 200
+
+
+def measure_here(options: argparse.Namespace) -> dict | None:
+    """In a launched process: figures by the first one, None by the others."""
+    import torch
+
+    from data.base_models import load_base_model
+    from learner.anchor import reference_pass
+    from learner.batches import Example, flattened, plan_steps
+    from learner.config import LearnerConfig
+    from learner.helping import help_along
+    from learner.policy import Policy
+    from learner.steps import Signals, train_steps
+    from learner.team import ManyProcesses
+
+    team, base = ManyProcesses(), load_base_model(options.base)
+    config = LearnerConfig(batch_size=options.batch_size, epochs=1, min_steps=1)
+    if not team.leads:
+        help_along(team, base, config)
+        return None
+    dice = random.Random(0)
+    examples = [Example(place, tuple(dice.randrange(5, 200) for _ in range(PROMPT)),
+                        tuple(dice.randrange(5, 200) for _ in range(dice.randrange(SHORTEST, LONGEST))), 0.8)
+                for place in range(options.batch_size * (options.steps + 1))]
+    plan = plan_steps(examples, config.batch_size, config.max_batch_tokens)
+    policy = Policy(base, team=team)
+    reference_pass(policy, plan[0], frozenset(), lambda: None)                  # warms up
+    begun = time.monotonic()
+    reference = reference_pass(policy, flattened(plan), frozenset(range(len(examples))), lambda: None)
+    reference_seconds = time.monotonic() - begun
+    thumbs = torch.tensor([dice.choice((-1.0, 1.0)) for _ in examples])
+    ends = [time.monotonic()]
+    train_steps(policy, plan, Signals(thumbs, torch.ones(len(examples)), thumbs), reference, reference.logprobs,
+                replace(config, learning_rate=0.0), lambda step: ends.append(time.monotonic()))
+    team.dismiss()
+    tokens = sum(example.tokens for example in examples)
+    counted = ends[-1] - ends[1]                                                # the first step warms up
+    return {"reference_tokens_per_second": tokens / reference_seconds, "step_seconds": counted / (len(plan) - 1),
+            "training_tokens_per_second": tokens * (len(plan) - 1) / len(plan) / counted}
+
+
+def launch(options: argparse.Namespace, base: Path, processes: int, threads: int) -> dict:
+    """One row, from processes of its own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", str(port),
+               "-m", "benchmarks.scaling", "--base", str(base), "--steps", str(options.steps), "--batch-size", str(options.batch_size)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True,
+                          env={**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"})
+    return {"processes": processes, "threads": threads, **json.loads(done.stdout.strip().splitlines()[-1])}
+
+
+def rows(options: argparse.Namespace) -> list[tuple[int, int]]:
+    """(processes, threads of each)."""
+    import torch
+
+    if torch.cuda.is_available():
+        return [(count, 8) for count in (1, 2, 4, 8, 16) if count <= torch.cuda.device_count()]
+    cores = usable_cpus()
+    return [(1, 1)] + [(1, cores)] * (cores > 1) + [(count, max(1, cores // count)) for count in (2, 4, 8, 16) if count <= cores]
+
+
+def table(found: list[dict]) -> str:
+    lines = ["| processes | threads each | reference pass, tokens/s | training, tokens/s | seconds a step | speed-up |", "|---|---|---|---|---|---|"]
+    for row in found:
+        gain = row["training_tokens_per_second"] / found[0]["training_tokens_per_second"]
+        lines.append(f"| {row['processes']} | {row['threads']} | {row['reference_tokens_per_second']:.0f} | {row['training_tokens_per_second']:.0f} "
+                     f"| {row['step_seconds']:.2f} | {gain:.2f} |")
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description="The learner by one process and by several.")
+    parser.add_argument("--steps", type=int, default=6, help="counted optimizer steps (6)")
+    parser.add_argument("--batch-size", type=int, default=8, help="replies in a step (8; more on GPUs)")
+    parser.add_argument("--base-model", default="smollm2-135m-instruct", help="as BASE_MODEL")
+    parser.add_argument("--models", type=Path, default=Path(".state/models"), help="where imported base models lie")
+    parser.add_argument("--base", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.base:
+        found = measure_here(options)
+        if found:
+            print(json.dumps(found))
+        return 0
+    with terminal_progress() as progress:
+        base = import_base_model(options.base_model, options.models, progress)
+    print(table([launch(options, base.folder.resolve(), *row) for row in rows(options)]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Several processes as one learner: `accelerate launch -m learner --once`.
+
+The first process is the learner: it alone has the lease, the store, the gates and the publication. The others hold the
+same base model and the same adapter and wait for work, which the first one broadcasts whole: all see the same data.
+Every micro-batch is split between the processes row by row, so that they pad and wait alike, and each divides by the
+whole step's counts: the sum of their gradients is the gradient of one process, up to the order of additions.
+Gradients are those of the LoRA weights alone, a few megabytes, summed in one go; nothing else is exchanged in a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from learner.errors import Stopped
+
+PATIENCE = timedelta(hours=12)
+"""The others wait so long for the next piece of work while the first is at a gate; that a process died is seen at once, by the launcher."""
+
+
+class Team:
+    """One process: everything is its own, nothing is exchanged."""
+
+    size = 1
+    leads = True
+
+    def share(self, rows: Sequence) -> list:
+        """This process's rows; those of all processes are all rows, each once."""
+        return list(rows)
+
+    def send(self, name: str, *work: Any) -> None:
+        """The first process has work for the others, `(name, *work)`; they take it by `receive`."""
+
+    def gather(self, mine: dict) -> dict:
+        """The rows of all processes, by key, in each of them."""
+        return mine
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over the processes."""
+
+    def agree(self, make_known: Callable[[], None]) -> None:
+        """After a step: the first process calls `make_known`, which may raise to stop; then all stop. Raises: Stopped, in the others."""
+        make_known()
+
+
+class ManyProcesses(Team):
+    """This one of several processes, over gloo on CPUs and NCCL on GPUs."""
+
+    def __init__(self) -> None:
+        from accelerate import PartialState
+
+        self._state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+        self.size, self.leads = self._state.num_processes, self._state.is_main_process
+
+    def share(self, rows: Sequence) -> list:
+        return list(rows[self._state.process_index::self.size])
+
+    def send(self, name: str, *work: Any) -> None:
+        if self.leads:
+            self._broadcast((name, *work))
+
+    def receive(self) -> tuple:
+        """What the first process sends next."""
+        return self._broadcast(None)
+
+    def gather(self, mine: dict) -> dict:
+        from accelerate.utils import gather_object
+
+        theirs = gather_object([{key: row.cpu() for key, row in mine.items()}])
+        return {key: row.to(self._state.device) for rows in theirs for key, row in rows.items()}
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        from accelerate.utils import reduce
+
+        total = reduce(torch.cat([tensor.detach().flatten().float().to(self._state.device) for tensor in tensors]), "sum")
+        for tensor, part in zip(tensors, total.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def agree(self, make_known: Callable[[], None]) -> None:
+        if self.leads:
+            try:
+                make_known()
+            except BaseException:
+                self._broadcast(False)
+                raise
+            self._broadcast(True)
+        elif not self._broadcast(None):
+            raise Stopped
+
+    def dismiss(self) -> None:
+        """There is no more work: the others end."""
+        self.send("end")
+
+    def _broadcast(self, message: Any) -> Any:
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([message])[0]
+
+
+ALONE = Team()
