@@ -113,12 +113,12 @@ def _launched() -> tuple[int, int]:
 
 def _help(settings: Settings) -> int:
     """Another process than the first of `accelerate launch`: it touches no store, and does the work that it is sent."""
+    _be_modest()
     with terminal_progress() as progress:
         base = import_base_model(settings.base_model, settings.models_dir, progress)
     from learner.helping import help_along
     from learner.team import ManyProcesses
 
-    _be_modest()
     help_along(ManyProcesses(), base, learner_config(settings))
     return 0
 
