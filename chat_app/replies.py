@@ -12,7 +12,7 @@ from chat_app.serving import Started
 from data.errors import ChatError, StorageFull
 from data.records import Generated, Reply
 from data.store import Store
-from data.tokenizer import ChatTokenizer
+from data.tokenizer import ChatTokenizer, GrowingText
 
 log = logging.getLogger(__name__)
 
@@ -105,15 +105,14 @@ class ReplyJob:
 
     def _write(self) -> tuple[Generated, float | None, float]:
         """Read the stream to its end; what was sampled, seconds to the first token and to the last."""
-        first, shown, saved, ids = None, 0.0, time.monotonic(), []
+        first, shown, saved, text = None, 0.0, time.monotonic(), GrowingText(self._tokenizer)
         for new in self._stream:
             clock = time.monotonic()
             first = first or clock - self._begun
-            ids += new
+            text.feed(new)
             if clock - shown >= DECODE_SECONDS:
                 shown = clock
-                # half a character at the end would flicker as U+FFFD; it comes with the next token
-                self._show(self._tokenizer.decode(ids).rstrip("\ufffd"))
+                self._show(text.look())
             if clock - saved >= SAVE_SECONDS:
                 saved = clock
                 self._save_partial()

@@ -102,6 +102,33 @@ class ChatTokenizer:
         return ids
 
 
+class GrowingText:
+    """The text of a reply while its token ids come in; each look decodes what is new, not the whole reply again."""
+
+    def __init__(self, tokenizer: ChatTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._whole = ""
+        """Text of `_ids[:_read]`, which ends in no half character, so that nothing to come can change it."""
+        self._from = self._read = 0
+        """New tokens are decoded behind `_ids[_from:_read]`: some decoders drop a space at the very beginning."""
+
+    def feed(self, ids: Sequence[int]) -> None:
+        self._ids += ids
+
+    def look(self) -> str:
+        """`decode` of all ids so far, but for a character cut in half at the end: that comes with its last token."""
+        known = self._tokenizer.decode(self._ids[self._from : self._read])
+        text = self._whole + self._tokenizer.decode(self._ids[self._from :])[len(known) :]
+        whole = text.rstrip("\ufffd")
+        if len(whole) == len(text):
+            self._whole = text
+            if self._tokenizer.decode(self._ids[self._read :]):
+                self._from = self._read
+            self._read = len(self._ids)
+        return whole
+
+
 class _GenerationBlock(Extension):
     """`{% generation %}` marks the assistant's words in some templates; here it only passes its body through."""
 
