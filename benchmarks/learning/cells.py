@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+
+from benchmarks.lines import add_line, read_lines
 
 FORMAT = 1
 """Part of every key; raised when results of an earlier form can no longer stand beside new ones."""
@@ -69,24 +70,12 @@ class Results:
     def read(self) -> dict[str, Result]:
         """By key; the newest of a key counts."""
         found = {}
-        for line in self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []:
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue
+        for row in read_lines(self.file):
             found[row["key"]] = Result(Cell.from_dict(row["cell"]), row["figures"], row["error"])
         return found
 
     def add(self, result: Result) -> None:
-        line = json.dumps({"key": result.cell.key, "cell": asdict(result.cell), "figures": result.figures, "error": result.error})
-        with self.file.open("a+b") as file:
-            if file.tell():                                    # after a kill the last line may lack its end
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    file.write(b"\n")
-            file.write(line.encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        add_line(self.file, {"key": result.cell.key, "cell": asdict(result.cell), "figures": result.figures, "error": result.error})
 
 
 def source_digest(folders: Iterable[Path]) -> str:

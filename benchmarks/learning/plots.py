@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 
-import matplotlib
-
-matplotlib.use("svg")
-from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first)
+from benchmarks.page import as_svg, plt
 
 COLOURS = {"base": "#777777", "sft": "#8c6d31", "reinforce": "#9467bd", "trl-kto": "#1f77b4", "trl-rloo": "#17becf", "best-of-4": "#2ca02c", "ours": "#d62728", "ours-refined": "#7f0000"}
 
@@ -32,7 +28,7 @@ def gold_against_n(summary: Mapping, tastes: Sequence[str]) -> str:
         axis.set_xticks(ticks, [str(tick) for tick in ticks])
     axes[0][0].set_ylabel("gold reward, held-out")
     axes[0][-1].legend(fontsize=7)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def gold_against_kl(summary: Mapping) -> str:
@@ -46,7 +42,7 @@ def gold_against_kl(summary: Mapping) -> str:
     axis.axhline(0, color=COLOURS["base"], linestyle=":")
     axis.set(xlabel="√KL from base per reply, nats", ylabel="gold reward above base")
     axis.legend(fontsize=7)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def bars(rows: Sequence[Mapping], value: str, label: str, limit: float | None = None) -> str:
@@ -59,7 +55,7 @@ def bars(rows: Sequence[Mapping], value: str, label: str, limit: float | None = 
     axis.set(xlabel=label, xlim=(0, 1))
     axis.invert_yaxis()
     axis.tick_params(labelsize=7)
-    return _svg(figure)
+    return as_svg(figure)
 
 
 def _first_setting(rows: Sequence[Mapping]) -> list[Mapping]:
@@ -70,12 +66,3 @@ def _first_setting(rows: Sequence[Mapping]) -> list[Mapping]:
 def _arms(rows: Sequence[Mapping]) -> list[str]:
     return [arm for arm in COLOURS if any(row["arm"] == arm for row in rows)]
 
-
-def _svg(figure) -> str:
-    target = io.StringIO()
-    figure.tight_layout()
-    with matplotlib.rc_context({"svg.hashsalt": "rated-chat"}):      # the same figures give the same bytes
-        figure.savefig(target, format="svg", metadata={"Date": None})
-    plt.close(figure)
-    text = target.getvalue()
-    return text[text.index("<svg"):]

@@ -8,13 +8,10 @@ from html import escape
 from pathlib import Path
 
 from benchmarks.learning import plots
+from benchmarks.page import shown, table, whole_page
 
 COLUMNS = ("arm", "taste", "n", "flip", "hostile", "rate", "seeds", "gold", "gain", "gain_half", "answers", "tokens", "nll_ratio", "relevance", "empty",
            "truncated", "distinct2_ratio", "text_nll_ratio", "kl_token", "seconds", "cpu_seconds", "peak_mb", "tokens_per_second", "published")
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:1200px;margin:2em auto;padding:0 1em;color:#222}table{border-collapse:collapse;font-size:12px}
-td,th{padding:2px 7px;border-bottom:1px solid #ddd;text-align:right;white-space:nowrap}td:first-child,th:first-child{text-align:left}.wide{overflow-x:auto}svg{max-width:100%;height:auto}
-blockquote{border-left:3px solid #ccc;margin:.5em 0;padding-left:1em;white-space:pre-wrap}"""
-
 
 def write(folder: Path, summary: Mapping, about: Mapping, results: Sequence[Mapping]) -> tuple[Path, Path]:
     """`results.json` (everything) and `report.html` in `folder`."""
@@ -32,20 +29,20 @@ def html(summary: Mapping, about: Mapping, results: Sequence[Mapping]) -> str:
         "<i>answers</i> is the share of cells whose replies still answer: the base model's NLL per token of them is within 10% of its own replies', "
         "overlap with the prompt is at least 95% of the base model's first as many tokens, and none is empty that the base would not leave empty. "
         "<i>distinct2_ratio</i> is against the base model's replies cut to the same lengths; <i>seconds</i> run from ratings to a saved adapter.</p>",
-        "<h2>Gold reward</h2>", _table([*summary["base"], *summary["rows"]], COLUMNS)]
+        "<h2>Gold reward</h2>", table([*summary["base"], *summary["rows"]], COLUMNS)]
     if summary["rows"]:
         parts += [plots.gold_against_n(summary, tastes), "<h2>Gold reward and distance from base</h2>", plots.gold_against_kl(summary),
                   "<h2>Worse than base</h2>", plots.bars(summary["worse"], "clearly_worse", "share of cells clearly worse than base", 0.02),
-                  _table(summary["worse"], ("arm", "n", "flip", "hostile", "cells", "worse", "clearly_worse"))]
+                  table(summary["worse"], ("arm", "n", "flip", "hostile", "cells", "worse", "clearly_worse"))]
     if summary["detection"]:
         parts += ["<h2>Hostile raters told from honest ones</h2>", plots.bars(summary["detection"], "auc", "AUC", 0.9),
-                  _table(summary["detection"], ("n", "flip", "hostile", "cells", "auc", "lowest"))]
-    parts += ["<h2>Mean gain over tastes</h2>", _table(summary["by_n"], ("arm", "n", "flip", "hostile", "cells", "gain", "standard_error")),
-              "<h2>Learning rates tried</h2>", _table(summary["sweep"], ("arm", "taste", "n", "rate", "gold", "answers", "nll_ratio", "relevance", "tokens", "seconds")),
+                  table(summary["detection"], ("n", "flip", "hostile", "cells", "auc", "lowest"))]
+    parts += ["<h2>Mean gain over tastes</h2>", table(summary["by_n"], ("arm", "n", "flip", "hostile", "cells", "gain", "standard_error")),
+              "<h2>Learning rates tried</h2>", table(summary["sweep"], ("arm", "taste", "n", "rate", "gold", "answers", "nll_ratio", "relevance", "tokens", "seconds")),
               "<h2>Replies</h2>", *_examples(results)]
     if summary["missing"] or summary["failed"]:
         parts += ["<h2>Not measured</h2>", "<ul>", *(f"<li>{escape(name)}</li>" for name in [*summary["missing"], *summary["failed"]]), "</ul>"]
-    return f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Learning from ratings</title><style>{STYLE}</style>{"".join(parts)}</html>'
+    return whole_page("Learning from ratings", parts)
 
 
 def _sentence(about: Mapping) -> str:
@@ -54,24 +51,13 @@ def _sentence(about: Mapping) -> str:
             f"{machine['fp32_tflops']} in fp32 under a load of {machine['load']}; base model {about['base_model']}.")
 
 
-def _table(rows: Sequence[Mapping], columns: Sequence[str]) -> str:
-    body = "".join("<tr>" + "".join(f"<td>{escape(_shown(row.get(column)))}</td>" for column in columns) + "</tr>" for row in rows)
-    return f'<div class="wide"><table><tr>{"".join(f"<th>{column}</th>" for column in columns)}</tr>{body}</table></div>'
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:.0f}" if isinstance(value, float) else str(value)
-
-
 def _examples(results: Sequence[Mapping]) -> list[str]:
     """The first replies of each arm's newest cell: reward alone says nothing, so they are there to be read."""
     newest = {result["cell"]["arm"]: result for result in results if result["figures"].get("examples")}
     parts = []
     for arm, result in newest.items():
         cell = result["cell"]
-        parts.append(f"<h3>{escape(arm)}</h3><p>{escape(cell['taste'])}, n={cell['n']}, rate {_shown(cell['rate'])}</p>")
+        parts.append(f"<h3>{escape(arm)}</h3><p>{escape(cell['taste'])}, n={cell['n']}, rate {shown(cell['rate'])}</p>")
         parts += [f"<p><b>{escape(each['prompt'])}</b></p><blockquote>{escape(each['reply']) or '<i>(empty)</i>'}</blockquote>"
                   for each in result["figures"]["examples"][:4]]
     return parts

@@ -205,6 +205,7 @@ def generation_config(sampling: Sampling, room: int, eos_ids: frozenset[int]) ->
     """OpenVINO's form of `sampling`, with log-probs of the sampled tokens switched on."""
     config = openvino_genai.GenerationConfig(max_new_tokens=room, logprobs=1, do_sample=sampling.temperature > 0)
     config.stop_token_ids = set(eos_ids)
+    config.ignore_eos = not eos_ids  # the model's own is in the file, too
     if config.do_sample:
         config.temperature = sampling.temperature
         config.top_p = sampling.top_p

@@ -1,0 +1,65 @@
+"""The prompts and the adapters: the same for every engine, new ones for every repeat, since engines remember what they have read."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from benchmarks.learning.prompts import read_prompts
+from benchmarks.serving.jobs import Job
+from data.records import BaseModel, Message
+from data.tokenizer import ChatTokenizer
+
+TURNS = 6
+LONG_TOKENS = 4500
+"""About 18,000 characters of English, near the longest message that is taken."""
+
+
+class Material:
+    """Token ids by job; two jobs of one engine never share more than the chat template's beginning."""
+
+    def __init__(self, base: BaseModel) -> None:
+        self._tokenizer = ChatTokenizer(base.folder)
+        self._texts = [prompt.text for prompt in read_prompts()]
+        self._long = min(LONG_TOKENS, base.context_length * 2 // 3)
+
+    def of(self, job: Job) -> dict:
+        dice = random.Random(f"{job.work} {job.streams} {job.repeat}")
+        texts = [f"{text} {dice.randrange(1000)}" for text in dice.sample(self._texts, max(job.streams, TURNS))]
+        if job.work == "conversation":
+            return {"prompts": self._turns(texts[:TURNS]), "seed": job.repeat}
+        found = {"prompts": [self.prompt(text) for text in texts[: job.streams]], "seed": job.repeat}
+        if job.work == "reading":
+            found |= {"prompts": [self.prompt(text) for text in texts[:4]], "long": [self._long_prompt(dice) for _ in range(3)]}
+        return found
+
+    def prompt(self, text: str) -> list[int]:
+        return self._tokenizer.render([Message("user", text)])
+
+    def _turns(self, texts: list[str]) -> list[list[int]]:
+        """The first prompt, and what each later message adds behind the reply before it."""
+        first = self.prompt(texts[0])
+        answered = [*first, *self._tokenizer.encode("Yes")]
+        later = [self._tokenizer.render([Message("user", texts[0]), Message("assistant", "Yes"), Message("user", text)])[len(answered):] for text in texts[1:]]
+        return [first, *later]
+
+    def _long_prompt(self, dice: random.Random) -> list[int]:
+        words = " ".join(dice.choices(self._texts, k=self._long // 8))
+        return self._tokenizer.render([Message("user", self._tokenizer.decode(self._tokenizer.encode(words)[: self._long]))])
+
+
+def write_adapters(base: BaseModel, folder: Path) -> tuple[Path, Path]:
+    """Two LoRA adapters of rank 8 with random weights that visibly change the model, written once."""
+    first, second = folder / "adapter-1", folder / "adapter-2"
+    if (second / "adapter_config.json").exists():
+        return first, second
+    import torch
+
+    from learner.policy import Policy
+
+    for seed, target in enumerate((first, second)):
+        policy = Policy(base, seed=seed)
+        policy.set_scale(1.0, [torch.randn_like(weights) * 0.004 for weights in policy.lora_b()])
+        target.mkdir(parents=True, exist_ok=True)
+        policy.save(target)
+    return first, second

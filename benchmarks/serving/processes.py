@@ -1,0 +1,143 @@
+"""The parent's side: an engine's process, a learner's beside it, and a whole chat app from its first instant."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from benchmarks.serving.jobs import Job
+from data.records import BaseModel
+
+WAIT_SECONDS = 600
+PASSIVE = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
+"""Who waits for the others sleeps."""
+
+
+class EngineProcess:
+    """Starts when made; `cold_start` is seconds from then to its first token, libraries and model included."""
+
+    def __init__(self, engine: str, given: dict, folder: Path) -> None:
+        file = folder / f"job-{engine}.json"
+        file.write_text(json.dumps({**given, "engine": engine}))
+        self.engine, self._log = engine, (folder / f"{engine}.log").open("w", encoding="utf-8")
+        start = time.monotonic()
+        self._process = subprocess.Popen([sys.executable, "-m", "benchmarks.serving.worker", str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                         stderr=self._log, text=True, env=PASSIVE)
+        self._answer()
+        self.cold_start = time.monotonic() - start
+
+    def measure(self, job: Job, material: dict) -> dict:
+        """Raises: RuntimeError: the engine could not do it."""
+        self._process.stdin.write(json.dumps({"work": job.work, "tokens": job.tokens, **material}) + "\n")
+        self._process.stdin.flush()
+        answer = self._answer()
+        if "error" in answer:
+            raise RuntimeError(answer["error"])
+        return {**answer["figures"], "peak_mb": peak_mb(self._process.pid)}
+
+    def close(self) -> None:
+        self._process.stdin.close()
+        try:
+            self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._log.close()
+
+    def _answer(self) -> dict:
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.engine} ended with code {self._process.wait()}; {self._log.name} says why")
+        return json.loads(line)
+
+
+class Learner:
+    """The learner's optimizer steps at its own low priority; stopped (SIGSTOP) but for `running()`."""
+
+    def __init__(self, given: dict, folder: Path) -> None:
+        file = folder / "job-learner.json"
+        file.write_text(json.dumps(given))
+        self._log = (folder / "learner.log").open("w", encoding="utf-8")
+        self._process = subprocess.Popen([sys.executable, "-m", "benchmarks.serving.learner", str(file)], stdout=subprocess.PIPE, stderr=self._log, env=PASSIVE)
+        if not self._process.stdout.readline():               # one line, when its first step is done
+            raise RuntimeError(f"the learner ended with code {self._process.wait()}; {self._log.name} says why")
+        self.pause()
+
+    def pause(self) -> None:
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._log.close()
+
+
+def start_app(base: BaseModel, folder: Path) -> dict:
+    """`python app.py` with the model in its cache and nothing else: seconds to its first page and to the first token of a first message."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".app-") as state, socket.socket() as probe:
+        shutil.copytree(base.folder, Path(state) / "models" / base.folder.name)
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        url = f"http://127.0.0.1:{port}"
+        settings = {"STATE_DIR": state, "PORT": str(port), "HOST": "127.0.0.1", "BASE_MODEL": str(base.source)}
+        start = time.monotonic()
+        with (folder / "app.log").open("w") as log:
+            server = subprocess.Popen([sys.executable, "app.py"], stdout=log, stderr=log, env={**os.environ, **settings}, cwd=Path(__file__).parents[2])
+        try:
+            while not _answers(url):
+                if server.poll() is not None or time.monotonic() - start > WAIT_SECONDS:
+                    raise RuntimeError(f"app.py did not come up; {folder / 'app.log'} says why")
+                time.sleep(0.05)
+            page = time.monotonic() - start
+            _first_text(url)
+            return {"first_page": page, "first_token": time.monotonic() - start, "peak_mb": peak_mb(server.pid)}
+        finally:
+            server.send_signal(signal.SIGTERM)
+            try:
+                server.wait(60)
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+def peak_mb(pid: int) -> float | None:
+    """Highest resident memory so far, MB, of a process and its descendants, each at its own peak; None where the system does not say."""
+    try:
+        own = int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0]) / 1e3
+        children = [child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    except (OSError, IndexError):
+        return None
+    return round(own + sum(peak_mb(int(child)) or 0 for child in children), 1)
+
+
+def _answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(url, timeout=5).close()
+        return True
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _first_text(url: str) -> None:
+    """Send one message through the public API and return when its reply has a first letter."""
+    request = urllib.request.Request(f"{url}/gradio_api/call/send", json.dumps({"data": ["Tell me about rain.", None, None]}).encode(),
+                                     {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        event = json.loads(answer.read())["event_id"]
+    with urllib.request.urlopen(f"{url}/gradio_api/call/send/{event}", timeout=60) as answer:
+        for line in answer:
+            if line.startswith(b"data: [") and json.loads(line[6:])[0]["text"]:
+                return
+    raise RuntimeError("the first message was not answered")

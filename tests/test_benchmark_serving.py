@@ -1,0 +1,52 @@
+"""What the serving benchmark makes of arrival times, and one run of it over the tiny model."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytest.importorskip("matplotlib", reason="the report's plots need the extra: pip install -e '.[benchmark]'")
+
+from benchmarks.serving import __main__ as serving
+from benchmarks.serving.figures import during, of_replies, quantile
+from benchmarks.serving.jobs import Job, plan
+from benchmarks.serving.summary import summarise
+
+
+def test_figures_of_two_replies_by_hand():
+    found = of_replies([[1.0, 1.5, 2.5], [2.0, 2.25, 4.0]])               # gaps .5 1 and .25 1.75
+    assert found == {"tokens_per_second": 1.5, "first_token": 1.5, "last_first_token": 2.0, "gap_p50": 0.5, "gap_p95": 1.75, "gap_p99": 1.75, "gap_max": 1.75}
+    assert [quantile(range(1, 101), share) for share in (0.5, 0.95, 0.99, 1.0)] == [50, 95, 99, 100]
+
+
+def test_a_gap_counts_as_during_a_swap_when_any_part_of_it_lies_there():
+    assert during([[0.0, 1.0, 3.0, 4.0], [2.5, 9.0]], 2.0, 3.0) == [2.0, 6.5]
+
+
+def test_engines_take_turns_within_a_measurement_and_only_ours_depends_on_our_code():
+    jobs = plan(["ours", "transformers"], streams=(1, 8), tokens=64, repeats=2, model="m", code="c")
+    assert [(job.engine, job.streams, job.repeat) for job in jobs if job.work == "streams"] == [
+        (engine, streams, repeat) for repeat in (0, 1) for streams in (1, 8) for engine in ("ours", "transformers")]
+    assert {job.engine for job in jobs if job.work in ("swap", "learner", "app")} == {"ours"}
+    assert {job.code for job in jobs if job.engine == "transformers"} == {""} and len({job.key for job in jobs}) == len(jobs)
+
+
+def test_claims_compare_medians_and_leave_out_who_was_not_measured():
+    rates = {("ours", 1): [80, 99, 90], ("llama.cpp", 1): [100, 90, 110], ("ours", 8): [500], ("transformers", 8): [250]}
+    rows = [(Job(engine, "streams", streams, repeat=repeat), {"tokens_per_second": rate})
+            for (engine, streams), found in rates.items() for repeat, rate in enumerate(found)]
+    assert [(row["measured"], row["met"]) for row in summarise(rows)["claims"]] == [(0.9, "yes"), (2.0, "no")]
+
+
+def test_a_run_writes_its_report_and_a_second_one_measures_nothing_again(tiny_base, tmp_path, monkeypatch):
+    asked = ["--engines", "ours", "--works", "streams", "swap", "--streams", "2", "--tokens", "8", "--repeats", "1", "--base-model", tiny_base.source, "--out", str(tmp_path)]
+    assert serving.main(asked) == 0
+    found = json.loads((tmp_path / "results.json").read_text())
+    [row] = found["summary"]["streams"]
+    assert row["streams"] == 2 and row["tokens_per_second"] > 0 and found["about"]["cold_start"]["ours"] > 0
+    assert found["summary"]["swap"][0]["dropped"] == 0
+    assert "<svg" in (tmp_path / "report.html").read_text()
+    lines = (tmp_path / "results.jsonl").read_text()
+    monkeypatch.setattr(serving.Bench, "measure", lambda *_: pytest.fail("measured again"))
+    assert serving.main(asked) == 0 and (tmp_path / "results.jsonl").read_text() == lines
