@@ -50,7 +50,7 @@ class Runs(Ratings):
             self.withdraw_requests()
             seen = self.row("SELECT coalesce(max(id), 0) AS id FROM ratings")["id"]
             db["runs"].insert({"id": run_id, "base_model": base_model, "state": "running", "trigger": trigger,
-                               "started_at": now(), "progress": json.dumps(asdict(Progress("collect"))),
+                               "started_at": now(), "progress": json.dumps(asdict(Progress("start"))),
                                "ratings_seen": seen, "feedback_seen": json.dumps(self.feedback_now()), "hosts_seen": json.dumps(self.hosts_seen())})
         return self.run(run_id)
 

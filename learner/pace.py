@@ -15,10 +15,14 @@ if TYPE_CHECKING:                                            # it imports torch
 
 REPORT_SECONDS = 0.5
 """Progress between steps is written at most this often."""
+BASIS_STEPS = 3
+"""Optimizer steps before the time left is told: the stages before them say little of their speed, and the first step is the slowest."""
+NOISE = 0.1
+"""Steps differ in length: an estimate that rises by less than this share stays what it was."""
 
 
 class Pace:
-    """Counts work in token passes, so that the time left is an estimate before the first step too.
+    """Counts work in token passes, so that the time left holds the stages after the steps too.
 
     Every method may raise Stopped.
     """
@@ -28,7 +32,7 @@ class Pace:
         self._started = self._stage_started = time.monotonic()
         self._work: dict[str, int] = {}
         self._speed: float | None = None
-        self._now = Progress("collect")
+        self._now = Progress("start")
         self._written = 0.0
 
     def seconds(self) -> float:
@@ -42,18 +46,18 @@ class Pace:
         self._work = dict(work)
 
     def stage(self, name: str, *, step: int = 0, steps: int = 0) -> None:
-        """A stage begins; the one before tells the speed."""
+        """A stage begins, or learns how many steps it has."""
         before = self._now
-        spent, done = time.monotonic() - self._stage_started, self._work.pop(before.stage, 0)
-        if done and spent > 0:
-            self._speed = done / spent
+        if before.stage != name:
+            self._work.pop(before.stage, None)
         self._stage_started = time.monotonic()
         self._write(Progress(name, step, steps, before.loss, before.reward, before.kl, self._left(0.0)))
 
     def step(self, figures: StepFigures) -> None:
         """An optimizer step was made."""
         share = figures.step / figures.steps
-        self._speed = self._work.get(self._now.stage, 0) * share / max(1e-9, time.monotonic() - self._stage_started) or self._speed
+        if figures.step >= min(BASIS_STEPS, figures.steps):
+            self._speed = self._work.get(self._now.stage, 0) * share / max(1e-9, time.monotonic() - self._stage_started) or self._speed
         kl = figures.kl if figures.kl is not None else self._now.kl
         self._write(Progress(self._now.stage, figures.step, figures.steps, figures.loss, figures.reward, kl, self._left(share)))
 
@@ -69,11 +73,12 @@ class Pace:
             raise Stopped
 
     def _left(self, share: float) -> float | None:
-        """Seconds, when `share` of the current stage is done; `_work` holds it and what follows."""
+        """Seconds, when `share` of the current stage is done; `_work` holds it and what follows. None before there is a basis."""
         if not self._speed:
             return None
         later = sum(work for name, work in self._work.items() if name != self._now.stage)
-        return round((later + self._work.get(self._now.stage, 0) * (1 - share)) / self._speed, 1)
+        left, shown = (later + self._work.get(self._now.stage, 0) * (1 - share)) / self._speed, self._now.seconds_left
+        return round(left if shown is None or left > (1 + NOISE) * shown else min(left, shown), 1)
 
     def _write(self, progress: Progress) -> None:
         self._now, self._written = progress, time.monotonic()

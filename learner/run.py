@@ -63,7 +63,7 @@ def train(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
 
 def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: LearnerConfig, run: Run, pace: Pace,
           make_sampler: Callable[[Policy, ChatTokenizer], Sampler] | None = None, team: Team | None = None) -> Run:
-    """collect -> anchor -> train -> refine -> gate -> publish."""
+    """collect -> load -> anchor -> train -> refine -> gate -> publish."""
     pace.stage("collect")
     tokenizer = ChatTokenizer(base.folder)
     lessons = lessons_from(store.rated_replies(base.id), tokenizer)
@@ -82,6 +82,7 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
                   f"{' or holds nothing but personal data' if short else ''}.")
         return store.finish_run(run.id, "nothing_to_do", report={**report, "reason": reason, "gate": None})
 
+    pace.stage("load")
     policy = Policy(base, rank=config.lora_rank, seed=config.seed, team=team or ALONE)
     plan = plan_steps(examples, config.batch_size, config.max_batch_tokens)
     tokens = sum(example.tokens for example in examples)

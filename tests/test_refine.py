@@ -103,7 +103,7 @@ def test_a_run_refines_between_training_and_the_gate_and_says_what_came_of_it(tm
     store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
     seen = []
     run = train(store, registry, tiny_base, CONFIG, trigger="shell", on_progress=seen.append)
-    assert run.state == "published" and list(dict.fromkeys(p.stage for p in seen)) == ["collect", "anchor", "train", "refine", "gate", "publish"]
+    assert run.state == "published" and list(dict.fromkeys(p.stage for p in seen)) == ["collect", "load", "anchor", "train", "refine", "gate", "publish"]
     report = run.report["refinement"]
     assert report["reward_model"]["correlation"] > 0.5 and all(one["steps"] == 2 and one["tried"] for one in report["iterations"])
     assert report["kept"] in (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0) and run.report["comparison"]["decision"] == "not evaluable"

@@ -46,10 +46,11 @@ def test_ratings_become_a_live_version_with_receipts_and_a_report(store, registr
     assert liked.logprob_after > liked.logprob_before
 
     stages = list(dict.fromkeys(progress.stage for progress in seen))
-    assert stages == ["collect", "anchor", "train", "gate", "publish"]
+    assert stages == ["collect", "load", "anchor", "train", "gate", "publish"]
     steps = [progress for progress in seen if progress.stage == "train" and progress.step]
     assert [progress.step for progress in steps] == list(range(1, steps[-1].steps + 1)) and len(steps) >= 8
-    assert all(p.loss is not None and p.reward is not None and p.kl is not None and p.seconds_left is not None for p in steps)
+    assert all(p.loss is not None and p.reward is not None and p.kl is not None for p in steps)
+    assert all(p.seconds_left is not None for p in steps[2:]) and not any(p.seconds_left for p in seen if p.stage in ("load", "anchor"))
 
 
 def test_without_ratings_there_is_nothing_to_do(store, registry, tiny_base):

@@ -68,7 +68,7 @@ class Progress:
     """Where a run is. Written by the learner, read by the maintainer's page."""
 
     stage: str
-    """`collect`, `anchor`, `train`, `refine`, `gate`, `publish`."""
+    """`start` (torch is imported), `collect`, `load` (the model), `anchor`, `train`, `refine`, `gate`, `publish`."""
     step: int = 0
     steps: int = 0
     loss: float | None = None

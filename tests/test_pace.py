@@ -1,0 +1,32 @@
+"""The time left of a run: told when there is a basis for it, and not rising without a reason."""
+
+import pytest
+
+import learner.pace as pace_module
+from learner.pace import Pace
+from learner.steps import StepFigures
+from tests.conversations import store  # noqa: F401
+
+
+def test_time_left_is_told_from_the_third_step_on_and_a_slower_step_is_no_alarm(store, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(pace_module.time, "monotonic", lambda: clock[0])
+    pace = Pace(store, store.start_run("base", "shell").id, lambda progress: None, lambda: False)
+
+    def left_after(step: int, at: float) -> float | None:
+        clock[0] = at
+        pace.step(StepFigures(step, 8, 0.0, 0.0, None, 0.0, 1.0, 1.0))
+        return store.last_run("base").progress.seconds_left
+
+    pace.expect(anchor=10, train=160, gate=40)
+    pace.stage("anchor", steps=8)
+    clock[0] = 1.0                                              # a fast pass over short replies says nothing of the steps
+    pace.stage("train", steps=8)
+    assert store.last_run("base").progress.seconds_left is None
+    clock[0] = 0.0
+    pace.stage("train", steps=8)
+    assert left_after(1, 30) is left_after(2, 40) is None
+    assert left_after(3, 50) == pytest.approx(116.7)            # 160 * 3/8 / 50 = 1.2 a second for the 100 + 40 that remain
+    assert left_after(4, 85) == pytest.approx(116.7)            # 127.5 by now, a rise of less than a tenth
+    assert left_after(5, 140) == pytest.approx(140.0)           # 100 / 140 = 0.714 for 60 + 40: later than was said
+    assert left_after(8, 150) == pytest.approx(37.5)            # 160 / 150 for the gate's 40
