@@ -64,7 +64,7 @@ class Maintenance:
         live = store.live_version(base.id)
         runs = store.runs(10, base.id)
         return {
-            "live": live, "serving": self.serving.version, "loaded": list(self.serving.engine.loaded()),
+            "live": live, "serving": self.serving.version, "change": self._change(live), "loaded": list(self.serving.engine.loaded()),
             "waiting": store.waiting_request() is not None,
             "agreement": self._agreement(),
             "fresh_ratings": store.fresh_ratings(base.id), "recent_ratings": [_masked(row) for row in store.recent_ratings(base.id, 20)],
@@ -78,6 +78,14 @@ class Maintenance:
             "schedule": {"every_ratings": self.settings.train_every_ratings, "every_hours": self.settings.train_every_hours,
                          "due_at": store.due_at()},
         }
+
+    def _change(self, live: int) -> dict | None:
+        """The version on its way into the engine: for how many seconds, and why the last try came to nothing, where it did."""
+        change = self.serving.change
+        if change is None:                        # the server looks for a new live version twice a second
+            return None if live == self.serving.version else {"version": live, "seconds": 0, "trouble": None}
+        trouble = change.trouble and {"kind": type(change.trouble).__name__, "error": str(change.trouble)}
+        return {"version": change.version, "seconds": round(change.seconds), "trouble": trouble}
 
     def _agreement(self) -> dict:
         """How far people agree who rated the same replies, by thumbs and by stars; None where too few were rated twice."""

@@ -28,6 +28,17 @@ class Started:
     """When, on the monotonic clock: the first token may be there before anybody reads."""
 
 
+@dataclass(frozen=True)
+class Change:
+    """A version on its way into the engine, while another one answers."""
+
+    version: int
+    seconds: float
+    """Since it was begun."""
+    trouble: ChatError | None
+    """Why the last try came to nothing; it is tried again."""
+
+
 class Serving:
     """Keeps the engine on the live version.
 
@@ -40,6 +51,8 @@ class Serving:
         self.engine, self.store, self.registry, self.base = engine, store, registry, base
         self.version = BASE_VERSION
         self._sha256: str | None = None
+        self._begun: tuple[int, float] | None = None
+        self._trouble: ChatError | None = None
         self._stop = threading.Event()
         self._follower = threading.Thread(target=self._follow, name="version follower", daemon=True)
 
@@ -52,6 +65,7 @@ class Serving:
         try:
             self._load_usable()
         except EngineAway as error:
+            self._trouble = error
             log.warning("%s", error)
         self._follower.start()
 
@@ -69,6 +83,12 @@ class Serving:
     def live(self) -> tuple[int, str | None]:
         """The version that answers now, and its adapter's sha256."""
         return self.version, self._sha256
+
+    @property
+    def change(self) -> Change | None:
+        """The version that is being loaded, if one is."""
+        begun, trouble = self._begun, self._trouble
+        return None if begun is None else Change(begun[0], time.monotonic() - begun[1], trouble)
 
     def stream(self, prompt_ids: Sequence[int], sampling: Sampling) -> Started:
         """Start a reply on the current version.
@@ -97,6 +117,7 @@ class Serving:
                 if wanted != self.version or wanted not in self.engine.loaded():      # the latter: its engine state died
                     self._load(wanted)
             except ChatError as error:            # the disk is full, the store is busy: try again at the next look
+                self._trouble = error
                 log.warning("%s", error)
                 self._stop.wait(5)
             except Exception:
@@ -106,6 +127,8 @@ class Serving:
     def _load(self, version: int) -> bool:
         """Build, switch, free the old one. False when the version is unusable; it is marked then."""
         old = self.version
+        if self._begun is None or self._begun[0] != version:
+            self._begun, self._trouble = (version, time.monotonic()), None
         try:
             adapter = None if version == BASE_VERSION else self.registry.verify(version)
             sha256 = None if version == BASE_VERSION else self.store.version(version).sha256
@@ -117,8 +140,9 @@ class Serving:
             log.exception("Version %s cannot be loaded; version %s stays", version, old)
             if version != BASE_VERSION:
                 self.store.mark_failed(version, str(error) if isinstance(error, ChatError) else f"It could not be loaded ({error}); train a new version or make another one live.")
+            self._begun = None
             return False
-        self.version, self._sha256 = version, sha256
+        self.version, self._sha256, self._begun = version, sha256, None
         if old != version and old in self.engine.loaded():
             self.engine.unload(old)
         log.info("Version %s answers from now on", version)

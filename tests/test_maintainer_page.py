@@ -120,6 +120,11 @@ def test_a_version_goes_live_and_is_rolled_back_while_a_reply_is_being_written(p
     expect(chat.locator(".version-pill .pill-version")).to_have_text("base model", timeout=30_000)
     page.get_by_role("button", name=f"Make live: version {number}").click()
     expect(page.locator(f"[data-version='{number}'] .mark-live")).to_be_visible()
+    expect(page.locator("#maintainer .notice")).to_have_text(f"Version {number} is live now.")
+
+    broken = endless_server.publish(seed=2)
+    endless_server.store.mark_failed(broken, "Its files are damaged.")
+    expect(page.locator("#maintainer .change")).to_have_text(f"Version {broken} could not be loaded, so version {number} answers.")
 
 
 def test_the_page_fits_a_phone_and_a_desk(person, chat_server):

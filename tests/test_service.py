@@ -244,6 +244,27 @@ def test_rolling_back_serves_the_version_before(server):
     until(lambda: server.serving.version == second)
 
 
+def test_a_maintainer_sees_what_is_being_loaded_while_the_version_before_answers_and_what_is_in_its_way(server, monkeypatch):
+    def seen():
+        overview = server.maintenance.overview()
+        return overview["serving"], overview["change"]
+
+    assert seen() == (0, None)
+    with server.serving.engine._load_lock:                              # as long as a large model takes
+        number = server.publish(seed=1)
+        until(lambda: server.serving.change)
+        assert seen() == (0, {"version": number, "seconds": 0, "trouble": None}) and server.maintenance.overview()["live"] == number
+    until(lambda: seen() == (number, None))
+
+    def no_room(*arguments):
+        raise StorageFull("The disk is full; free some space.")
+
+    monkeypatch.setattr(server.serving.engine, "load", no_room)
+    assert server.maintenance.roll_back() == 0
+    trouble = until(lambda: (change := seen()[1]) and change["trouble"])
+    assert trouble == {"kind": "StorageFull", "error": "The disk is full; free some space."} and server.serving.version == number
+
+
 def test_a_corrupt_version_is_marked_and_the_old_one_stays(server):
     good = server.publish(seed=1)
     until(lambda: server.serving.version == good)

@@ -1,12 +1,12 @@
 // The maintainer's page: the sign-in form, or training, versions, ratings and sampling settings.
 
 const SOON = 1000, LATER = 4000;             // ms between looks at the server, while something trains and else
-let timer = null;
+let timer = null, expected = null;           // `expected`: the version that was chosen here and is on its way
 
 const training = createTraining({train: () => act('ui_train'), stopTraining: () => act('ui_stop_training', {}, () => words.stopping)});
 const versions = createVersions({
-  makeLive: version => act('ui_make_live', {version}, answer => say('made_live', {version: versionName(answer.live)})),
-  rollBack: () => act('ui_roll_back', {}, answer => say('made_live', {version: versionName(answer.live)})),
+  makeLive: version => act('ui_make_live', {version}, answer => { expected = answer.live; }),
+  rollBack: () => act('ui_roll_back', {}, answer => { expected = answer.live; }),
 });
 const ratings = make('ul', {class: 'rating-list', tabindex: 0, 'aria-labelledby': 'ratings-title'});
 const agreement = make('div', {class: 'agreement muted', hidden: true});
@@ -31,15 +31,17 @@ async function look() {
   if (answer.ok) show(answer.overview);
   else if (answer.kind === 'NotAllowed') showSignIn();
   else showNotice(problem(answer), true);
-  const training = answer.ok && (answer.overview.waiting || answer.overview.runs[0]?.state === 'running');
-  if (!document.hidden && answer.kind !== 'NotAllowed') timer = setTimeout(look, training ? SOON : LATER);
+  const moving = answer.ok && (answer.overview.waiting || answer.overview.change || answer.overview.runs[0]?.state === 'running');
+  if (!document.hidden && answer.kind !== 'NotAllowed') timer = setTimeout(look, moving ? SOON : LATER);
 }
 
 async function act(name, payload = {}, success = null) {
   const answer = await ask(name, payload);
   if (!answer.ok) showNotice(problem(answer), true);
-  else if (success) showNotice(success(answer), false);
-  else notice.hidden = true;
+  else {
+    const said = success?.(answer);
+    if (said) showNotice(said, false); else notice.hidden = true;
+  }
   await look();
 }
 
@@ -48,6 +50,8 @@ function show(overview) {
   signOut.hidden = false;
   training.show(overview);
   versions.show(overview);
+  if (expected !== null && expected === overview.serving) showNotice(say('made_live', {version: versionName(expected)}), false);
+  if (!overview.change) expected = null;
   showRatings(overview.recent_ratings);
   showAgreement(overview.agreement);
   if (notice.textContent === words.stopping && overview.runs[0]?.state !== 'running') notice.hidden = true;
