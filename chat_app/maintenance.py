@@ -62,13 +62,13 @@ class Maintenance:
         """Everything the maintainer's page shows, as plain values."""
         store, base = self.store, self.base
         live = store.live_version(base.id)
-        runs = store.runs(10, base.id)
+        runs, notes = store.runs(10, base.id), store.notes_said(base.id)
         return {
             "live": live, "serving": self.serving.version, "change": self._change(live), "loaded": list(self.serving.engine.loaded()),
             "waiting": store.waiting_request() is not None,
             "agreement": self._agreement(),
             "fresh_ratings": store.fresh_ratings(base.id), "recent_ratings": [_masked(row) for row in store.recent_ratings(base.id, 20)],
-            "versions": [{"number": v.number, "created_at": v.created_at, "note": v.note, "error": v.error,
+            "versions": [{"number": v.number, "created_at": v.created_at, "note": v.note, "said": notes.get(v.number), "error": v.error,
                           "live": v.number == live, "sha256": v.sha256, "run_id": v.run_id} for v in store.versions(base.id)],
             "promotions": [{"version": p.version, "reason": p.reason, "created_at": p.created_at} for p in store.promotions(base.id)],
             "runs": [{"id": r.id, "state": r.state, "trigger": r.trigger, "started_at": r.started_at, "ended_at": r.ended_at,

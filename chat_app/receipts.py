@@ -22,7 +22,7 @@ def receipt_view(store: Store, rater_id: str, reply_id: str) -> dict:
     receipts = [row for row in store.receipts(reply.id) if store.used_feedback(row, rater_id)]
     refused = store.run(outcome.refused_run) if outcome and outcome.refused_run else None
     return {"version": receipts[0].version if receipts else None,
-            "refused": None if refused is None else {"reason": refused.report.get("reason", "")},
+            "refused": None if refused is None else _reason(refused.report),
             **(_effect(store, rater_id, reply, receipts) if receipts else {})}
 
 
@@ -32,12 +32,18 @@ def _effect(store: Store, rater_id: str, reply: Reply, receipts: list[ReceiptRow
     written = store.correction_receipts(feedback.get("corrected", ()), newest.version)
     replies, total = store.training_weight(newest.version)
     run_id = store.version(newest.version).run_id
-    gate = (store.run(run_id).report.get("gate") or {}) if run_id else {}
+    report = store.run(run_id).report if run_id else {}
+    gate = report.get("gate") or {}
     weight = newest.weight + sum(receipt.weight for receipt in written)
     return {"used": _used(store, rater_id, newest, ratings, feedback), "changed": _changed(store, rater_id, reply, ratings, feedback),
             "replies": replies, "share": weight / total if total else 0.0, **_push(newest, len(reply.completion_ids)),
             "corrected": _push(written[0], written[0].tokens) if written else None,
-            "also": [row.version for row in receipts[1:]], "pairs": list(gate.get("replies") or [])[:SHOWN_PAIRS]}
+            "also": [row.version for row in receipts[1:]], "pairs": list(gate.get("replies") or [])[:SHOWN_PAIRS], "checked": _reason(report)}
+
+
+def _reason(report: dict) -> dict:
+    """Why a run ended as it did: `said` in codes that a page has words for (None in old reports), `reason` in English."""
+    return {"said": report.get("said"), "reason": report.get("reason", "")}
 
 
 def _used(store: Store, rater_id: str, receipt: ReceiptRow, ratings: dict[str, int], feedback: dict[str, list[int]]) -> dict:

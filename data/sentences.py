@@ -22,14 +22,16 @@ def said(code: str, **values: object) -> Said:
     return {"code": code, **values}
 
 
-def sentence(of: Said | list[Said], language: str = "en") -> str:
-    """One sentence, or several in a row."""
-    if isinstance(of, list):
-        return ("" if language == "zh" else " ").join(sentence(each, language) for each in of)
+def sentence(of: Said, language: str = "en") -> str:
     words = sentences()[language][of["code"]]
     if isinstance(words, dict):
         words = words["one" if of["n"] == 1 else "many"]
     return words.format(**{name: sentence(value, language) if isinstance(value, dict) else value for name, value in of.items()})
+
+
+def reasoned(of: Said) -> dict:
+    """What a report says of its reason: the sentence for scripts and terminals, and what it was made of for pages."""
+    return {"reason": sentence(of), "said": of}
 
 
 @cache

@@ -9,7 +9,7 @@ from data.inbox import EVENTS, Inbox
 from data.outbox import SENT_ELSEWHERE
 from data.records import BASE_VERSION
 
-REPORTED = ("reason", "note", "data", "gate", "published", "adapter_sha256", "ratings_used", "kl", "seconds")
+REPORTED = ("reason", "said", "note", "note_said", "data", "gate", "published", "adapter_sha256", "ratings_used", "kl", "seconds")
 """What of a run's report other hosts show."""
 LOST = "Its files are not on the host that trained it any more; make another version live."
 NUMBERS = ("reward", "weight", "advantage", "logprob_before", "logprob_after")

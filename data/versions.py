@@ -44,6 +44,12 @@ class Versions(Runs):
         return [Version(**row) for row in self.rows(
             "SELECT * FROM versions WHERE base_model = ? ORDER BY number DESC", base_model)]
 
+    def notes_said(self, base_model: str) -> dict[int, dict]:
+        """By version: its note as a code with values, see data/sentences.py; those of old runs are sentences alone."""
+        return {row["number"]: json.loads(row["said"]) for row in self.rows(
+            """SELECT number, json_extract(report, '$.note_said') AS said FROM versions JOIN runs ON runs.id = run_id
+               WHERE versions.base_model = ? AND said IS NOT NULL""", base_model)}
+
     def live_version(self, base_model: str) -> int:
         """The version new replies should use: the newest promotion of this lineage whose version can be loaded; 0 is the base."""
         row = self.row("""SELECT promotions.version AS version FROM promotions LEFT JOIN versions ON versions.number = promotions.version

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from torch import Tensor
 
 from data.records import CorrectionReceipt, RatedReply, ReceiptRow
+from data.sentences import Said, said
 from learner.batches import Example
 from learner.opinions import CORRECTED, raters_of
 from learner.reliability import Reliability
@@ -72,10 +73,8 @@ def training_figures(history: Sequence[StepFigures]) -> dict:
     return {"steps": len(rows), "last": rows[-1], "curve": rows}
 
 
-def note_of(data: dict, scale: float) -> str:
+def note_of(data: dict, scale: float) -> Said:
     """A version's one sentence for people."""
-    rated, raters, corrections = data["replies"], data["raters"], data["corrections"]
-    corrected = f" and {corrections} correction{'' if corrections == 1 else 's'}" if corrections else ""
-    strength = "" if scale == 1 else f", at {scale:.0%} strength"
-    return (f"Trained on {rated} rated {'reply' if rated == 1 else 'replies'}{corrected} "
-            f"from {raters} {'person' if raters == 1 else 'people'}{strength}.")
+    return said("note", rated=said("n_rated", n=data["replies"]), people=said("n_people", n=data["raters"]),
+                corrected=said("and_corrections", n=data["corrections"]) if data["corrections"] else "",
+                strength="" if scale == 1 else said("note_strength", scale=scale))

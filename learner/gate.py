@@ -12,10 +12,12 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
+from typing import Literal
 
 import torch
 
 from data.records import Message, Sampling
+from data.sentences import Said, reasoned, said, sentence
 from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference, logprob_pass
 from learner.batches import Example, micro_batches
@@ -57,19 +59,25 @@ class GateReport:
     passed: bool
     scale: float
     """Strength at which the adapter passed; 0 when it did not."""
-    reason: str
+    said: Said
     """One sentence for people."""
+    strength: Said | Literal[""]
+    """The part of it that says at which strength the adapter passed, where that is not the first one."""
     base: Figures
-    tried: tuple[tuple[float, Figures, str], ...]
-    """(scale, figures, what was out of bounds or '') in the order tried."""
+    tried: tuple[tuple[float, Figures, Said | None], ...]
+    """(scale, figures, what was out of bounds) in the order tried."""
     replies: tuple[tuple[str, str, str], ...]
     """(prompt, the base model's reply, the candidate's reply) for reports."""
+
+    @property
+    def reason(self) -> str:
+        return sentence(self.said)
 
     def as_dict(self) -> dict:
         """JSON-able; figures are rounded, and null where they are not finite."""
         return {
-            "passed": self.passed, "scale": self.scale, "reason": self.reason, "base": _rounded(self.base),
-            "tried": [{"scale": scale, "problem": problem, **_rounded(figures)} for scale, figures, problem in self.tried],
+            "passed": self.passed, "scale": self.scale, **reasoned(self.said), "base": _rounded(self.base),
+            "tried": [{"scale": scale, "problem": sentence(problem) if problem else "", **_rounded(figures)} for scale, figures, problem in self.tried],
             "replies": [dict(zip(("prompt", "before", "after"), row, strict=True)) for row in self.replies]}
 
 
@@ -103,14 +111,13 @@ class Gate:
             figures, replies = self._measure()
             problem = out_of_bounds(figures, self.base, self.limits)
             tried.append((scale, figures, problem))
-            if not problem:
-                strength = "" if scale == 1 else f" at {scale:.0%} of its strength, because at full strength {tried[0][2]}"
-                return GateReport(True, scale, f"The candidate passed{strength}.", self.base, tuple(tried), self._beside(replies))
+            if problem is None:
+                strength = said("at_strength", scale=scale, problem=tried[0][2]) if tried[0][2] else ""
+                return GateReport(True, scale, said("gate_passed", strength=strength), strength, self.base, tuple(tried), self._beside(replies))
             if not figures.finite:
                 break                                             # scaling does not mend a NaN
         self.policy.set_scale(1.0, full)
-        return GateReport(False, 0.0, f"The candidate was refused because {tried[-1][2]}; the version before stays live.",
-                          self.base, tuple(tried), self._beside(replies))
+        return GateReport(False, 0.0, said("gate_refused", problem=tried[-1][2]), "", self.base, tuple(tried), self._beside(replies))
 
     def _measure(self) -> tuple[Figures, list[list[int]]]:
         if not all(bool(parameter.isfinite().all()) for parameter in self.policy.parameters()):
@@ -150,23 +157,23 @@ class Gate:
         return tuple(zip(self.prompts, [self.tokenizer.decode(reply) for reply in self.base_replies], after, strict=True))
 
 
-def out_of_bounds(candidate: Figures, base: Figures, limits: GateLimits) -> str:
-    """The first figure that is out of bounds, in plain words; '' when all are within."""
+def out_of_bounds(candidate: Figures, base: Figures, limits: GateLimits) -> Said | None:
+    """The first figure that is out of bounds, None when all are within."""
     if not candidate.finite:
-        return "its numbers are not finite"
+        return said("not_finite")
     if candidate.kl > limits.max_kl:
-        return f"it moved {candidate.kl:.2f} nats a token from the base model (limit {limits.max_kl:.2f})"
+        return said("moved", kl=candidate.kl, limit=limits.max_kl)
     if candidate.text_nll - base.text_nll > limits.max_text_nll_rise:
-        return f"it finds ordinary text {candidate.text_nll - base.text_nll:.2f} nats a token less likely than the base model does (limit {limits.max_text_nll_rise:.2f})"
+        return said("text_unlikely", rise=candidate.text_nll - base.text_nll, limit=limits.max_text_nll_rise)
     if candidate.empty - base.empty > limits.max_empty_rise:
-        return f"{candidate.empty:.0%} of its replies are empty (base model: {base.empty:.0%})"
+        return said("empty_replies", share=candidate.empty, base=base.empty)
     if candidate.tokens < limits.min_length_ratio * base.tokens:
-        return f"its replies shrank to {candidate.tokens:.0f} tokens (base model: {base.tokens:.0f})"
+        return said("shrank", tokens=round(candidate.tokens), base=round(base.tokens))
     if candidate.repetition - base.repetition > limits.max_repetition_rise:
-        return f"it repeats itself: {candidate.repetition:.0%} of its 4-grams (base model: {base.repetition:.0%})"
+        return said("repeats", share=candidate.repetition, base=base.repetition)
     if candidate.surprise - base.surprise > limits.max_surprise_rise:
-        return f"the base model finds its replies {candidate.surprise - base.surprise:.2f} nats a token less likely than its own (limit {limits.max_surprise_rise:.2f})"
-    return ""
+        return said("surprising", rise=candidate.surprise - base.surprise, limit=limits.max_surprise_rise)
+    return None
 
 
 def repeated_share(ids: Sequence[int], n: int = 4) -> float:

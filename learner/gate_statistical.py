@@ -23,7 +23,9 @@ from dataclasses import asdict, dataclass
 import torch
 
 from data.records import Generated
+from data.sentences import Said, reasoned, said, sentence
 from data.tokenizer import ChatTokenizer
+from learner.gate import GateReport
 from learner.policy import Policy
 from learner.reward_model import Fit, RewardModel
 from learner.scoring import Bounds, as_examples, score
@@ -43,17 +45,21 @@ class StatisticalReport:
 
     decision: str
     """`passed`, `refused` or `not evaluable`."""
-    reason: str
-    """One sentence for people."""
+    said: Said
+    """A part of a sentence for people: what was found, or why nothing was."""
     prompts: int
     difference: float | None = None
     low: float | None = None
     """Lower bound of the mean difference, candidate minus incumbent."""
     judge: Fit | None = None
 
+    @property
+    def reason(self) -> str:
+        return sentence(self.said)
+
     def as_dict(self) -> dict:
         return {**{name: round(value, 4) if isinstance(value, float) else value for name, value in asdict(self).items()},
-                "margin": MARGIN, "confidence": CONFIDENCE, "judge": self.judge and self.judge.as_dict()}
+                **reasoned(self.said), "margin": MARGIN, "confidence": CONFIDENCE, "judge": self.judge and self.judge.as_dict()}
 
 
 def hold_out(raters: Sequence[Hashable], prompts: Sequence[Hashable], share: float, minimum: int, seed: int) -> frozenset[int]:
@@ -86,18 +92,27 @@ def compare(policy: Policy, tokenizer: ChatTokenizer, judge: RewardModel, bounds
     """
     clusters = len(set(prompts))
     if not judge.fit.useful or clusters < MIN_PROMPTS:
-        why = f"only {clusters} prompts were held out" if clusters < MIN_PROMPTS else "the held-out ratings do not predict each other"
-        return StatisticalReport("not evaluable", f"Whether it is better could not be told because {why}.", clusters, judge=judge.fit)
+        why = said("why_few_prompts", n=clusters) if clusters < MIN_PROMPTS else said("why_unpredictable")
+        return StatisticalReport("not evaluable", why, clusters, judge=judge.fit)
     examples = as_examples([*prompts, *prompts], [*candidate, *incumbent], temperature)
     lower = score(policy, tokenizer, judge, examples, bounds, penalty=0.0, max_batch_tokens=max_batch_tokens, check=check).lower
     half = len(prompts)
     differences = cluster_means([float(a - b) for a, b in zip(lower[:half], lower[half:], strict=True)], prompts)
     mean, low = sum(differences) / clusters, bootstrap_lower_bound(differences, seed)
     if low >= -MARGIN:
-        return StatisticalReport("passed", f"On {clusters} held-out prompts its score is {mean:+.2f} against the version before ({CONFIDENCE:.0%} sure: "
-                                           f"at least {low:+.2f}).", clusters, mean, low, judge.fit)
-    return StatisticalReport("refused", f"on {clusters} held-out prompts its score may be {-low:.2f} lower than that of the version before "
-                                        f"({CONFIDENCE:.0%} bound; allowed are {MARGIN})", clusters, mean, low, judge.fit)
+        how = said("compared_passed", prompts=clusters, difference=mean, low=low, confidence=CONFIDENCE)
+        return StatisticalReport("passed", how, clusters, mean, low, judge.fit)
+    how = said("compared_refused", prompts=clusters, loss=-low, margin=MARGIN, confidence=CONFIDENCE)
+    return StatisticalReport("refused", how, clusters, mean, low, judge.fit)
+
+
+def verdict(broken: GateReport, compared: StatisticalReport) -> Said:
+    """What both gates say of a candidate that is not broken, as one sentence."""
+    if compared.decision == "refused":
+        return said("gate_refused", problem=compared.said)
+    if compared.decision == "passed":
+        return said("passed_compared", strength=broken.strength, how=compared.said)
+    return said("passed_only", strength=broken.strength, why=compared.said)
 
 
 def cluster_means(values: Sequence[float], clusters: Sequence[Hashable]) -> list[float]:

@@ -10,6 +10,7 @@ import torch
 from data.adapters import AdapterRegistry
 from data.errors import AdapterMismatch, CorruptAdapter, UnknownVersion
 from data.records import BASE_VERSION, Generated, RatedReply
+from data.sentences import said
 from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference
 from learner.batches import Example
@@ -54,7 +55,7 @@ class Judging:
         trained = {example.prompt_ids for example in training}
         prompts = [prompt for prompt in dict.fromkeys(example.prompt_ids for example in held_out) if prompt not in trained]
         if not held_out:
-            return StatisticalReport("not evaluable", "Whether it is better could not be told because all ratings were needed for training.", 0)
+            return StatisticalReport("not evaluable", said("why_all_trained"), 0)
         judge, bounds = self._fit(held_out)
         asked = [prompt for prompt in prompts[:self.config.judge_prompts] for _ in range(self.config.judge_samples)]
         candidate = theirs = []
@@ -64,7 +65,7 @@ class Judging:
                 with self._incumbent(registry, incumbent):
                     theirs = self._sample(asked, held_out)
             except (CorruptAdapter, UnknownVersion, AdapterMismatch):
-                return StatisticalReport("not evaluable", f"Whether it is better could not be told because version {incumbent} cannot be read.", 0)
+                return StatisticalReport("not evaluable", said("why_unreadable", version=incumbent), 0)
         return compare(self.policy, self.tokenizer, judge, bounds, asked if candidate else [], candidate, theirs,
                        temperature=self.config.fresh(0, 0).temperature, max_batch_tokens=self.config.max_batch_tokens, seed=self.config.seed,
                        check=self.pace.check)

@@ -10,6 +10,7 @@ import torch
 
 from data.adapters import AdapterRegistry
 from data.records import BASE_VERSION, IMPORTED, BaseModel, Progress, Run
+from data.sentences import reasoned, said, sentence
 from data.store import Store
 from data.tokenizer import ChatTokenizer
 from learner.accounts import data_used, in_doubt, left_out_personal, note_of, receipt_rows, training_figures
@@ -19,6 +20,7 @@ from learner.behavior import behavior_pass
 from learner.config import LearnerConfig
 from learner.errors import Diverged
 from learner.gate import Gate
+from learner.gate_statistical import verdict
 from learner.judging import Judging, split_ratings
 from learner.lessons import lessons_from
 from learner.opinions import CORRECTED
@@ -77,10 +79,9 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     if not examples:
         if not replies and store.live_version(base.id) != BASE_VERSION:       # what it was trained on is gone, so it is made of nothing
             store.promote(BASE_VERSION, base.id, "every rating was taken back")
-        reason = ("There is nothing to do because no reply of this base model has a rating yet; chat, rate, and train again."
-                  if not lessons.examples else f"There is nothing to do because every rated reply is longer than {config.max_reply_tokens} tokens"
-                  f"{' or holds nothing but personal data' if short else ''}.")
-        return store.finish_run(run.id, "nothing_to_do", report={**report, "reason": reason, "gate": None})
+        why = (said("nothing_rated") if not lessons.examples else said("nothing_left", tokens=config.max_reply_tokens) if short
+               else said("nothing_short_enough", tokens=config.max_reply_tokens))
+        return store.finish_run(run.id, "nothing_to_do", report={**report, **reasoned(why), "gate": None})
 
     pace.stage("load")
     policy = Policy(base, rank=config.lora_rank, seed=config.seed, team=team or ALONE)
@@ -103,8 +104,7 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     report["data"] |= {**data_used(replies, found, examples, held_out), "raters_in_doubt": in_doubt(reliable)}
     report["ratings_used"] = sum(len(found[e.index].rating_ids) for e in examples)
     if not examples:
-        reason = "There is nothing to do because everybody who rated is in quarantine, as their ratings contradict what others' predict."
-        return store.finish_run(run.id, "nothing_to_do", report={**report, "reason": reason, "gate": None})
+        return store.finish_run(run.id, "nothing_to_do", report={**report, **reasoned(said("nothing_trusted")), "gate": None})
     plan = plan_steps(examples, config.batch_size, config.max_batch_tokens)
     steps = count_steps(len(plan), config)
 
@@ -116,40 +116,37 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
         history = train_steps(policy, plan, learning, reference, behavior, config, pace.step)
         refinement = judging.refine(examples) if refines else None
     except Diverged:
-        reason = (f"The candidate was refused because training diverged after step {pace.steps_done()}; the version before stays live. "
-                  f"Try a smaller LEARNING_RATE than {config.learning_rate:g}.")
-        return store.finish_run(run.id, "refused", report={**report, "behavior": behavior_report, "reason": reason,
-                                                           "gate": {"passed": False, "reason": reason}, "seconds": pace.seconds()})
+        why = reasoned(said("diverged", step=pace.steps_done(), rate=f"{config.learning_rate:g}"))
+        return store.finish_run(run.id, "refused", report={**report, "behavior": behavior_report, **why,
+                                                           "gate": {"passed": False, **why}, "seconds": pace.seconds()})
 
     pace.stage("gate", steps=steps, step=steps)
     pool = [example for example in examples if example.index in anchored]
     gate = Gate(policy, sampler, tokenizer, config.gate, reference,
                 pool if len(pool) <= GATE_ANCHOR else random.Random(config.seed).sample(pool, GATE_ANCHOR),
                 temperature=config.sampling.temperature, seed=config.seed, check=pace.check)
-    verdict = gate.decide()
+    checked = gate.decide()
     report |= {"behavior": behavior_report, "training": training_figures(history),
-               "refinement": refinement and refinement.as_dict(), "gate": verdict.as_dict(),
-               "reason": verdict.reason, "config": asdict(config)}
-    if not verdict.passed:
+               "refinement": refinement and refinement.as_dict(), "gate": checked.as_dict(),
+               **reasoned(checked.said), "config": asdict(config)}
+    if not checked.passed:
         return store.finish_run(run.id, "refused", report={**report, "seconds": pace.seconds()})
     compared = judging.compare(examples, held_out, registry, store.live_version(base.id))
     report["comparison"] = compared.as_dict()
+    report |= reasoned(verdict(checked, compared))
     if compared.decision == "refused":
-        reason = f"The candidate was refused because {compared.reason}; the version before stays live."
-        return store.finish_run(run.id, "refused", report={**report, "reason": reason, "seconds": pace.seconds(),
-                                                           "gate": {**report["gate"], "passed": False, "reason": reason}})
-    report["reason"] = f"{verdict.reason} {compared.reason}"
+        return store.finish_run(run.id, "refused", report={**report, "seconds": pace.seconds(), "gate": {
+            **report["gate"], "passed": False, "reason": report["reason"], "said": report["said"]}})
 
     pace.stage("publish", steps=steps, step=steps)
     after, kl = logprob_pass(policy, flattened(plan), pace.check, reference)
     if store.deleted_among([found[e.index].reply_id for e in examples]):
-        reason = "The run was stopped because somebody deleted what it was learning from; nothing was published, and the next run learns without it."
-        return store.finish_run(run.id, "stopped", report={**report, "reason": reason, "seconds": pace.seconds()})
+        return store.finish_run(run.id, "stopped", report={**report, **reasoned(said("stopped_by_deletion")), "seconds": pace.seconds()})
     receipts, of_corrections = receipt_rows(replies, found, examples, learning.advantages, reference.logprobs, after)
-    note = note_of(report["data"], verdict.scale)
+    note = note_of(report["data"], checked.scale)
     version = registry.publish(policy.save, base_model=base.id, run_id=run.id, parent=store.live_version(base.id), receipts=receipts,
-                               of_corrections=of_corrections, note=note)
-    report |= {"published": True, "note": note, "version": version.number, "adapter_sha256": version.sha256, "kl": None if kl is None else round(kl, 5),
+                               of_corrections=of_corrections, note=sentence(note))
+    report |= {"published": True, "note": version.note, "note_said": note, "version": version.number, "adapter_sha256": version.sha256, "kl": None if kl is None else round(kl, 5),
                "seconds": pace.seconds()}
     return store.finish_run(run.id, "published", version=version.number, report=report)
 

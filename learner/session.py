@@ -12,7 +12,7 @@ from data.adapters import AdapterRegistry
 from data.chats import this_process
 from data.errors import ChatError
 from data.records import Progress, Run
-from data.sentences import said, sentence
+from data.sentences import reasoned, said
 from data.store import Store
 from learner.errors import Stopped
 from learner.lease import NAME, SECONDS, learner_lease
@@ -65,7 +65,7 @@ def close_interrupted_runs(store: Store, registry: AdapterRegistry) -> None:
         if published:
             store.finish_run(run.id, "published", version=published[0].number, report={
                 "published": True, "version": published[0].number, "adapter_sha256": published[0].sha256, "gate": None,
-                "reason": "The version was published; the learner was stopped before it could write its report."})
+                **reasoned(said("published_early"))})
         else:
             _end_early(store, run, killed=True)
     registry.sweep()
@@ -86,6 +86,6 @@ def _end_early(store: Store, run: Run, *, killed: bool = False, seconds: float |
         wished = store.stop_requested(run.id)
         why = said("stopped") if wished else said("interrupted", next=then)
         store.finish_run(run.id, "stopped" if wished else "interrupted",
-                         report={"reason": sentence(why), "said": why, "published": False, "seconds": seconds})
+                         report={**reasoned(why), "published": False, "seconds": seconds})
         if not wished and then["code"] == "again_asked":
             store.request_training(run.trigger)

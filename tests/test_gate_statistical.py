@@ -9,14 +9,17 @@ import torch
 
 from data.adapters import AdapterRegistry
 from data.records import Generated
+from data.sentences import said, sentence
 from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
-from learner.gate_statistical import bootstrap_lower_bound, cluster_means, compare, hold_out
+from learner.gate import GateReport
+from learner.gate_statistical import bootstrap_lower_bound, cluster_means, compare, hold_out, verdict
 from learner.policy import Policy
 from learner.reward_model import cheap_features, fit_reward_model
 from learner.run import train
 from learner.scoring import Bounds
 from tests.conversations import RATER, add_reply, open_store
+from tests.test_gate import GOOD
 
 END = 2
 
@@ -72,6 +75,9 @@ def test_what_pleases_the_judge_more_passes_what_pleases_it_less_is_refused(judg
     better, worse, same = judged(8, 40), judged(40, 8), judged(20, 20)
     assert better.decision == "passed" and better.difference > 0
     assert worse.decision == "refused" and worse.low < -0.05 and "may be" in worse.reason
+    broken = GateReport(True, 1.0, said("gate_passed", strength=""), "", GOOD, (), ())
+    assert sentence(verdict(broken, worse)).startswith("The candidate was refused because on 16 held-out prompts")
+    assert sentence(verdict(broken, better)).startswith("Its language is not broken, and on 16 held-out prompts its score is +")
     assert abs(same.difference) < 0.5
 
 

@@ -5,6 +5,7 @@ from playwright.sync_api import expect
 
 from data.adapters import AdapterRegistry
 from data.records import ReceiptRow
+from data.sentences import reasoned, said, sentence
 from tests.browser_fixtures import browser, chat_server, contribute, finished, open_chat, person, write  # noqa: F401
 from tests.random_adapter import write_random_adapter
 
@@ -35,7 +36,8 @@ def test_a_rating_that_trained_a_version_says_so_and_tells_how(person, chat_serv
     expect(page.locator(".rating-note")).to_have_text("Saved")
     expect(page.locator(".receipt-line")).to_be_hidden()
     reply = page.locator(".reply").get_attribute("data-reply")
-    number = train_on(chat_server, reply, data={"replies": 1, "raters": 1}, gate={
+    why = said("passed_only", strength=said("at_strength", scale=0.5, problem=said("moved", kl=0.75, limit=0.5)), why=said("why_all_trained"))
+    number = train_on(chat_server, reply, data={"replies": 1, "raters": 1}, **reasoned(why), gate={
         "scale": 1, "replies": [{"prompt": "Say hi", "before": "Hi!", "after": "<b>Hello!</b>"}]}).version
 
     line = page.get_by_role("button", name=f"Your rating helped make version {number}")
@@ -44,6 +46,7 @@ def test_a_rating_that_trained_a_version_says_so_and_tells_how(person, chat_serv
     expect(panel).to_contain_text(f"Used: Thumb up. It was 100% of what version {number} learned")
     expect(panel).to_contain_text("pushed towards this reply")
     expect(panel).to_contain_text("times as likely")
+    expect(panel).to_contain_text(sentence(why))                # the page's own rendering of the same codes
     panel.locator("summary").click()
     expect(panel).to_contain_text("<b>Hello!</b>")
     line.click()
@@ -61,7 +64,8 @@ def test_a_rating_whose_version_was_refused_says_so_in_plain_words(person, chat_
     finished(page)
     page.get_by_role("button", name="回答不好").click()
     expect(page.locator(".rating-note")).to_have_text("已保存")
-    train_on(chat_server, page.locator(".reply").get_attribute("data-reply"), "refused", reason="It repeats itself too often.")
+    train_on(chat_server, page.locator(".reply").get_attribute("data-reply"), "refused",
+             **reasoned(said("gate_refused", problem=said("repeats", share=0.4, base=0.105))))
     page.get_by_role("button", name="您的评分用上了").click()
-    expect(page.locator(".receipt-panel")).to_contain_text("It repeats itself too often.")
+    expect(page.locator(".receipt-panel")).to_contain_text("候选版本没有通过检查：它在重复自己：40% 的四元词组已经说过（基础模型：")
     expect(page.locator(".receipt-panel")).to_contain_text("您的评分会保留")

@@ -81,7 +81,7 @@ def test_a_refused_candidate_is_told_to_those_whose_ratings_it_saw_and_to_nobody
     store.add_rating(late.id, "me", "thumb", 1)
     store.finish_run(run.id, "refused", report={"reason": "It repeats itself."})
     assert store.outcomes("me", seen.conversation_id) == {seen.id: Outcome(seen.id, None, run.id)}
-    assert receipt_view(store, "me", seen.id) == {"version": None, "refused": {"reason": "It repeats itself."}}
+    assert receipt_view(store, "me", seen.id) == {"version": None, "refused": {"said": None, "reason": "It repeats itself."}}
     assert store.outcomes("me", late.conversation_id) == store.outcomes("me", unrated.conversation_id) == {}
 
     version = publish(store, tmp_path, receipt(store, seen))            # a later run that passes ends the matter

@@ -16,6 +16,7 @@ import pytest
 from data.adapters import AdapterRegistry
 from data.errors import Busy
 from data.records import Progress, Run
+from data.sentences import sentence
 from learner.config import LearnerConfig
 from learner.lease import learner_lease
 from learner.run import train
@@ -38,6 +39,11 @@ def test_ratings_become_a_live_version_with_receipts_and_a_report(store, registr
     report = json.loads(json.dumps(run.report, allow_nan=False))
     assert report["ratings_used"] == 20 and report["data"]["thumbs_up"] == 7 and report["data"]["thumbs_down"] == 13
     assert report["gate"]["passed"] and len(report["gate"]["replies"]) == 8
+    assert report["reason"] == ("It was only checked for broken language and passed; that it is better than the version before was not shown, "
+                                "because every rating went into the training.")
+    assert store.version(1).note == report["note"] == "Trained on 20 rated replies from 1 person."
+    assert sentence(report["said"], "zh") == "只检查了语言是否损坏，候选版本通过了；没有证明它比上一版更好，因为所有评分都用在了训练上。"
+    assert sentence(store.notes_said(tiny_base.id)[1], "zh") == "由 1 人评分的 20 条回答训练而成。"
 
     liked, = store.receipts(replies[0].id)
     disliked, = store.receipts(replies[1].id)

@@ -13,12 +13,14 @@ from safetensors.torch import load_file
 from benchmarks.learning.task import Task, record
 from data.adapters import AdapterRegistry
 from data.records import BASE_VERSION
+from data.sentences import sentence
 from data.store import Store
 from data.tokenizer import ChatTokenizer
 from learner.anchor import reference_pass
 from learner.batches import micro_batches
 from learner.config import LearnerConfig
 from learner.gate import Gate
+from learner.gate_statistical import verdict as together
 from learner.judging import Judging, split_ratings
 from learner.pace import Pace
 from learner.policy import Policy
@@ -64,7 +66,7 @@ def verdict(task: Task, adapter: Path, config: LearnerConfig) -> Verdict:
     compared = judging.compare(examples, held_out, AdapterRegistry(store, task.folder / "adapters"), BASE_VERSION)
     if compared.decision == "refused":
         return Verdict(False, 0.0, compared.reason, "G1")
-    return Verdict(True, found.scale, f"{found.reason} {compared.reason}", "")
+    return Verdict(True, found.scale, sentence(together(found, compared)), "")
 
 
 def put_in(policy: Policy, adapter: Path) -> None:

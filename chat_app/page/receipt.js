@@ -43,11 +43,12 @@ function explain(receipt) {
     lines.push(make('p', {}, `${receipt.towards ? words.receipt_towards : words.receipt_away} ${likelihood(receipt)}`));
     if (receipt.corrected?.towards) lines.push(make('p', {}, `${words.receipt_corrected} ${likelihood(receipt.corrected)}`));
     if (receipt.changed) lines.push(make('p', {}, words.receipt_changed));
+    if (receipt.checked.reason) lines.push(toldLine(receipt.checked, {class: 'muted'}));
     if (receipt.also.length) lines.push(make('p', {class: 'muted'}, say('receipt_also', {versions: listed(receipt.also.map(versionName))})));
   }
   if (receipt.refused) {
     lines.push(make('p', {}, words.receipt_refused_detail));
-    if (receipt.refused.reason) lines.push(make('p', {class: 'muted', lang: 'en'}, receipt.refused.reason));
+    if (receipt.refused.reason) lines.push(toldLine(receipt.refused, {class: 'muted'}));
   }
   if (receipt.pairs?.length) lines.push(make('details', {}, make('summary', {}, words.before_after), ...receipt.pairs.map(pair => beforeAndAfter(pair, receipt.version))));
   return lines;

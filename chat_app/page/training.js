@@ -32,9 +32,7 @@ function createTraining({train, stopTraining}) {
     const title = {published: say('run_published', {version: versionName(run.version ?? 0)}), refused: words.run_refused, nothing_to_do: words.run_nothing,
                    stopped: words.run_stopped, interrupted: words.run_interrupted, failed: words.run_failed, running: words.run_running}[run.state];
     const gate = run.report?.gate, details = [make('p', {class: 'muted'}, `${words.triggers[run.trigger] || run.trigger} · ${shortTime(run.started_at)}`)];
-    if (gate?.passed) details.push(make('p', {}, gate.scale < 1 ? say('gate_scaled', {percent: `${Math.round(100 * gate.scale)}%`}) : words.gate_passed));
-    if (run.report?.said) details.push(make('p', {class: 'reason'}, tell(run.report.said)));
-    else if (run.report?.reason) details.push(make('p', {class: 'reason', lang: 'en'}, run.report.reason));
+    if (run.report?.reason) details.push(toldLine(run.report, {class: 'reason'}));
     if (run.error) details.push(make('p', {class: 'problem', lang: 'en'}, run.error));
     if (gate?.replies?.length) details.push(beforeAfter(gate.replies));
     return make('li', {'data-run': run.id, class: `run ${run.state}`}, make('p', {class: 'run-title'}, make('strong', {}, title)), ...details);

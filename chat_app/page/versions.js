@@ -15,7 +15,7 @@ function createVersions({makeLive, rollBack}) {
       version.error ? make('span', {class: 'mark-error'}, words.could_not_load) : null,
     ];
     const lines = [make('p', {class: 'version-title'}, make('strong', {}, upperFirst(versionName(version.number))), ...marks),
-      make('p', {class: 'muted'}, [version.note, shortTime(version.created_at)].filter(Boolean).join(' · '))];
+      make('p', {class: 'muted'}, [version.said && tell(version.said) || version.note, shortTime(version.created_at)].filter(Boolean).join(' · '))];
     if (version.error) lines.push(make('p', {class: 'problem'}, version.error));
     const label = `${words.make_live}: ${versionName(version.number)}`;
     const button = version.number === overview.live ? null : make('button', {type: 'button', class: 'quiet-button', 'aria-label': label, on: {click: () => makeLive(version.number)}}, words.make_live);

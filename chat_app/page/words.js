@@ -11,12 +11,18 @@ function say(key, values = {}) {
   return sentence.replace(/\{(\w+)\}/g, (_, name) => name === 'Version' ? upperFirst(values.version) : values[name] ?? '');
 }
 
-// What the learner wrote down: a code of the catalogue with its values, some of which may be such again, or several in a row.
+// What the learner wrote down: a code of the catalogue with its values, some of which may be such again. '' for a code
+// that this catalogue does not have, as from a newer learner on another host.
 function tell(said) {
-  if (Array.isArray(said)) return said.map(tell).join(language === 'zh' ? '' : ' ');
-  let sentence = words.said[said.code];
+  let sentence = words.said[said.code] ?? '';
   if (typeof sentence === 'object') sentence = sentence[said.n === 1 ? 'one' : 'many'];
   return sentence.replace(/\{(\w+)(?::([^}]+))?\}/g, (_, name, format) => said[name]?.code ? tell(said[name]) : formatted(said[name], format));
+}
+
+// Why a run ended as it did, in the page's language; from before there were codes it is English.
+function toldLine({said, reason}, attributes) {
+  const sentence = said ? tell(said) : '';
+  return make('p', sentence ? attributes : {...attributes, lang: 'en'}, sentence || reason);
 }
 
 // The formats that data/sentences.py knows.
