@@ -67,7 +67,7 @@ class Maintenance:
             "live": live, "serving": self.serving.version, "change": self._change(live), "loaded": list(self.serving.engine.loaded()),
             "waiting": store.waiting_request() is not None,
             "agreement": self._agreement(),
-            "fresh_ratings": store.fresh_ratings(base.id), "recent_ratings": [_masked(row) for row in store.recent_ratings(base.id, 20)],
+            "fresh_ratings": store.fresh_ratings(base.id), "recent_feedback": [_masked(row) for row in store.recent_feedback(base.id, 20)],
             "versions": [{"number": v.number, "created_at": v.created_at, "note": v.note, "said": notes.get(v.number), "error": v.error,
                           "live": v.number == live, "sha256": v.sha256, "run_id": v.run_id} for v in store.versions(base.id)],
             "promotions": [{"version": p.version, "reason": p.reason, "created_at": p.created_at} for p in store.promotions(base.id)],
@@ -97,6 +97,6 @@ class Maintenance:
         return found
 
 
-def _masked(rating: dict) -> dict:
-    """The beginning of what was rated, without personal data: maintainers look at taste, not at people."""
-    return {**rating, **{name: mask(rating[name][:2 * SHOWN])[:SHOWN] for name in ("message", "reply")}}
+def _masked(said: dict) -> dict:
+    """The beginning of what was rated and of what was said of it, without personal data: maintainers look at taste, not at people."""
+    return {**said, **{name: mask(said[name][:2 * SHOWN])[:SHOWN] for name in ("message", "reply", "comment", "text", "other") if name in said}}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 from data.chats import REPLY_COLUMNS, reply_from
+from data.comparisons import CURRENT as COMPARISON
+from data.corrections import CURRENT as CORRECTION
 from data.database import now
 from data.errors import BadRating
 from data.records import IMPORTED, RatedReply, Rating
@@ -97,14 +99,37 @@ class Ratings(SecondOpinions):
         """The newest event of every kind but ratings: what a run that starts now sees."""
         return {source: self.row(f"SELECT coalesce(max(id), 0) AS id FROM {source}")["id"] for source in FEEDBACK if source != "ratings"}
 
-    def recent_ratings(self, base_model: str, limit: int) -> list[dict]:
-        """The newest rating events with what they were given to, newest first; a maintainer's view.
+    def recent_feedback(self, base_model: str, limit: int) -> list[dict]:
+        """What people who contribute said of replies, the newest first, with what they said it of; a maintainer's view.
 
+        Thumbs and stars are events, also those that were taken back. Of words only what is current: a text that its
+        person took back is not shown on. `kind`: `thumb` or `stars` with `value`; `reasons` with `tags` and `comment`;
+        `correction` with `text`; `comparison` with `same` and `other`, the text of the reply that was not preferred.
         `version`: None when no version wrote the reply, because it was imported.
         """
+        events = [*self._recent_ratings(base_model, limit), *self._recent_words(base_model, limit)]
+        return [{**self._exchange(event.pop("reply_id")), **event} for event in sorted(events, key=lambda event: event["when"], reverse=True)[:limit]]
+
+    def _recent_ratings(self, base_model: str, limit: int) -> list[dict]:
         return [dict(row) for row in self.rows("""
-            SELECT ratings.created_at AS "when", kind, value, turns.message AS message, replies.text AS reply,
-                   CASE replies.engine WHEN ?3 THEN NULL ELSE replies.version END AS version
-            FROM ratings JOIN replies ON replies.id = ratings.reply_id JOIN turns ON turns.id = replies.turn_id
-            JOIN conversations ON conversations.id = turns.conversation_id
-            WHERE replies.base_model = ?1 AND conversations.deleted_at IS NULL ORDER BY ratings.id DESC LIMIT ?2""", base_model, limit, IMPORTED)]
+            SELECT ratings.created_at AS "when", kind, value, reply_id FROM ratings JOIN replies ON replies.id = reply_id
+            JOIN turns ON turns.id = turn_id JOIN conversations ON conversations.id = conversation_id
+            WHERE base_model = ? AND contributes = 1 AND deleted_at IS NULL ORDER BY ratings.id DESC LIMIT ?""", base_model, limit)]
+
+    def _recent_words(self, base_model: str, limit: int) -> list[dict]:
+        """Reasons, corrections and comparisons; deleting a conversation erased or took back those of its replies."""
+        found: list[dict] = []
+        for said in self.newest_reasons(base_model, limit):
+            found.append({"when": said.created_at, "kind": "reasons", "tags": list(said.tags), "comment": said.comment, "reply_id": said.reply_id})
+        for row in self.rows(f"{CORRECTION} AND base_model = ? AND contributes = 1 ORDER BY corrections.id DESC LIMIT ?", base_model, limit):
+            found.append({"when": row["created_at"], "kind": "correction", "text": row["text"], "reply_id": row["reply_id"]})
+        for row in self.rows(f"""{COMPARISON} AND first.base_model = ? AND first.contributes = 1 AND second.contributes = 1
+                                 ORDER BY comparisons.id DESC LIMIT ?""", base_model, limit):
+            better, other = (row["second_id"], row["first_id"]) if row["preferred"] == "second" else (row["first_id"], row["second_id"])
+            found.append({"when": row["created_at"], "kind": "comparison", "same": row["preferred"] == "same", "reply_id": better,
+                          "other": self._exchange(other)["reply"]})
+        return found
+
+    def _exchange(self, reply_id: str) -> dict:
+        return dict(self.row("""SELECT message, text AS reply, CASE engine WHEN ? THEN NULL ELSE version END AS version
+                                FROM replies JOIN turns ON turns.id = turn_id WHERE replies.id = ?""", IMPORTED, reply_id))

@@ -60,6 +60,12 @@ class ReasonEvents(Corrections):
                 found.setdefault(said.reply_id, []).append(said)
         return found
 
+    def newest_reasons(self, base_model: str, limit: int) -> list[Reasons]:
+        """The same of those who contribute, newest first."""
+        rows = self.rows(f"""{CURRENT} AND replies.base_model = ? AND contributes = 1 AND (tags <> '[]' OR comment <> '')
+                             ORDER BY reasons.id DESC LIMIT ?""", base_model, limit)
+        return [said for said in map(_reasons_from, rows) if said.tags or said.comment]
+
 
 def _reasons_from(row) -> Reasons:
     """Only tags that explain the newest thumb, all of them where there never was one; a comment stands without a thumb."""

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from data.importing import import_conversations
 from data.records import Progress
 from data.tokenizer import ChatTokenizer
-from tests.browser_fixtures import browser, chat_server, endless_server, finished, open_chat, person, sign_in, write  # noqa: F401
+from tests.browser_fixtures import browser, chat_server, contribute, endless_server, finished, open_chat, person, sign_in, write  # noqa: F401
 
 pytestmark = pytest.mark.browser
 
@@ -41,13 +41,19 @@ def test_nobody_but_a_maintainer_gets_anything_by_page_or_by_http(person, chat_s
 def test_a_maintainer_signs_in_sees_ratings_and_signs_out(person, chat_server):
     import_conversations(chat_server.store, chat_server.base, ChatTokenizer(chat_server.base.folder), TUTORIAL)
     chatting = open_chat(person(), chat_server)
+    contribute(chatting)
     write(chatting, "What is a comet? ann@example.com asks.")
     finished(chatting)
     chatting.get_by_role("radio", name="5 of 5 stars").click()
     expect(chatting.locator(".rating-note")).to_have_text("Saved")
 
+    reply = chatting.locator(".reply").get_attribute("data-reply")
+    chat_server.store.add_correction(reply, chat_server.store.reply(reply).rater_id, "A lump of ice, says bob@example.com.")
+
     page = sign_in(person(), chat_server)
-    row = page.locator(".rating-list li").first
+    expect(page.locator(".rating-list li").first).to_contain_text("Correction")
+    expect(page.locator(".rating-list .rating-words").first).to_have_text("Should be: A lump of ice, says [e-mail].")
+    row = page.locator(".rating-list li[data-kind='stars']").first
     expect(row).to_contain_text("5 stars")
     expect(row).to_contain_text("What is a comet? [e-mail] asks.")
     expect(row).to_contain_text("Base model ·")

@@ -34,7 +34,7 @@ def test_the_dialogue_about_overtime_rated_three_of_five_is_imported_and_trained
     assert "最近加班比较多" in tokenizer.decode(second.reply.prompt_ids) and "我很好" in tokenizer.decode(second.reply.prompt_ids)
     assert [(r.kind, r.value) for rated in (first, second) for r in rated.ratings] == [("stars", 3), ("stars", 3)]
 
-    assert [row["version"] for row in store.recent_ratings(tiny_base.id, 9)] == [None, None]     # not the base model's words
+    assert [row["version"] for row in store.recent_feedback(tiny_base.id, 9)] == [None, None]     # not the base model's words
 
     run = train(store, AdapterRegistry(store, tmp_path / "adapters"), tiny_base, LearnerConfig(), trigger="shell")
     assert run.state == "published" and run.report["ratings_used"] == 2 and run.report["data"]["stars"]["3"] == 2

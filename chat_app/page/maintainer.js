@@ -52,7 +52,7 @@ function show(overview) {
   versions.show(overview);
   if (expected !== null && expected === overview.serving) showNotice(say('made_live', {version: versionName(expected)}), false);
   if (!overview.change) expected = null;
-  showRatings(overview.recent_ratings);
+  showRatings(overview.recent_feedback);
   showAgreement(overview.agreement);
   if (notice.textContent === words.stopping && overview.runs[0]?.state !== 'running') notice.hidden = true;
   sampling.replaceChildren(...Object.entries(overview.sampling).map(([name, value]) => make('div', {}, make('dt', {}, words[name] || name), make('dd', {}, String(value)))));
@@ -62,14 +62,25 @@ function showRatings(recent) {
   const key = JSON.stringify(recent);
   if (ratings.shownKey === key) return;
   ratings.shownKey = key;
-  const rows = recent.map(rating => make('li', {},
-    make('span', {class: `rating-value ${rating.kind}${rating.value > 0 ? '' : ' low'}`}, ratingWords(rating)),
-    make('div', {class: 'rating-of'}, make('p', {}, rating.message), make('p', {class: 'muted clipped'}, rating.reply)),
+  const rows = recent.map(rating => make('li', {'data-kind': rating.kind},
+    make('span', {class: `rating-value ${rating.kind}${rating.value <= 0 ? ' low' : ''}`}, ratingWords(rating)),
+    make('div', {class: 'rating-of'}, make('p', {}, rating.message), make('p', {class: 'muted clipped'}, rating.reply), ...wordsOf(rating)),
     make('span', {class: 'muted'}, `${upperFirst(versionName(rating.version))} · ${shortTime(rating.when)}`)));
   ratings.replaceChildren(...(rows.length ? rows : [make('li', {class: 'muted'}, words.no_ratings)]));
 }
 
+// What was said beside thumbs and stars, whole: it is why a maintainer looks.
+function wordsOf({kind, tags, comment, text, same, other}) {
+  const line = sentence => make('p', {class: 'rating-words'}, sentence);
+  if (kind === 'correction') return [line(say('m_should_be', {text}))];
+  if (kind === 'comparison') return [line(same ? say('m_same_as', {text: other || words.empty}) : say('m_better_than', {text: other || words.empty}))];
+  return [tags?.length ? line(listed(tags.map(tag => words.reasons[tag]))) : null, comment ? line(say('m_comment', {text: comment})) : null];
+}
+
 function ratingWords({kind, value}) {
+  if (kind === 'reasons') return words.m_reasons;
+  if (kind === 'correction') return words.m_correction;
+  if (kind === 'comparison') return words.m_comparison;
   if (value === 0) return words.back;
   if (kind === 'thumb') return value > 0 ? words.thumb_up : words.thumb_down;
   return say('n_stars', {n: value});
