@@ -32,7 +32,7 @@ from data.store import Store
 from data.sync.sync import sync_thread
 from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig, RefineConfig
-from learner.schedule import next_due
+from learner.schedule import PATIENCE, next_due
 from learner.session import open_run
 
 if TYPE_CHECKING:                                            # it imports torch
@@ -143,7 +143,7 @@ def start_lineage(store: Store, base: BaseModel) -> str:
 
 
 def train_once(store: Store, settings: Settings, base: BaseModel, trigger: str, stopping: threading.Event) -> Run:
-    """One run in this process, at low priority; the next due time counts from its end."""
+    """One run in this process, at low priority; the next due time counts from its end, unless it trained nothing."""
     _be_modest()
     registry = AdapterRegistry(store, settings.adapters_dir)
     with _team() as team, _TrainingBar() as bar, open_run(store, registry, base.id, trigger, bar.show, stopping.is_set) as (run, pace):
@@ -152,7 +152,7 @@ def train_once(store: Store, settings: Settings, base: BaseModel, trigger: str, 
 
         fast = sampler_maker(settings.engine, base, settings.models_dir / "merged-candidates") if settings.refine else None
         learn(store, registry, base, learner_config(settings), run, pace, fast, team)
-    if settings.train_every_hours > 0:
+    if settings.train_every_hours > 0 and store.run(run.id).state not in PATIENCE:
         store.set_due_at(next_due(datetime.now(UTC), settings.train_every_hours).isoformat())
     return store.run(run.id)
 

@@ -141,7 +141,7 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     pace.stage("publish", steps=steps, step=steps)
     after, kl = logprob_pass(policy, flattened(plan), pace.check, reference)
     if store.deleted_among([found[e.index].reply_id for e in examples]):
-        return store.finish_run(run.id, "stopped", report={**report, **reasoned(said("stopped_by_deletion")), "seconds": pace.seconds()})
+        return store.finish_run(run.id, "interrupted", report={**report, **reasoned(said("interrupted_by_deletion")), "seconds": pace.seconds()})
     receipts, of_corrections = receipt_rows(replies, found, examples, learning.advantages, reference.logprobs, after)
     note = note_of(report["data"], checked.scale)
     version = registry.publish(policy.save, base_model=base.id, run_id=run.id, parent=store.live_version(base.id), receipts=receipts,

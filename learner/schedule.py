@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 from data.records import Run
 
-PATIENCE = timedelta(minutes=10)
-"""After a run that failed, was stopped or interrupted, nothing starts by itself for this long."""
+PATIENCE = {"failed": timedelta(minutes=10), "interrupted": timedelta(minutes=10), "stopped": timedelta(hours=1)}
+"""How long nothing starts by itself after a run that trained nothing: a fault may pass, and who stopped a run wants none now."""
 
 
 def run_due(fresh_ratings: int, now: datetime, due_at: datetime | None, last_run: Run | None, *,
@@ -17,7 +17,7 @@ def run_due(fresh_ratings: int, now: datetime, due_at: datetime | None, last_run
     Whichever comes first of `every_ratings` fresh ratings (0 turns it off) and the stored due time with at least one
     fresh rating (`every_hours` 0 turns it off). A due time that passed while nobody was running is still due.
     """
-    if last_run and last_run.state in ("failed", "stopped", "interrupted") and last_run.ended_at and now < datetime.fromisoformat(last_run.ended_at) + PATIENCE:
+    if (earliest := earliest_after(last_run)) and now < earliest:
         return None
     if every_ratings > 0 and fresh_ratings >= every_ratings:
         return "ratings"
@@ -26,12 +26,24 @@ def run_due(fresh_ratings: int, now: datetime, due_at: datetime | None, last_run
     return None
 
 
-def due_time(stored: datetime | None, now: datetime, every_hours: float) -> datetime:
-    """The due time that holds: the stored one, unless there is none or it was set while TRAIN_EVERY_HOURS was longer."""
+def due_time(stored: datetime | None, now: datetime, every_hours: float, last_run: Run | None = None) -> datetime:
+    """The due time that holds: the stored one, unless there is none or it was set while TRAIN_EVERY_HOURS was longer.
+
+    A run that trained nothing leaves it where it was, or puts it off until nothing more is in the way.
+    """
     latest = next_due(now, every_hours)
-    return latest if stored is None else min(stored, latest)
+    due = latest if stored is None else min(stored, latest)
+    earliest = earliest_after(last_run)
+    return max(due, earliest) if earliest else due
+
+
+def earliest_after(last_run: Run | None) -> datetime | None:
+    """Before when nothing starts by itself, after a run that trained nothing; None after any other."""
+    if last_run is None or last_run.state not in PATIENCE or not last_run.ended_at:
+        return None
+    return datetime.fromisoformat(last_run.ended_at) + PATIENCE[last_run.state]
 
 
 def next_due(now: datetime, every_hours: float) -> datetime:
-    """The due time to store when a run ends, or when there is none yet."""
+    """The due time to store when a run has trained, or found nothing to, and when there is none yet."""
     return now + timedelta(hours=every_hours)

@@ -77,15 +77,19 @@ def _end_early(store: Store, run: Run, *, killed: bool = False, seconds: float |
     if run.trigger == "shell":
         then = said("again_shell")
     elif run.trigger != "maintainer":
-        then = said("again_due", minutes=PATIENCE.seconds // 60)
+        then = said("again_due", minutes=_minutes("interrupted"))
     elif killed and earlier and earlier[0].state == "interrupted":
         then = said("again_by_hand")
     else:
         then = said("again_asked")
     with store.write():
         wished = store.stop_requested(run.id)
-        why = said("stopped") if wished else said("interrupted", next=then)
+        why = said("stopped", minutes=_minutes("stopped")) if wished else said("interrupted", next=then)
         store.finish_run(run.id, "stopped" if wished else "interrupted",
                          report={**reasoned(why), "published": False, "seconds": seconds})
         if not wished and then["code"] == "again_asked":
             store.request_training(run.trigger)
+
+
+def _minutes(state: str) -> int:
+    return PATIENCE[state].seconds // 60

@@ -52,15 +52,15 @@ def watch(store: Store, registry: AdapterRegistry, settings: Settings, base_mode
 
 
 def next_trigger(store: Store, settings: Settings, base_model: str) -> str | None:
-    """Who wants a run now, if anybody. The first due time is set here, and one that has become too far off; others when a run ends."""
+    """Who wants a run now, if anybody. The first due time is set here, and one that has become too far off or is in the way; others when a run ends."""
     if requested := store.waiting_request():
         return requested
-    now, due, stored = datetime.now(UTC), None, store.due_at()
+    now, due, stored, last_run = datetime.now(UTC), None, store.due_at(), store.last_run(base_model)
     if settings.train_every_hours > 0:
-        due = due_time(datetime.fromisoformat(stored) if stored else None, now, settings.train_every_hours)
+        due = due_time(datetime.fromisoformat(stored) if stored else None, now, settings.train_every_hours, last_run)
         if due.isoformat() != stored:
             store.set_due_at(due.isoformat())
-    return run_due(store.fresh_ratings(base_model), now, due, store.last_run(base_model),
+    return run_due(store.fresh_ratings(base_model), now, due, last_run,
                    every_ratings=settings.train_every_ratings, every_hours=settings.train_every_hours)
 
 

@@ -143,6 +143,7 @@ def test_a_stop_request_ends_the_run_between_steps_and_publishes_nothing(store, 
 
     run = train(store, registry, tiny_base, CONFIG, trigger="maintainer", on_progress=stop_at_third)
     assert run.state == "stopped" and run.progress.step == 3 and not store.versions(tiny_base.id)
+    assert "A maintainer stopped the run" in run.report["reason"] and run.report["said"] == {"code": "stopped", "minutes": 60}
     assert store.fresh_ratings(tiny_base.id) == 8                    # they still wait for a run that ends
 
 
@@ -233,7 +234,7 @@ def test_what_is_deleted_while_a_run_learns_from_it_is_in_no_version(store, regi
     reply = add_rated_replies(store, tiny_base, 4)[0]
     run = train(store, registry, tiny_base, CONFIG, trigger="shell",
                 on_progress=lambda p: p.stage == "gate" and not store.deleted_among([reply.id]) and store.delete_conversation(reply.conversation_id, RATER))
-    assert run.state == "stopped" and "deleted" in run.report["reason"] and not store.versions(tiny_base.id)
+    assert run.state == "interrupted" and "deleted" in run.report["reason"] and not store.versions(tiny_base.id)
     again = train(store, registry, tiny_base, CONFIG, trigger="shell")
     assert again.state == "published" and again.report["data"]["replies"] == 3 and not store.receipts(reply.id)
 

@@ -39,6 +39,16 @@ def test_a_run_that_failed_is_not_repeated_every_second():
     assert run_due(500, NOON, NOON, replace(FAILED, state="published"), **RULES) == "ratings"
 
 
+def test_a_run_that_trained_nothing_leaves_the_due_time_where_it_was_but_for_a_pause():
+    ended = NOON - timedelta(minutes=5)                              # FAILED's; it was due an hour ago, or is due tomorrow
+    for state, pause in (("interrupted", timedelta(minutes=10)), ("stopped", timedelta(hours=1))):
+        run = replace(FAILED, state=state)
+        assert due_time(NOON - timedelta(hours=1), NOON, 24, run) == ended + pause
+        assert due_time(NOON + timedelta(hours=20), NOON, 24, run) == NOON + timedelta(hours=20)
+        assert run_due(500, ended + pause - timedelta(seconds=1), NOON, run, **RULES) is None
+        assert run_due(1, ended + pause, ended + pause, run, **RULES) == "time"
+
+
 def test_the_next_due_time_counts_from_the_end_of_a_run():
     assert next_due(NOON, 24) == NOON + timedelta(days=1)
 

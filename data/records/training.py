@@ -86,7 +86,7 @@ class Run:
     id: str
     base_model: str
     state: Literal["running", "published", "refused", "nothing_to_do", "stopped", "interrupted", "failed"]
-    """`stopped`: by a maintainer; `interrupted`: its process was ended, with the server's or by a kill."""
+    """`stopped`: by a maintainer; `interrupted`: its process was ended, with the server's or by a kill, or somebody deleted what it learned from."""
     trigger: str
     """Who asked: `maintainer`, `ratings`, `time`, `shell`."""
     started_at: str
