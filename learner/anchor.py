@@ -20,6 +20,7 @@ from torch import Tensor
 
 from learner.batches import Example, make_batch
 from learner.policy import Policy
+from learner.team import ALONE
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,10 @@ def reference_pass(policy: Policy, micro_batches: Sequence[Sequence[Example]], a
     found: tuple[dict[int, Tensor], ...] = ({}, {}, {})
     try:
         _base_view(policy, [team.share(examples) for examples in micro_batches], anchored, on_batch, *found)
-    finally:
-        found = tuple(map(team.gather, found))               # also when it is stopped: the others wait here
-    return Reference(*found)
+    finally:                                                 # also when it is stopped: the others wait here
+        found = tuple(map(team.gather, found))
+    team.latest = Reference(*found)
+    return team.latest
 
 
 def _base_view(policy: Policy, micro_batches: Sequence[Sequence[Example]], anchored: frozenset[int], on_batch: Callable[[], None],
@@ -77,15 +79,23 @@ def logprob_pass(policy: Policy, micro_batches: Sequence[Sequence[Example]], on_
 
     Returns: by example index (completion length,) nats; nats per token, or None without anchored replies.
     """
-    logprobs, kl_sum, kl_tokens = {}, 0.0, 0
-    for examples in micro_batches:
-        batch = make_batch(examples, policy.device)
-        scores = policy.scores(batch, reference.hidden if reference else None)
-        for example, row in zip(examples, scores.logprobs, strict=True):
-            logprobs[example.index] = row[:len(example.completion_ids)].clone()
-        kl_sum += float(scores.kl_sum)
-        kl_tokens += scores.kl_tokens
-        on_batch()
+    # A version's folder is the first process's own, and the others know the last reference alone.
+    team = policy.team if policy.acting == "candidate" and policy.team.knows(reference) else ALONE
+    if team.size > 1:
+        team.send("logprobs", policy.weights(), micro_batches, reference is not None)
+    logprobs, kl = {}, torch.zeros(2, dtype=torch.float64)
+    try:
+        for examples in filter(None, map(team.share, micro_batches)):
+            batch = make_batch(examples, policy.device)
+            scores = policy.scores(batch, reference.hidden if reference else None)
+            for example, row in zip(examples, scores.logprobs, strict=True):
+                logprobs[example.index] = row[:len(example.completion_ids)].clone()
+            kl += torch.tensor([float(scores.kl_sum), scores.kl_tokens], dtype=torch.float64)
+            on_batch()
+    finally:                                                 # also when it is stopped: the others wait here
+        logprobs = team.gather(logprobs)
+        team.add_up([kl])
+    kl_sum, kl_tokens = kl.tolist()
     return logprobs, (kl_sum / kl_tokens if kl_tokens else None)
 
 

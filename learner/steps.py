@@ -71,7 +71,10 @@ def train_steps(policy: Policy, plan: list[list[list[Example]]], signals: Signal
     Raises: Diverged: the loss or its gradient is not finite; the weights are those of the step before.
     """
     parameters, team = policy.parameters(), policy.team
-    team.send("train", policy.weights(), plan, signals, behavior and {index: row.cpu() for index, row in behavior.items()}, config)
+    if team.size > 1:
+        if not team.knows(reference):
+            raise ValueError("the other processes have another reference than this one")
+        team.send("train", policy.weights(), plan, signals, behavior and {index: row.cpu() for index, row in behavior.items()}, config)
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
     old = dict(reference.logprobs)
     max_length = max(len(example.completion_ids) for step in plan for micro_batch in step for example in micro_batch)

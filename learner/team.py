@@ -27,6 +27,12 @@ class Team:
 
     size = 1
     leads = True
+    latest: object = None
+    """The base model's view that was made together last: all processes have it."""
+
+    def knows(self, reference: object) -> bool:
+        """Whether all processes have it, or there is nothing to have."""
+        return reference is None or reference is self.latest
 
     def share(self, rows: Sequence) -> list:
         """This process's rows; those of all processes are all rows, each once."""
