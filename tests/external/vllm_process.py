@@ -41,9 +41,9 @@ class VllmProcess:
         """Returns: seconds until it answered."""
         begun = time.monotonic()
         # Two faults of 0.32 on a CPU, not on a GPU: a prompt in chunks and a seed together end its engine ("CPU Generator does
-        # not use offset"); and in a batch with adapters, rows without one get that of the last slot. So there are no chunks, and
-        # one slot more than versions at once, which stays empty.
-        command = [os.environ["VLLM_PYTHON"], "-m", "vllm.entrypoints.cli.main", "serve", str(self.model), "--enable-lora", "--max-loras", "3",
+        # not use offset"); and in a batch with adapters, rows without one get whatever is in the last slot. So there are no
+        # chunks, and more slots than are ever taken here.
+        command = [os.environ["VLLM_PYTHON"], "-m", "vllm.entrypoints.cli.main", "serve", str(self.model), "--enable-lora", "--max-loras", "8",
                    "--dtype", self.dtype, "--host", "127.0.0.1", "--port", str(self.port), "--enforce-eager",
                    "--no-enable-chunked-prefill", "--max-num-batched-tokens", "8192"]
         environment = {**os.environ, "VLLM_TARGET_DEVICE": "cpu", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
