@@ -47,13 +47,14 @@ def reference_pass(policy: Policy, micro_batches: Sequence[Sequence[Example]], a
     """Run every reply through the base model once. `on_batch` is called after each micro-batch and may raise to stop."""
     team = policy.team
     team.send("reference", micro_batches, anchored)
-    found: tuple[dict[int, Tensor], ...] = ({}, {}, {})
+    logprobs, hidden, summaries = {}, {}, {}
     try:
-        _base_view(policy, [team.share(examples) for examples in micro_batches], anchored, on_batch, *found)
+        _base_view(policy, [team.share(examples) for examples in micro_batches], anchored, on_batch, logprobs, hidden, summaries)
     finally:                                                 # also when it is stopped: the others wait here
-        found = tuple(map(team.gather, found))
-    team.latest = Reference(*found)
-    return team.latest
+        reference = Reference(team.gather(logprobs, policy.device), team.gather(hidden, policy.device), team.gather(summaries, "cpu"))
+    if team.size > 1:
+        team.latest = reference
+    return reference
 
 
 def _base_view(policy: Policy, micro_batches: Sequence[Sequence[Example]], anchored: frozenset[int], on_batch: Callable[[], None],
@@ -93,7 +94,7 @@ def logprob_pass(policy: Policy, micro_batches: Sequence[Sequence[Example]], on_
             kl += torch.tensor([float(scores.kl_sum), scores.kl_tokens], dtype=torch.float64)
             on_batch()
     finally:                                                 # also when it is stopped: the others wait here
-        logprobs = team.gather(logprobs)
+        logprobs = team.gather(logprobs, policy.device)
         team.add_up([kl])
     kl_sum, kl_tokens = kl.tolist()
     return logprobs, (kl_sum / kl_tokens if kl_tokens else None)

