@@ -2,39 +2,16 @@
 
 import json
 import os
+import shutil
 
 import pytest
 
-from data.adapters import AdapterRegistry
 from data.errors import BadSetting
 from data.records import CorrectionReceipt, Outcome, ReceiptRow
-from data.store import Store
 from data.sync.place import PlaceUnreachable, SharedPlace
-from data.sync.sync import Sync
-from tests.factories import add_reply, write_adapter
-
-
-class Host:
-    """A state folder and its dealings with a shared place."""
-
-    def __init__(self, folder, url: str, *, learner: bool = False) -> None:
-        self.folder, self.url = folder, url
-        self.store = Store(folder / "chat.db")
-        self.registry = AdapterRegistry(self.store, folder / "adapters")
-        self.sync = Sync(self.store, self.registry, SharedPlace(url), learner=learner)
-
-    def trained(self) -> dict[str, list]:
-        """What a learner here trains on: by reply, what is currently said of it."""
-        return {rated.reply.id: sorted([(r.kind, r.value) for r in rated.ratings] + [("tags", *s.tags) for s in rated.reasons]
-                                       + [("text", c.text) for c in rated.corrections] + [(c.preferred, c.first_id) for c in rated.comparisons])
-                for rated in self.store.rated_replies("base")}
-
-    def publish(self, *rows: ReceiptRow, corrected=()) -> int:
-        run = self.store.start_run("base", "shell")
-        version = self.registry.publish(write_adapter(os.urandom(8)), base_model="base", run_id=run.id, parent=self.store.live_version("base"),
-                                        receipts=rows, of_corrections=corrected)
-        self.store.finish_run(run.id, "published", version=version.number, report={"reason": "It passed.", "data": {"replies": 1, "raters_in_doubt": [{"rater": "me"}]}})
-        return version.number
+from data.sync.shards import BadShard
+from tests.factories import add_reply
+from tests.hosts import Host, rounds, said_everything, texts_in
 
 
 @pytest.fixture
@@ -46,33 +23,6 @@ def place(tmp_path):
 def hosts(tmp_path, place):
     url = f"file://{place}"
     return Host(tmp_path / "a", url), Host(tmp_path / "b", url), Host(tmp_path / "learner", url, learner=True)
-
-
-def rounds(*hosts):
-    for host in hosts:
-        host.sync.round()
-
-
-def said_everything(host, rater="me"):
-    """A reply that its person rated, explained, corrected and compared with a second one."""
-    first = add_reply(host.store, rater, message="my question", text="my answer", logprobs=(-0.25, -1.5))
-    second = host.store.start_reply(first.turn_id, 0, None, "base", "openvino", first.sampling, (1, 2, 3))
-    from data.records import Generated
-
-    host.store.finish_reply(second.id, "another", Generated((7, 8), (-1.0, -2.0), 1.0, "stop"), 0.1, 0.2)
-    host.store.add_rating(first.id, rater, "thumb", 1)
-    host.store.add_rating(first.id, rater, "thumb", -1)
-    host.store.add_rating(first.id, rater, "stars", 2)
-    host.store.add_reasons(first.id, rater, ["wrong"], "my phone rang")
-    host.store.add_correction(first.id, rater, "better so")
-    host.store.add_comparison(first.id, second.id, rater, "second")
-    return first, second
-
-
-def texts_in(place) -> str:
-    import gzip
-
-    return "".join(gzip.decompress(path.read_bytes()).decode() for path in sorted(place.rglob("*.jsonl.gz")))
 
 
 def test_what_people_say_on_two_hosts_is_what_the_learner_trains_on_once(hosts, place):
@@ -138,6 +88,29 @@ def test_what_is_deleted_leaves_the_shared_place_and_the_learner(hosts, place, g
     everything = str([tuple(row) for table in ("replies", "turns", "corrections", "reasons") for row in learner.store.rows(f"SELECT * FROM {table}")])
     assert "my answer" not in everything and "better so" not in everything
     assert first.id not in learner.trained()
+
+
+def test_a_learner_that_reads_between_two_steps_of_a_deletion_stumbles_over_nothing(hosts, place):
+    a, _, learner = hosts
+    reply = add_reply(a.store, "me")
+    a.store.add_rating(reply.id, "me", "thumb", 1)
+    rounds(a)
+    a.store.add_rating(reply.id, "me", "stars", 5)
+    rounds(a)
+    shards = place / "feedback" / a.store.host_id() / "000000"
+    [second] = shards.glob("000000002-*")
+    old = second.read_bytes()
+    a.store.delete_everything("me")
+    rounds(a)
+    for later in (*shards.glob("000000002-*"), *shards.glob("000000003-*")):
+        later.rename(later.with_suffix(".later"))
+    second.write_bytes(old)                               # the first is written again without the reply, the second still speaks of it
+    rounds(learner)
+    assert learner.store.next_shard("feedback", a.store.host_id()) == 3 and learner.trained() == {}
+    for later in shards.glob("*.later"):
+        later.rename(later.with_suffix(".gz"))
+    rounds(learner)
+    assert learner.store.next_shard("feedback", a.store.host_id()) == 4 and learner.trained() == {}
 
 
 def test_a_consent_that_is_withdrawn_and_given_again_travels_both_times(hosts, place):
@@ -213,8 +186,6 @@ def test_a_host_moves_to_another_place_and_heals_one_that_lost_something(hosts, 
 
 
 def test_a_copied_state_folder_becomes_a_host_of_its_own_and_counts_nothing_twice(hosts, tmp_path):
-    import shutil
-
     a, _, learner = hosts
     said_everything(a)
     rounds(a)
@@ -237,8 +208,6 @@ def test_a_damaged_shard_keeps_its_own_host_waiting_and_no_other_and_is_said(hos
     victim = next((place / "feedback" / a.store.host_id()).rglob("*.jsonl.gz"))
     whole = victim.read_bytes()
     victim.write_bytes(whole[:-4])
-    from data.sync.shards import BadShard
-
     with pytest.raises(BadShard, match="damaged"):
         learner.sync.round()
     assert learner.trained() == b.trained()

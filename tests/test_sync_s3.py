@@ -1,0 +1,46 @@
+"""The same over S3: a real server of its protocol, moto's, on a port of this machine."""
+
+import pytest
+
+from tests.factories import add_reply
+from tests.hosts import Host, rounds, said_everything
+
+BUCKET = "ratings"
+
+
+@pytest.fixture
+def s3(monkeypatch):
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(name, value)
+    import s3fs
+
+    files = s3fs.S3FileSystem(skip_instance_cache=True)
+    files.mkdir(BUCKET)
+    yield files
+    server.stop()
+
+
+def test_two_hosts_a_learner_a_version_and_a_deletion_over_s3(s3, tmp_path):
+    url = f"s3://{BUCKET}/chat"
+    a, b, learner = Host(tmp_path / "a", url), Host(tmp_path / "b", url), Host(tmp_path / "learner", url, learner=True)
+    first, _ = said_everything(a)
+    said_everything(b)
+    rounds(a, b, learner)
+    assert learner.trained() == {**a.trained(), **b.trained()} and len(learner.trained()) == 4
+    number = learner.publish()
+    rounds(learner, a, b)
+    assert a.store.live_version("base") == b.store.live_version("base") == number and a.registry.verify(number)
+    a.store.delete_everything("me")
+    kept = add_reply(a.store, "me")
+    a.store.add_rating(kept.id, "me", "thumb", 1)
+    before = s3.find(f"{BUCKET}/chat/feedback/{a.store.host_id()}")
+    rounds(a, learner)
+    s3.invalidate_cache()
+    after = s3.find(f"{BUCKET}/chat/feedback/{a.store.host_id()}")
+    assert first.id not in learner.trained() and learner.trained() == {**a.trained(), **b.trained()}
+    assert len(after) == 2 and not set(before) & set(after)              # what was deleted is gone there, not only marked
