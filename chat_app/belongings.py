@@ -47,6 +47,8 @@ class Belongings:
         return {"state": "gone" if gone else "waiting", "version": erasure.version if erasure.trained else None, "ratings": erasure.ratings}
 
     def _stop(self, conversations: list[str]) -> None:
+        for conversation in conversations:
+            self.store.stop_replies(conversation)
         for job in self._places.all():
             if job.conversation_id in conversations:
                 job.cancel()

@@ -10,6 +10,9 @@ from chat_app.replies import ReplyJob
 from data.errors import Busy
 
 
+STILL_WRITTEN = "A reply is still being written in this conversation; wait for it or press Stop."
+
+
 class Places:
     """Thread-safe. A place is reserved before any work is done, so that two clicks cannot start two replies."""
 
@@ -29,7 +32,7 @@ class Places:
         with self._lock:
             self._forget_finished()
             if conversation_id in self._jobs or (conversation_id and conversation_id in self._reserved):
-                raise Busy("A reply is still being written in this conversation; wait for it or press Stop.")
+                raise Busy(STILL_WRITTEN)
             if len(self._jobs) + len(self._reserved) >= self.limit:
                 raise Busy(f"All {self.limit} places, those in line included, are taken right now; try again in a minute.")
             self._reserved.append(conversation_id)

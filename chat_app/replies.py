@@ -93,9 +93,13 @@ class ReplyJob:
         """Wait in line, then start the stream with whatever version is live by then. False: it was stopped before."""
         if self._stream is not None:
             return True
+        saved = time.monotonic()
         while not self._ticket.wait(LINE_SECONDS):
             if self._cancelled.is_set():
                 return False
+            if time.monotonic() - saved >= SAVE_SECONDS:
+                saved = time.monotonic()
+                self._save_partial()
         started = self._begin()
         self._stream, self._begun, self.version = started.stream, started.begun, started.version
         self._store.begin_reply(self.reply_id, started.version, started.adapter_sha256)
@@ -120,7 +124,8 @@ class ReplyJob:
 
     def _save_partial(self) -> None:
         try:
-            self._store.save_partial(self.reply_id, self.text)
+            if not self._store.save_partial(self.reply_id, self.text):
+                self.cancel()                     # asked for at another server on this state folder
         except ChatError as error:                # the end of the reply is stored with patience; this was only a safety copy
             log.warning("%s", error)
 

@@ -11,12 +11,13 @@ from dataclasses import asdict, replace
 from chat_app.asking import Asking
 from chat_app.belongings import Belongings
 from chat_app.line import Line
-from chat_app.places import Places
+from chat_app.elsewhere import ReplyElsewhere
+from chat_app.places import STILL_WRITTEN, Places
 from chat_app.prompts import Prompt, check_message, fit_prompt
 from chat_app.replies import ReplyJob
 from chat_app.serving import Serving, Started
 from chat_app.tasks import choose_task, system_prompt
-from data.errors import UnknownConversation
+from data.errors import Busy, UnknownConversation
 from data.records import BaseModel, Comparison, Conversation, Reply, SecondOpinion, Task, Turn
 from data.settings import Settings
 from data.store import Store
@@ -66,7 +67,7 @@ class ChatService:
 
             def new_turn() -> str:
                 if conversation_id:
-                    self.store.check_owner(conversation_id, rater_id)          # it may have been deleted meanwhile
+                    self._check_free(conversation_id, rater_id)
                 if went_on:
                     self.store.choose_answer(earlier[-1].id, after)
                 home = conversation_id or self.store.new_conversation(self.store.ensure_rater(rater_id), task=chosen).id
@@ -87,7 +88,7 @@ class ChatService:
             *earlier, last = conversation.turns
 
             def same_turn() -> str:
-                self.store.check_owner(conversation_id, rater_id)
+                self._check_free(conversation_id, rater_id)
                 self.store.choose_answer(last.id, None)
                 return last.id
 
@@ -100,9 +101,10 @@ class ChatService:
         if job:
             job.cancel()
 
-    def running(self, conversation_id: str) -> ReplyJob | None:
-        """The reply that is being written in this conversation: a reloaded page goes on watching it."""
-        return self._places.running(conversation_id)
+    def running(self, conversation_id: str) -> ReplyJob | ReplyElsewhere | None:
+        """The reply that is being written in this conversation, here or by another server: a reloaded page goes on watching it."""
+        elsewhere = None if (job := self._places.running(conversation_id)) else self.store.written_elsewhere(conversation_id)
+        return ReplyElsewhere(self.store.reply(elsewhere), self.store) if elsewhere else job
 
     def conversation(self, rater_id: str, conversation_id: str) -> Conversation:
         """Raises: UnknownConversation: it does not exist or is somebody else's."""
@@ -164,6 +166,12 @@ class ChatService:
         told = system_prompt(task, earlier[0].message if earlier else message, self.settings.system_prompt)
         return fit_prompt(earlier, message, self.tokenizer, context_length=self.base.context_length,
                           max_new_tokens=self.settings.max_new_tokens, system_prompt=told)
+
+    def _check_free(self, conversation_id: str, rater_id: str) -> None:
+        """In the transaction that starts a reply. Raises: UnknownConversation: it was deleted meanwhile. Busy: another server writes in it."""
+        self.store.check_owner(conversation_id, rater_id)
+        if self.store.written_elsewhere(conversation_id):
+            raise Busy(STILL_WRITTEN)
 
     def _contributes(self, rater_id: str, unasked: bool | None) -> bool | None:
         consent = self.store.consent(rater_id)

@@ -100,11 +100,30 @@ class Chats(Database):
         with self.write() as db:
             db["replies"].update(reply_id, {"version": version, "adapter_sha256": adapter_sha256, "started_at": now()})
 
-    def save_partial(self, reply_id: str, text: str) -> None:
-        """What was streamed so far, so that a crash loses a second and not a reply."""
+    def save_partial(self, reply_id: str, text: str) -> bool:
+        """What was streamed so far, so that a crash loses a second and not a reply. Returns whether it is to go on: no stop was asked for."""
         with self.write() as db:
             if not self._deleted(reply_id):
                 db.execute("UPDATE replies SET text = ? WHERE id = ? AND state = 'streaming'", [text, reply_id])
+        return not self.row("SELECT stop_requested FROM replies WHERE id = ?", reply_id)["stop_requested"]
+
+    def written_elsewhere(self, conversation_id: str) -> str | None:
+        """The id of the reply that another process writes in this conversation, None when none does. Of one that has died it is ended here."""
+        rows = self.rows("""SELECT replies.id AS id, owner FROM replies JOIN turns ON turns.id = turn_id
+                            WHERE conversation_id = ? AND state = 'streaming' AND aside = 0 AND owner <> ?""", conversation_id, this_process())
+        alive = [row["id"] for row in rows if _alive(row["owner"]) or not row["owner"].startswith(f"{socket.gethostname()}:")]
+        if len(alive) < len(rows):
+            with self.write():
+                for row in rows:
+                    if row["id"] not in alive:
+                        self._end_interrupted(row["id"])
+        return next(iter(alive), None)
+
+    def stop_replies(self, conversation_id: str) -> None:
+        """Ask whichever processes write replies in this conversation to end them, keeping what there is; they look every second."""
+        with self.write() as db:
+            db.execute("""UPDATE replies SET stop_requested = 1 WHERE state = 'streaming'
+                          AND turn_id IN (SELECT id FROM turns WHERE conversation_id = ?)""", [conversation_id])
 
     def finish_reply(self, reply_id: str, text: str, generated: Generated, first_token_seconds: float | None,
                      seconds: float) -> Reply:
@@ -162,13 +181,16 @@ class Chats(Database):
 
     def fail_interrupted_replies(self) -> int:
         """At server start: replies whose process is gone will never end; returns how many there were."""
-        with self.write() as db:
+        with self.write():
             dead = [row["id"] for row in self.rows("SELECT id, owner FROM replies WHERE state = 'streaming'")
                     if not _alive(row["owner"])]
             for reply_id in dead:
-                db["replies"].update(reply_id, {"state": "failed", "finish_reason": "error",
-                                                "error": "The server stopped while this reply was being written."})
+                self._end_interrupted(reply_id)
         return len(dead)
+
+    def _end_interrupted(self, reply_id: str) -> None:
+        self.db.execute("UPDATE replies SET state = 'failed', finish_reason = 'error', error = 'The server stopped while this reply was being written.' "
+                        "WHERE id = ? AND state = 'streaming'", [reply_id])
 
 
 def this_process() -> str:

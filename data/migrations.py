@@ -221,6 +221,7 @@ def m013_shards(db: Database) -> None:
     `shards`: numbered per stream without gaps; one whose `revision` is ahead of `sent_revision` must be written (again). `hashes`: every
     sha256 it was ever written under. `gathered`: which local row came from elsewhere, by an id that is the same on every host.
     `gathered_shards`: the last one that was read, per host. `runs.hosts_seen`: the same at a run's start.
+    `replies.stop_requested`: for the server that writes it, from another one on this state folder.
     """
     db.executescript("""
         CREATE TABLE shards (
@@ -239,4 +240,5 @@ def m013_shards(db: Database) -> None:
             stream TEXT NOT NULL, host TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (stream, host)
         ) STRICT;
         ALTER TABLE runs ADD COLUMN hosts_seen TEXT NOT NULL DEFAULT '{}';
+        ALTER TABLE replies ADD COLUMN stop_requested INTEGER NOT NULL DEFAULT 0;
     """)

@@ -29,10 +29,11 @@ class ServerProcess:
 
     Args:
         base: the imported base model to serve; its folder's parent is linked in as `STATE_DIR/models`.
+        wait: whether to wait until it is up; else call `wait_until_up`.
         environment: further settings, e.g. LEARNER="false".
     """
 
-    def __init__(self, state_dir: Path, base, **environment: str) -> None:
+    def __init__(self, state_dir: Path, base, *, wait: bool = True, **environment: str) -> None:
         self.state_dir = state_dir
         state_dir.mkdir(parents=True, exist_ok=True)
         if not (state_dir / "models").exists():
@@ -43,6 +44,10 @@ class ServerProcess:
                                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self._reader = threading.Thread(target=lambda: self.output.extend(iter(self.process.stdout.readline, "")), daemon=True)
         self._reader.start()
+        if wait:
+            self.wait_until_up()
+
+    def wait_until_up(self) -> None:
         self.url = self._wait_for(r"Chat: +(http\S+)")
 
     @property

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -104,10 +106,18 @@ def test_merging_twice_at_once_is_harmless(tiny_base, adapter, tmp_path):
     assert [path.name for path in made[0].parent.iterdir()] == [made[0].name]
 
 
-def test_the_sweep_keeps_what_is_loaded(tiny_base, adapter, tmp_path):
+def test_the_sweep_keeps_what_any_process_has_loaded(tiny_base, adapter, tmp_path):
     kept, gone = servable_gguf(tiny_base, 0, None, tmp_path), servable_gguf(tiny_base, 1, adapter, tmp_path)
-    sweep_cache(tmp_path, keep=[kept])
+    other = subprocess.Popen([sys.executable, "-c", "import pathlib, sys; from chat_app.engines.gguf import held\n"
+                              "file = held(pathlib.Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()", kept],
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "held\n"
+    sweep_cache(tmp_path)
     assert kept.exists() and not gone.exists()
+    other.kill()
+    other.wait()
+    sweep_cache(tmp_path)
+    assert not kept.exists()
 
 
 def test_rank_stabilised_lora_divides_by_the_root_of_the_rank(tiny_base, tmp_path):

@@ -7,12 +7,12 @@ model that the learner trains.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 
@@ -73,12 +73,28 @@ def servable_path(base: BaseModel, version: int, adapter: Path | None, cache_dir
     return cache_dir / base.id / f"v{version}-{digest}-{encoding.lower()}.gguf"
 
 
-def sweep_cache(cache_dir: Path, keep: Iterable[Path]) -> None:
-    """Delete servable files other than `keep`, and what killed merges left behind."""
-    keep = set(keep)
+def held(path: Path) -> BinaryIO:
+    """The file, open; for as long as it is, no process on this machine sweeps it. Raises: FileNotFoundError: it was swept just now."""
+    file = path.open("rb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        if os.fstat(file.fileno()).st_ino != path.stat().st_ino:
+            raise FileNotFoundError(errno.ENOENT, "another file by now", path)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def sweep_cache(cache_dir: Path) -> None:
+    """Delete servable files that nobody holds, and what killed merges left behind."""
     for path in cache_dir.glob("*/v*.gguf"):
-        if path not in keep:
-            path.unlink(missing_ok=True)
+        try:
+            with path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+        except (BlockingIOError, FileNotFoundError):
+            continue
     for path in cache_dir.glob("*/.merge-*"):
         if time.time() - path.stat().st_mtime > 3600:  # a younger one may be at work in another process
             path.unlink(missing_ok=True)

@@ -10,12 +10,13 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import openvino
 import openvino_genai
 
-from chat_app.engines.gguf import Encoding, servable_gguf, sweep_cache
+from chat_app.engines.gguf import Encoding, held, servable_gguf, sweep_cache
 from chat_app.engines.protocol import EngineFailed
 from chat_app.engines.streams import CHECK_SECONDS, FedStream, room_for_reply
 from chat_app.engines.versions import VersionedEngine
@@ -60,15 +61,23 @@ class OpenVinoEngine(VersionedEngine):
         self._properties = {"INFERENCE_NUM_THREADS": usable_cpus(), "ENABLE_CPU_PINNING": False, **(properties or {})}
 
     def _start(self, version: int, adapter: Path | None) -> _Worker:
-        file = servable_gguf(self._base, version, adapter, self._cache_dir, encoding=self._encoding)
-        sweep_cache(self._cache_dir, {file, *(held.file for held in list(self._workers.values()))})
+        file = self._held(version, adapter)
+        sweep_cache(self._cache_dir)
         try:
             return self._worker(file)
         except EngineFailed:  # a file kept from an earlier run may have been damaged since: once more from its sources
-            file.unlink(missing_ok=True)
-            return self._worker(servable_gguf(self._base, version, adapter, self._cache_dir, encoding=self._encoding))
+            Path(file.name).unlink(missing_ok=True)
+            return self._worker(self._held(version, adapter))
 
-    def _worker(self, file: Path) -> _Worker:
+    def _held(self, version: int, adapter: Path | None) -> BinaryIO:
+        """The merged file, kept from every sweep on this machine: several servers may share the folder."""
+        while True:
+            try:
+                return held(servable_gguf(self._base, version, adapter, self._cache_dir, encoding=self._encoding))
+            except FileNotFoundError:  # another server swept it between the two
+                continue
+
+    def _worker(self, file: BinaryIO) -> _Worker:
         return _Worker(file, self._scheduler(), self._properties, self._eos_ids, self._base.context_length)
 
     def _scheduler(self) -> openvino_genai.SchedulerConfig:
@@ -82,10 +91,11 @@ class _Worker:
     """One pipeline and the one thread that touches it."""
 
     def __init__(
-        self, file: Path, scheduler, properties: Mapping[str, object], eos_ids: frozenset[int], context_length: int
+        self, held_file: BinaryIO, scheduler, properties: Mapping[str, object], eos_ids: frozenset[int], context_length: int
     ):
-        """Raises: EngineFailed: OpenVINO cannot load `file`, or what it loaded does not give finite numbers."""
-        self.file = file
+        """Raises: EngineFailed: OpenVINO cannot load the file, or what it loaded does not give finite numbers."""
+        self.file = file = Path(held_file.name)
+        self._held_file = held_file  # until the pipeline is freed
         self._eos_ids = eos_ids
         self._context_length = context_length
         self._wake = threading.Condition()
@@ -96,7 +106,10 @@ class _Worker:
         try:
             self._pipeline = openvino_genai.ContinuousBatchingPipeline(str(file), scheduler, "CPU", dict(properties))
             self._probe()
-        except RuntimeError as error:
+        except (RuntimeError, EngineFailed) as error:
+            held_file.close()
+            if isinstance(error, EngineFailed):
+                raise
             raise EngineFailed(f"OpenVINO cannot serve {file.name}: {_first_line(error)}. The version before stays.") from error
         self._thread = threading.Thread(target=self._work, name=f"openvino-{file.stem}", daemon=True)
         self._thread.start()
@@ -142,6 +155,7 @@ class _Worker:
                 self._waiting.clear()
                 self._running.clear()
         finally:
+            self._held_file.close()
             del self._pipeline  # hundreds of megabytes, freed here and not when somebody forgets the engine
 
     def _await_work(self) -> bool:

@@ -1,0 +1,38 @@
+"""A reply that another server on the same state folder is writing, watched through the store."""
+
+from __future__ import annotations
+
+import time
+
+from data.records import Reply
+from data.store import Store
+
+LOOK_SECONDS = 0.5
+"""Its writer saves it once a second."""
+
+
+class ReplyElsewhere:
+    """What a page asks of a `ReplyJob`: `text` grows, `done` turns true after the reply is stored."""
+
+    error, unsaved, place = None, False, 0
+
+    def __init__(self, reply: Reply, store: Store) -> None:
+        self.reply_id, self.conversation_id = reply.id, reply.conversation_id
+        self.version, self.dropped_turns = reply.version, reply.dropped_turns
+        self._store, self._reply, self._looked = store, reply, time.monotonic()
+
+    @property
+    def text(self) -> str:
+        return self._reply.text
+
+    @property
+    def done(self) -> bool:
+        """Also when its writer has died."""
+        if time.monotonic() - self._looked >= LOOK_SECONDS:
+            self._store.written_elsewhere(self.conversation_id)            # ends it when its writer has died
+            self._reply, self._looked = self._store.reply(self.reply_id), time.monotonic()
+        return self._reply.state != "streaming"
+
+    def cancel(self) -> None:
+        """Within a second or two; what was written is kept."""
+        self._store.stop_replies(self.conversation_id)
