@@ -52,6 +52,12 @@ class VersionShards(Inbox):
         """Whether this version came from a learner elsewhere, which answers for what it is made of."""
         return self.row("SELECT 1 FROM gathered WHERE source = 'versions' AND row_id = ?", str(version)) is not None
 
+    def promote_again(self, reason: str) -> None:
+        """Say of every lineage once more what is live."""
+        with self.write():
+            for row in self.rows("SELECT DISTINCT base_model FROM promotions"):
+                self._promote(self.live_version(row["base_model"]), row["base_model"], reason)
+
     def _run_record(self, row) -> dict:
         report = {name: value for name, value in json.loads(row["report"]).items() if name in REPORTED}
         if "data" in report:

@@ -223,6 +223,29 @@ def test_one_host_alone_publishes(hosts, tmp_path):
         rounds(Host(tmp_path / "second", learner.url, learner=True))
 
 
+@pytest.mark.parametrize("gone, heir", [("00", "ff"), ("ff", "00")])
+def test_a_learner_that_is_gone_is_succeeded_with_all_versions_and_ratings(hosts, tmp_path, place, gone, heir):
+    a, _, learner = hosts
+    learner.store.set_mark("host_id", gone * 8)
+    said_everything(a)
+    rounds(a, learner)
+    learner.publish()
+    second = learner.publish()
+    rounds(learner)
+    note = place / "learner" / "host.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "at": "2020-01-01T00:00:00.000000+00:00"}))
+    successor, newcomer = Host(tmp_path / "heir", learner.url, learner=True), Host(tmp_path / "newcomer", learner.url)
+    successor.store.set_mark("host_id", heir * 8)
+    rounds(successor)
+    assert successor.trained() == a.trained() and successor.store.live_version("base") == second
+    third = successor.publish()
+    assert third == second + 1
+    rounds(successor, newcomer)
+    assert newcomer.store.live_version("base") == third and [v.number for v in newcomer.store.versions("base")] == [3, 2, 1]
+    with pytest.raises(BadSetting, match="LEARNER=false"):
+        rounds(learner)
+
+
 @pytest.mark.parametrize("url, says", [("nowhere", "no URL"), ("nope://x/y", "cannot be used")])
 def test_a_url_that_cannot_be_used_is_one_sentence(url, says):
     with pytest.raises(BadSetting, match=says):

@@ -66,7 +66,7 @@ class SharedPlace:
         others = [path for path in self.shards(stream, host, number).get(number, ()) if name_parts(path) != name_parts(target)]
         if any(name_parts(path)[1] not in ours for path in others):
             raise NotOurShard(f"Shard {number} of host {host} in SYNC_URL was written by another server with the same state folder, a copy or an older backup of this one.")
-        self._write(target, content)
+        self.write(target, content)
         half_written = [path for path in self._list(target.rpartition("/")[0]) if path.rpartition("/")[2].startswith(".")]
         for path in [*others, *half_written]:
             self._remove(path)
@@ -77,7 +77,7 @@ class SharedPlace:
             self._fs.invalidate_cache()
             there = self._fs.exists(f"{self._root}/{path}")
         if not there:
-            self._write(path, content)
+            self.write(path, content)
 
     def read_file(self, path: str, sha256: str) -> bytes:
         """Raises: BadShard: it is not there, or its bytes have another sha256."""
@@ -103,7 +103,8 @@ class SharedPlace:
             except FileNotFoundError:
                 return []
 
-    def _write(self, path: str, content: bytes) -> None:
+    def write(self, path: str, content: bytes) -> None:
+        """The whole file at once, in place of what was there."""
         with self._clear_errors(path):
             if self._local:
                 _write_whole(Path(self._root) / path, content)

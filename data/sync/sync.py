@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 from collections.abc import Callable
+from datetime import datetime
 
 from data.adapters import WEIGHTS, AdapterRegistry
 from data.chats import this_process
+from data.database import now
 from data.errors import BadSetting, ChatError, CorruptAdapter
 from data.settings import Settings
 from data.store import Store
@@ -19,7 +22,8 @@ log = logging.getLogger("sync")
 
 LEASE, LEASE_SECONDS = "sync", 120.0
 """Of several processes on one state folder one sends and gathers at a time; a killed one is succeeded this much later."""
-LEARNER_FILE = "learner/host"
+LEARNER_FILE, SUCCESSION_SECONDS = "learner/host.json", 900
+"""Who publishes, and when it was last heard of; clocks may differ by some minutes."""
 
 
 class Sync:
@@ -104,7 +108,8 @@ class Sync:
 
     def _read(self, stream: str, take: Callable[[str, int, list[dict]], bool]) -> None:
         """Other hosts' shards in each host's order, up to the first that is not there yet. One host's bad shard keeps no other waiting."""
-        for host in self.place.hosts(stream):
+        learner = (self._current_learner() or {}).get("host")
+        for host in sorted(self.place.hosts(stream), key=lambda host: host == learner):
             if host == self.store.host_id():
                 continue
             try:
@@ -141,12 +146,25 @@ class Sync:
         return records
 
     def _be_the_learner(self) -> None:
-        me = json.dumps({"host": self.store.host_id()}).encode()
-        self.place.put_file(LEARNER_FILE, me)
-        other = self.place.read(LEARNER_FILE)
-        if other != me:
-            raise BadSetting(f"This host does not publish because {LEARNER_FILE} in SYNC_URL names another host as the learner ({other.decode(errors='replace')[:80]}); "
-                             "set LEARNER=false here, or, when that host is gone, remove that file.")
+        """Say in the shared place who publishes. One that has not said so for a while is succeeded, and what is live is said again:
+        everybody reads the present learner's promotions last.
+        """
+        me, current = self.store.host_id(), self._current_learner()
+        age = math.inf if current is None else (datetime.fromisoformat(now()) - datetime.fromisoformat(current["at"])).total_seconds()
+        if current and current["host"] != me and age < SUCCESSION_SECONDS:
+            raise BadSetting(f"This host publishes nothing because host {current['host']} is the learner of {self.place.url}; set LEARNER=false here, "
+                             f"or end that one: this host takes over {SUCCESSION_SECONDS // 60} minutes after it was last heard of.")
+        if current is None or current["host"] != me or age > SUCCESSION_SECONDS / 5:
+            self.place.write(LEARNER_FILE, json.dumps({"host": me, "at": now()}).encode())
+        if current and current["host"] != me:
+            self.store.promote_again("this host became the learner")
+
+    def _current_learner(self) -> dict | None:
+        try:
+            current = json.loads(self.place.read(LEARNER_FILE))
+            return {"host": str(current["host"]), "at": str(current["at"])}
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
 
     def _write_again_what_is_missing(self) -> None:
         """SYNC_URL may be another place than before, or somebody removed something there."""
