@@ -46,9 +46,14 @@ class Trust(History):
         offers = self.rows("SELECT created_at FROM second_opinions WHERE reply_id = ? AND event = 'offered' ORDER BY id", reply.id)
         return {"text": reply.text, "shown_to_another_person_at": [offer["created_at"] for offer in offers], "corrections": [dict(event) for event in corrections],
                 "version": reply.version, "base_model": reply.base_model, "started_at": reply.started_at,
-                "aside": reply.aside, "contributes": reply.contributes, "ratings": [dict(event) for event in events],
+                "aside": reply.aside, "contributes": reply.contributes, "sent_to_the_learner_at": self._left_at(reply.id), "ratings": [dict(event) for event in events],
                 "reasons": [{**dict(event), "tags": json.loads(event["tags"])} for event in reasons],
                 "helped_to_make_versions": [receipt.version for receipt in self.receipts(reply.id)]}
+
+    def _left_at(self, reply_id: str) -> str | None:
+        """When a reply left this host for a learner elsewhere; None: it is here alone."""
+        row = self.row("SELECT packed_at FROM shard_rows JOIN shards USING (stream, number) WHERE source = 'replies' AND row_id = ?", reply_id)
+        return row["packed_at"] if row else None
 
     def _export_comparisons(self, turn: Turn, rater_id: str) -> list[dict]:
         """Replies are named by their attempt: 0 is the first in `replies`."""

@@ -48,8 +48,9 @@ def test_no_more_leaves_a_host_than_the_learner_needs(hosts, place):
     a.store.add_rating(private.id, "private", "thumb", 1)
     add_reply(a.store, "unrated", text="never rated")
     rounds(a)
-    left = texts_in(place)
-    assert "better so" in left and "my answer" in left
+    left, [exported] = texts_in(place), a.store.export("me")["conversations"]
+    assert "better so" in left and "my answer" in left and all(reply["sent_to_the_learner_at"] for reply in exported["turns"][0]["replies"])
+    assert a.store.export("private")["conversations"][0]["turns"][0]["replies"][0]["sent_to_the_learner_at"] is None
     for kept in ('"me"', "my question", "my phone rang", "my secret", "never rated", private.id, first.conversation_id, os.uname().nodename):
         assert kept not in left, kept
 

@@ -2,14 +2,16 @@
 
 // `changed()`: their consent did; `gone()`: everything of theirs is deleted; `complain(sentence)`: something was refused.
 function createTrust({changed, gone, announce, complain}) {
-  const consent = make('section', {class: 'consent', hidden: true, 'aria-label': words.consent_title}, make('p', {}, words.consent),
+  const sent = make('p', {hidden: true}, words.consent_sent);
+  const consent = make('section', {class: 'consent', hidden: true, 'aria-label': words.consent_title}, make('p', {}, words.consent), sent,
     make('div', {class: 'buttons'}, make('button', {type: 'button', class: 'quiet-button', on: {click: () => setContributes(false)}}, words.consent_no),
       make('button', {type: 'button', class: 'main-button', on: {click: () => setContributes(true)}}, words.consent_yes)));
   const erased = make('p', {class: 'erased', role: 'status', hidden: true});
   const menu = createMenu({setContributes, download, deleteEverything});
 
-  function take({contributes, erasure}) {
+  function take({contributes, sent_elsewhere, erasure}) {
     consent.hidden = contributes !== null;
+    sent.hidden = !sent_elsewhere;
     menu.show(contributes);
     erased.hidden = !erasure;
     if (erasure) setText(erased, erasureLine(erasure));

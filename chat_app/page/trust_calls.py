@@ -10,8 +10,8 @@ from chat_app.page.answers import answering, field
 
 
 def person_view(service, rater_id: str) -> dict:
-    """Whether this person contributes (None: not asked yet), and what became of a deletion of everything."""
-    return {"contributes": service.store.consent(rater_id), "erasure": service.belongings.erasure(rater_id)}
+    """Whether this person contributes (None: not asked yet), whether what they rate leaves this host, and what became of a deletion of everything."""
+    return {"contributes": service.store.consent(rater_id), "sent_elsewhere": bool(service.settings.sync_url) and not service.settings.learner, "erasure": service.belongings.erasure(rater_id)}
 
 
 def trust_calls(service, identity) -> list[Callable]:
