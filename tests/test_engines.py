@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -292,7 +293,7 @@ def test_a_failing_step_fails_its_replies_with_a_sentence_and_the_version_can_be
     streams = [engine.stream(prompt, Sampling(max_new_tokens=4000), 0) for prompt in prompts]
     rest = until_it_speaks(streams[0])
     sabotage(engine)
-    with pytest.raises(EngineFailed, match="broke off because the engine failed.*sabotage"):
+    with pytest.raises(EngineFailed, match="broke off because the engine failed: (its process ended|.*sabotage)"):
         for _ in rest:
             pass
     assert streams[0].result().finish_reason == "error" and streams[0].result().completion_ids
@@ -308,24 +309,46 @@ def test_a_failing_step_fails_its_replies_with_a_sentence_and_the_version_can_be
 
 
 def sabotage(engine) -> None:
-    """Make the next step raise, in the middle of the worker's own thread."""
+    """Let the worker fail in the middle of its work: OpenVINO's process is killed, transformers' next step raises."""
     worker = engine._workers[0]
+    if engine.name == "openvino":
+        worker._process.kill()
+        return
 
     def step(*_):
         raise RuntimeError("sabotage")
 
-    if engine.name == "openvino":
+    worker._manager._generation_step = step
 
-        class Broken:
-            def __init__(self, pipeline):
-                self.pipeline = pipeline
 
-            def __getattr__(self, name):
-                return step if name == "step" else getattr(self.pipeline, name)
+def test_a_stop_is_heard_before_openvinos_step_has_ended(endless_base, tmp_path):
+    engine = exact_engine("openvino", endless_base, tmp_path)
+    engine.load(0, None)
+    stream = engine.stream([5 + at % 200 for at in range(endless_base.context_length - 10)], Sampling(max_new_tokens=5), 0)
+    stream.cancel()
+    assert stream.ended and stream.result().completion_ids == ()           # at once, while the long prompt is being read
+    assert finish(engine.stream([5, 6], GREEDY, 0)).finish_reason == "length"
+    engine.close()
 
-        worker._pipeline = Broken(worker._pipeline)
-    else:
-        worker._manager._generation_step = step
+
+def test_the_process_of_a_version_ends_with_the_one_that_started_it(tiny_base, tmp_path):
+    line = (
+        "import os, sys, time; from pathlib import Path\n"
+        "from chat_app.engines import make_engine; from data.base_models import load_base_model\n"
+        "engine = make_engine('openvino', load_base_model(Path(sys.argv[1])), Path(sys.argv[2])); engine.load(0, None)\n"
+        "print(engine._workers[0]._process.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    command = [sys.executable, "-c", line, str(tiny_base.folder), str(tmp_path)]
+    child = int(subprocess.run(command, stdout=subprocess.PIPE, timeout=120).stdout)
+    until(lambda: not _runs(child))
+
+
+def _runs(pid: int) -> bool:
+    """Whether that process is at work: nobody may be left to collect it."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.parametrize("architecture", ["qwen2", "qwen3"])
@@ -346,9 +369,7 @@ def test_openvino_serves_adapters_of_the_qwen_family(architecture, tmp_path):
 
 def test_a_reply_that_outgrows_openvinos_attention_cache_fails_with_a_sentence(endless_base, tmp_path, prompts):
     engine = exact_engine("openvino", endless_base, tmp_path)
-    scheduler = engine._scheduler()
-    scheduler.cache_size, scheduler.num_kv_blocks = 0, 4  # 128 tokens
-    engine._scheduler = lambda: scheduler
+    engine._scheduler = {**engine._scheduler, "cache_size": 0, "num_kv_blocks": 4}  # 128 tokens
     engine.load(0, None)
     stream = engine.stream(prompts[0], Sampling(max_new_tokens=400), 0)
     with pytest.raises(EngineFailed, match="ran out of attention cache"):

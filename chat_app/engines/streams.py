@@ -16,12 +16,14 @@ CHECK_SECONDS = 1.0
 class FedStream:
     """A `ReplyStream`. The worker calls `feed`, then `end` or `fail`; everybody else reads or cancels."""
 
-    def __init__(self, prompt_ids: Sequence[int], sampling: Sampling, worker_alive: Callable[[], bool]):
+    def __init__(self, prompt_ids: Sequence[int], sampling: Sampling, worker_alive: Callable[[], bool], on_cancel: Callable[[], None] | None = None):
+        """Args: on_cancel: tells the worker, where it does not look at `cancelled` by itself; called in the canceller's thread."""
         self.prompt_ids = prompt_ids
         self.sampling = sampling
         self.cancelled = False
         """Set by `cancel`; the worker looks at it between steps."""
         self._worker_alive = worker_alive
+        self._on_cancel = on_cancel
         self._news: queue.SimpleQueue[list[int] | None] = queue.SimpleQueue()
         self._ids: list[int] = []
         self._logprobs: list[float] = []
@@ -47,6 +49,8 @@ class FedStream:
 
     def cancel(self) -> None:
         self.cancelled = True
+        if self._on_cancel:
+            self._on_cancel()
 
     def result(self) -> Generated:
         if self._reason is None:
