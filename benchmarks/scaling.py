@@ -85,13 +85,11 @@ def rows(options: argparse.Namespace) -> list[tuple[int, int]]:
     return [(1, 1)] + [(1, cores)] * (cores > 1) + [(count, max(1, cores // count)) for count in (2, 4, 8, 16) if count <= cores]
 
 
-def table(found: list[dict]) -> str:
-    lines = ["| processes | threads each | reference pass, tokens/s | training, tokens/s | seconds a step | speed-up |", "|---|---|---|---|---|---|"]
-    for row in found:
-        gain = row["training_tokens_per_second"] / found[0]["training_tokens_per_second"]
-        lines.append(f"| {row['processes']} | {row['threads']} | {row['reference_tokens_per_second']:.0f} | {row['training_tokens_per_second']:.0f} "
-                     f"| {row['step_seconds']:.2f} | {gain:.2f} |")
-    return "\n".join(lines)
+def line(row: dict, first: dict) -> str:
+    """A row of the table, its speed-up against the first one."""
+    gain = row["training_tokens_per_second"] / first["training_tokens_per_second"]
+    return (f"| {row['processes']} | {row['threads']} | {row['reference_tokens_per_second']:.0f} | {row['training_tokens_per_second']:.0f} "
+            f"| {row['step_seconds']:.2f} | {gain:.2f} |")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -109,7 +107,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     with terminal_progress() as progress:
         base = import_base_model(options.base_model, options.models, progress)
-    print(table([launch(options, base.folder.resolve(), *row) for row in rows(options)]))
+    print("| processes | threads each | reference pass, tokens/s | training, tokens/s | seconds a step | speed-up |\n|---|---|---|---|---|---|", flush=True)
+    found: list[dict] = []
+    for row in rows(options):
+        found.append(launch(options, base.folder.resolve(), *row))
+        print(line(found[-1], found[0]), flush=True)
     return 0
 
 
