@@ -59,7 +59,7 @@ def test_an_adapter_that_is_a_little_too_strong_is_published_at_the_largest_stre
     gate, policy = gate_on(tiny_base, replace(LOOSE, max_kl=(kls[0.75] + kls[0.5]) / 2), spoil=0.05)
     full = policy.lora_b()
     report = gate.decide()
-    assert report.passed and report.scale == 0.5 and "is not broken at 50% of its strength (at full strength it moved" in report.reason
+    assert report.passed and report.scale == 0.5 and "is not broken at 50% of its strength, since at full strength it moved" in report.reason
     assert all(torch.equal(now, 0.5 * then) for now, then in zip(policy.lora_b(), full, strict=True))
 
 

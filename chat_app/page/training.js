@@ -18,9 +18,9 @@ function createTraining({train, stopTraining}) {
     bar.classList.toggle('unknown', !known);
     if (known) bar.setAttribute('aria-valuenow', Math.round(100 * at.step / at.steps)); else bar.removeAttribute('aria-valuenow');
     bar.firstChild.style.width = known ? `${100 * at.step / at.steps}%` : '';
-    const rows = [[words.step, known ? `${at.step} / ${at.steps}` : null], [words.loss, number(at.loss)], [words.reward, number(at.reward)],
+    const rows = [[words.step, `${at.step} / ${at.steps}`], [words.loss, number(at.loss)], [words.reward, number(at.reward)],
                   [words.kl, number(at.kl)], [words.time_left, duration(at.seconds_left)]];
-    figures.replaceChildren(...rows.map(([name, value]) => make('div', {}, make('dt', {}, name), make('dd', {}, value ?? '–'))));
+    figures.replaceChildren(...(known ? rows : []).map(([name, value]) => make('div', {}, make('dt', {}, name), make('dd', {}, value ?? '–'))));
   }
 
   function showSchedule({every_ratings: ratings, every_hours: hours, due_at: due}) {
