@@ -1,6 +1,8 @@
 """The chat service over a real engine: OpenVINO with a tiny random model."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from time import sleep
 
 import pytest
 
@@ -191,6 +193,33 @@ def test_who_comes_later_waits_in_line_and_is_answered_in_order_by_the_version_o
         assert fourth.place == 1
         server.service.stop("person 1", second.conversation_id)
         until(lambda: fourth.text)
+    finally:
+        server.close()
+
+
+def test_64_people_at_once_are_all_answered_in_order_the_65th_hears_busy_and_nothing_is_left_behind(endless_base, tmp_path):
+    server = Server(endless_base, tmp_path, max_new_tokens=20, max_streams=8, max_waiting=56)
+    try:
+        first_in = [server.service._line.join() for _ in range(8)]              # whoever came before: nobody's turn comes yet
+        with ThreadPoolExecutor(64) as people:
+            jobs = sorted(people.map(lambda n: server.service.send(f"person {n}", None, f"question {n}"), range(64)), key=lambda job: job.place)
+        assert [job.place for job in jobs] == list(range(1, 65))
+        with pytest.raises(Busy, match="64 places"):
+            server.service.send("one too many", None, "hello")
+        assert server.store.conversations("one too many") == []
+        for ticket in first_in:
+            ticket.leave()
+        worker, busiest = server.serving.engine._workers[0], 0
+        while not all(job.done for job in jobs):
+            busiest = max(busiest, len(worker._streams))
+            sleep(0.001)
+        assert all(job.error is None and server.store.reply(job.reply_id).finish_reason == "length" for job in jobs)
+        assert 1 < busiest <= 8
+        begun = [job._begun for job in jobs]
+        assert all(earlier <= later for earlier, later in zip(begun, begun[16:]))    # threads wake up within their eight as they like
+        until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("reply ")])
+        assert server.service._line._tickets == [] and worker._streams == {} and server.service.running(jobs[0].conversation_id) is None
+        assert finished(server.service.send("one too many", None, "hello")).error is None
     finally:
         server.close()
 
