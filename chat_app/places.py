@@ -1,4 +1,4 @@
-"""The bounded set of replies that are being written or wait in line, at most one in a conversation; and those written aside."""
+"""The bounded set of replies that are being written or wait in line, at most one in a conversation; and those that nobody waits for."""
 
 from __future__ import annotations
 
@@ -24,24 +24,30 @@ class Places:
         self._lock = threading.Lock()
 
     @contextmanager
-    def reserve(self, conversation_id: str | None) -> Iterator[Callable[[ReplyJob], ReplyJob]]:
+    def reserve(self, where: str | None) -> Iterator[Callable[[ReplyJob], ReplyJob]]:
         """A place for one reply, given back unless the function it yields is called with the running job.
 
-        Raises: Busy: this conversation has a running reply, or every place is taken.
+        Args: where: what has one running reply at most: a conversation's id, None for a new one; or another name of the caller's.
+        Raises: Busy: there it has one already, or every place is taken.
         """
+        def fill(job: ReplyJob) -> ReplyJob:
+            with self._lock:
+                self._jobs[where or job.conversation_id] = job
+            return job
+
         with self._lock:
             self._forget_finished()
-            if conversation_id in self._jobs or (conversation_id and conversation_id in self._reserved):
+            if where in self._jobs or (where and where in self._reserved):
                 raise Busy(STILL_WRITTEN)
             if len(self._jobs) + len(self._reserved) >= self.limit:
                 raise Busy(f"All {self.limit} places, those in line included, are taken right now; try again in a minute.")
-            self._reserved.append(conversation_id)
+            self._reserved.append(where)
             self._give_way()
         try:
-            yield self._fill
+            yield fill
         finally:
             with self._lock:
-                self._reserved.remove(conversation_id)
+                self._reserved.remove(where)
 
     def fill_aside(self, start: Callable[[], ReplyJob]) -> None:
         """Start a reply that nobody waits for, unless one that somebody waits for is written; it ends as soon as one begins."""
@@ -55,10 +61,10 @@ class Places:
             if self._jobs or self._reserved:      # somebody came meanwhile
                 self._give_way()
 
-    def running(self, conversation_id: str) -> ReplyJob | None:
+    def running(self, where: str) -> ReplyJob | None:
         with self._lock:
             self._forget_finished()
-            return self._jobs.get(conversation_id)
+            return self._jobs.get(where)
 
     def all(self) -> list[ReplyJob]:
         """Those written aside too."""
@@ -68,11 +74,6 @@ class Places:
     def _give_way(self) -> None:
         for job in self._aside:
             job.cancel()
-
-    def _fill(self, job: ReplyJob) -> ReplyJob:
-        with self._lock:
-            self._jobs[job.conversation_id] = job
-        return job
 
     def _forget_finished(self) -> None:
         self._jobs = {key: job for key, job in self._jobs.items() if not job.done or job.unsaved}

@@ -17,8 +17,9 @@ from chat_app.prompts import Prompt, check_message, fit_prompt
 from chat_app.replies import ReplyJob
 from chat_app.serving import Serving, Started
 from chat_app.tasks import choose_task, system_prompt
+from chat_app.then_and_now import Retelling
 from data.errors import Busy, UnknownConversation
-from data.records import BaseModel, Comparison, Conversation, Reply, SecondOpinion, Task, Turn
+from data.records import BaseModel, Comparison, Conversation, Reply, Sampling, SecondOpinion, Task, Turn
 from data.settings import Settings
 from data.store import Store
 from data.tokenizer import ChatTokenizer
@@ -38,6 +39,7 @@ class ChatService:
         self._line = Line(settings.max_streams)
         self._counted = (-math.inf, 0)
         self.belongings = Belongings(store, base, self._places)
+        self.retelling = Retelling(store, serving, base, self._places, self._start_again)
         self._asking = Asking(store, self._places, settings, self._start_aside)
 
     def send(self, rater_id: str, conversation_id: str | None, text: str, *, task: str | None = None, after: str | None = None,
@@ -182,16 +184,21 @@ class ChatService:
         prompt = Prompt(reply.prompt_ids, reply.dropped_turns, self.base.context_length - len(reply.prompt_ids))
         return self._start(lambda: self.store.reply(reply.id, reply.rater_id).turn_id, prompt, reply.rater_id, False, aside=True)
 
-    def _start(self, turn_id: Callable[[], str], prompt: Prompt, rater_id: str, unasked: bool | None, *, aside: bool = False,
-               ended: Callable[[str], None] | None = None) -> ReplyJob:
+    def _start_again(self, reply: Reply) -> ReplyJob:
+        """The same prompt with the sampling and the seed of then, for the version that is live when its turn comes."""
+        prompt = Prompt(reply.prompt_ids, reply.dropped_turns, self.base.context_length - len(reply.prompt_ids))
+        return self._start(lambda: self.store.reply(reply.id, reply.rater_id).turn_id, prompt, reply.rater_id, None, sampling=reply.sampling, again_of=reply.id)
+
+    def _start(self, turn_id: Callable[[], str], prompt: Prompt, rater_id: str, unasked: bool | None, *, sampling: Sampling | None = None,
+               aside: bool = False, again_of: str | None = None, ended: Callable[[str], None] | None = None) -> ReplyJob:
         """Sample first, store second, in one transaction: a reply that cannot start leaves no half of a turn behind.
 
         Where others are before it, it is stored and waits in line. Which version answers is known when its turn comes.
 
         Consent is read in that transaction: an answer given at the same moment is either seen here or sees this reply.
         """
-        sampling = replace(self.settings.sampling, seed=secrets.randbelow(2**31),
-                           max_new_tokens=min(self.settings.max_new_tokens, prompt.room))
+        sampling = sampling or replace(self.settings.sampling, seed=secrets.randbelow(2**31),
+                                       max_new_tokens=min(self.settings.max_new_tokens, prompt.room))
         ticket, started = self._line.join(), None
 
         def begin() -> Started:
@@ -203,7 +210,7 @@ class ChatService:
                 version, sha256 = (started.version, started.adapter_sha256) if started else self.serving.live
                 reply = self.store.start_reply(turn_id(), version, sha256, self.base.id,
                                                self.serving.engine.name, sampling, prompt.ids, prompt.dropped_turns,
-                                               self._contributes(rater_id, unasked), aside)
+                                               self._contributes(rater_id, unasked), aside or again_of is not None, again_of)
         except BaseException:
             ticket.leave()
             if started:

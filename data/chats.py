@@ -83,7 +83,7 @@ class Chats(Database):
 
     def start_reply(self, turn_id: str, version: int, adapter_sha256: str | None, base_model: str, engine: str,
                     sampling: Sampling, prompt_ids: tuple[int, ...], dropped_turns: int = 0, contributes: bool | None = True,
-                    aside: bool = False) -> Reply:
+                    aside: bool = False, again_of: str | None = None) -> Reply:
         """Write down everything that is known of a reply before its first token is sampled; `contributes` is its person's consent."""
         reply_id = secrets.token_hex(8)
         with self.write() as db:
@@ -92,7 +92,7 @@ class Chats(Database):
                 "id": reply_id, "turn_id": turn_id, "attempt": attempt, "state": "streaming", "version": version,
                 "adapter_sha256": adapter_sha256, "base_model": base_model, "engine": engine,
                 "sampling": json.dumps(asdict(sampling)), "prompt_ids": json.dumps(list(prompt_ids)),
-                "dropped_turns": dropped_turns, "contributes": contributes, "aside": aside, "owner": this_process(), "started_at": now()})
+                "dropped_turns": dropped_turns, "contributes": contributes, "aside": aside, "again_of": again_of, "owner": this_process(), "started_at": now()})
         return self.reply(reply_id)
 
     def begin_reply(self, reply_id: str, version: int, adapter_sha256: str | None) -> None:
@@ -171,6 +171,10 @@ class Chats(Database):
         if rater_id not in (None, row["rater_id"]):
             raise NotYourReply("This reply was shown to somebody else, so it is not yours to rate; rate the replies in your own conversations.")
         return reply_from(row)
+
+    def replies_again(self, reply_id: str) -> list[Reply]:
+        """What later versions said to the prompt of this reply, newest first."""
+        return [reply_from(row) for row in self.rows(f"SELECT {REPLY_COLUMNS} WHERE again_of = ? ORDER BY attempt DESC", reply_id)]
 
     def recent_sureness(self, reply: Reply, limit: int) -> list[float]:
         """Mean log-prob per token, nats, of the newest first attempts in `reply`'s lineage that contribute, itself left out."""

@@ -41,6 +41,10 @@ class UnknownVersion(ChatError):
     """No such adapter version."""
 
 
+class NothingNewer(ChatError):
+    """No version that is newer than a reply's own answers now."""
+
+
 class AdapterMismatch(ChatError):
     """The adapter does not fit the base model."""
 

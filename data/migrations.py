@@ -242,3 +242,12 @@ def m013_shards(db: Database) -> None:
         ALTER TABLE runs ADD COLUMN hosts_seen TEXT NOT NULL DEFAULT '{}';
         ALTER TABLE replies ADD COLUMN stop_requested INTEGER NOT NULL DEFAULT 0;
     """)
+
+
+@migrations()
+def m014_then_and_now(db: Database) -> None:
+    """`again_of`: the reply whose prompt a later version was given, to show its person what has changed."""
+    db.executescript("""
+        ALTER TABLE replies ADD COLUMN again_of TEXT REFERENCES replies(id);
+        CREATE INDEX replies_given_again ON replies(again_of) WHERE again_of IS NOT NULL;
+    """)

@@ -6,7 +6,7 @@ import json
 
 from data.database import now
 from data.history import History
-from data.records import Erasure, Turn
+from data.records import Erasure, Reply, Turn
 
 
 class Trust(History):
@@ -32,21 +32,22 @@ class Trust(History):
         for entry in self.history(rater_id, limit=-1):
             conversation = self.conversation(entry.id, rater_id)
             conversations.append({"title": conversation.title, "task": conversation.task, "created_at": conversation.created_at, "turns": [
-                {"message": turn.message, "created_at": turn.created_at, "replies": [self._export_reply(reply, rater_id) for reply in turn.replies],
+                {"message": turn.message, "created_at": turn.created_at, "replies": [self._export_reply(reply, turn, rater_id) for reply in turn.replies],
                  "comparisons": self._export_comparisons(turn, rater_id),
                  "went_on_from": next((reply.attempt for reply in turn.replies if reply.id == turn.answer_id), None)}
                 for turn in conversation.turns]})
         return {"person": rater_id, "contributes": self.consent(rater_id), "exported_at": now(), "conversations": conversations,
                 "second_opinions": self.second_opinions_of(rater_id)}
 
-    def _export_reply(self, reply, rater_id: str) -> dict:
+    def _export_reply(self, reply: Reply, turn: Turn, rater_id: str) -> dict:
         events = self.rows("SELECT kind, value, created_at FROM ratings WHERE reply_id = ? AND rater_id = ? ORDER BY id", reply.id, rater_id)
         reasons = self.rows("SELECT tags, comment, created_at FROM reasons WHERE reply_id = ? AND rater_id = ? ORDER BY id", reply.id, rater_id)
         corrections = self.rows("SELECT text, created_at FROM corrections WHERE reply_id = ? AND rater_id = ? ORDER BY id", reply.id, rater_id)
         offers = self.rows("SELECT created_at FROM second_opinions WHERE reply_id = ? AND event = 'offered' ORDER BY id", reply.id)
         return {"text": reply.text, "shown_to_another_person_at": [offer["created_at"] for offer in offers], "corrections": [dict(event) for event in corrections],
                 "version": reply.version, "base_model": reply.base_model, "started_at": reply.started_at,
-                "aside": reply.aside, "contributes": reply.contributes, "sent_to_the_learner_at": self._left_at(reply.id), "ratings": [dict(event) for event in events],
+                "aside": reply.aside, "again_of": next((other.attempt for other in turn.replies if other.id == reply.again_of), None),
+                "contributes": reply.contributes, "sent_to_the_learner_at": self._left_at(reply.id), "ratings": [dict(event) for event in events],
                 "reasons": [{**dict(event), "tags": json.loads(event["tags"])} for event in reasons],
                 "helped_to_make_versions": [receipt.version for receipt in self.receipts(reply.id)]}
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import gradio as gr
 
 from chat_app.page.answers import answering, field
-from chat_app.page.views import comparison_view, reasons_view
+from chat_app.page.views import comparison_view, reasons_view, then_and_now_view
 from chat_app.receipts import receipt_view, version_view
 from data.errors import BadRating, UnknownVersion
 
@@ -39,7 +39,14 @@ def rating_calls(service, identity) -> list[Callable]:
 
     @answering
     def ui_receipt(payload: dict, request: gr.Request) -> dict:
-        return {"receipt": receipt_view(service.store, identity.rater(request), field(payload, "reply") or "")}
+        rater, reply = identity.rater(request), field(payload, "reply") or ""
+        return {"receipt": receipt_view(service.store, rater, reply), "beside": then_and_now_view(service.retelling.look(rater, reply))}
+
+    @answering
+    def ui_say_again(payload: dict, request: gr.Request) -> dict:
+        """The same prompt for the version of now: `begin` asks it, without that one only looks how far it is."""
+        rater, reply = identity.rater(request), field(payload, "reply") or ""
+        return {"beside": then_and_now_view(service.retelling.ask(rater, reply) if field(payload, "begin", bool) else service.retelling.look(rater, reply))}
 
     @answering
     def ui_version(payload: dict, request: gr.Request) -> dict:
@@ -48,4 +55,4 @@ def rating_calls(service, identity) -> list[Callable]:
             raise UnknownVersion("Which version was meant was not said; reload the page.")
         return {"about": version_view(service.store, number)}
 
-    return [ui_rate, ui_reasons, ui_correct, ui_compare, ui_receipt, ui_version]
+    return [ui_rate, ui_reasons, ui_correct, ui_compare, ui_receipt, ui_say_again, ui_version]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chat_app.page.markdown import to_safe_html
+from chat_app.then_and_now import ThenAndNow, is_whole
 from data.records import Comparison, Conversation, Outcome, Reasons, Reply, SecondOpinion, Turn
 from data.store import Store
 
@@ -21,9 +22,9 @@ def turn_view(turn: Turn, ratings: dict[str, dict[str, int]], job=None) -> dict:
 
 def shown_replies(turn: Turn) -> list[Reply]:
     """All attempts, but of those that were written aside only such as are worth a comparison: whole, and not what another one says."""
-    return [reply for reply in turn.replies if not reply.aside or (
-        reply.state == "done" and reply.finish_reason in ("stop", "length") and reply.text.strip()
-        and reply.text not in [other.text for other in turn.replies if other.id != reply.id])]
+    attempts = [reply for reply in turn.replies if reply.again_of is None]
+    return [reply for reply in attempts if not reply.aside or (
+        is_whole(reply) and reply.text.strip() and reply.text not in [other.text for other in attempts if other.id != reply.id])]
 
 
 def reply_view(reply: Reply) -> dict:
@@ -36,6 +37,17 @@ def running_view(job) -> dict:
     """A reply that is being written: what there is of it so far."""
     return {"id": job.reply_id, "html": to_safe_html(job.text), "state": "streaming", "version": job.version,
             "finish": None, "dropped_turns": job.dropped_turns, "contributes": None, "place": job.place}
+
+
+def then_and_now_view(seen: ThenAndNow) -> dict:
+    """An earlier reply beside what the live version says to its prompt; `state`: None before it was asked."""
+    found = {"then": {"version": seen.then.version, "html": to_safe_html(seen.then.text)}, "live": seen.live, "newer": seen.newer, "state": None}
+    if seen.job is not None:
+        return {**found, "state": "streaming", "now": {"version": seen.job.version, "html": to_safe_html(seen.job.text)}, "place": seen.job.place}
+    if seen.now is None:
+        return found
+    return {**found, "state": "done" if is_whole(seen.now) else "failed", "now": {"version": seen.now.version, "html": to_safe_html(seen.now.text)},
+            "same": seen.now.text == seen.then.text}
 
 
 def opinion_view(opinion: SecondOpinion | None) -> dict | None:

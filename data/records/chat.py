@@ -84,6 +84,8 @@ class Reply:
     """Its conversation's."""
     aside: bool = False
     """Whether the app wrote it for a comparison that its person did not ask for; they see it when they compare."""
+    again_of: str | None = None
+    """The reply whose prompt a later version was given for this one. It is written aside too, and shown in that reply's receipt alone."""
 
 
 @dataclass(frozen=True)
