@@ -49,6 +49,21 @@ def test_a_rating_that_trained_a_version_says_so_and_tells_how(person, chat_serv
     expect(panel).to_contain_text(sentence(why))                # the page's own rendering of the same codes
     panel.locator("summary").click()
     expect(panel).to_contain_text("<b>Hello!</b>")
+    panel.get_by_role("button", name="What does it say now?").click()
+    sides = panel.locator(".then-and-now .pair > div")
+    expect(panel.locator(".then-and-now")).to_contain_text("asked again with the same settings")
+    expect(sides.locator("h3")).to_have_text(["Then, base model", f"Now, version {number}"])
+    store, bodies = chat_server.store, page.locator(".reply-body")
+    assert bodies.nth(1).inner_text() == (bodies.nth(0).inner_text() or "The reply is empty.") and [now.version for now in store.replies_again(reply)] == [number]
+    expect(page.locator(".turn .attempts")).to_be_hidden()          # the conversation is as it was
+    line.click()
+    expect(panel).to_be_hidden()
+    store.promote(0, chat_server.base.id, "for this test")
+    line.click()
+    expect(panel).to_contain_text("No newer version could say it differently: base model answers now.")
+    store.promote(number, chat_server.base.id, "for this test")
+    expect(sides.nth(1)).to_contain_text(f"Now, version {number}")           # kept, and not written again
+    assert len(store.replies_again(reply)) == 1
     line.click()
     expect(panel).to_be_hidden()
 

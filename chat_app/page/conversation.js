@@ -148,7 +148,10 @@ function createConversation(actions) {
       render();
     },
     setLive(version) {
-      if (liveVersion !== version) { liveVersion = version; render(); }
+      if (liveVersion === version) return;
+      liveVersion = version;
+      for (const parts of replyParts.values()) parts.refresh();
+      render();
     },
     setBusy(isBusy) {
       if (busy !== isBusy) { busy = isBusy; render(); }

@@ -2,7 +2,8 @@
 
 function createReceipt(replyId) {
   const line = make('button', {type: 'button', class: 'quiet-line receipt-line', hidden: true, 'aria-expanded': 'false', on: {click: toggle}});
-  const panel = make('div', {class: 'panel receipt-panel', hidden: true, role: 'group'});
+  const panel = make('div', {class: 'panel receipt-panel', hidden: true, role: 'group', tabindex: '-1'});
+  const beside = createThenAndNow(replyId);
   let shownKey = '';
 
   async function toggle() {
@@ -13,8 +14,10 @@ function createReceipt(replyId) {
   }
 
   async function fill() {
-    const answer = await ask('ui_receipt', {reply: replyId});
-    panel.replaceChildren(...(answer.ok ? explain(answer.receipt) : [make('p', {class: 'problem'}, problem(answer))]));
+    const askedAt = Date.now(), answer = await ask('ui_receipt', {reply: replyId});
+    if (!answer.ok) return panel.replaceChildren(make('p', {class: 'problem'}, problem(answer)));
+    panel.replaceChildren(...explain(answer.receipt), ...(answer.receipt.version ? [beside.node] : []));
+    beside.take(answer.beside, askedAt);
   }
 
   // `outcome`: {version, refused} as the server last told it, or nothing.
@@ -31,7 +34,12 @@ function createReceipt(replyId) {
     if (!panel.hidden) fill();
   }
 
-  return {line, panel, take};
+  // Another version answers now: what is open says what that makes of it.
+  function refresh() {
+    if (!panel.hidden) fill();
+  }
+
+  return {line, panel, take, refresh};
 }
 
 // The panel's sentences.

@@ -79,7 +79,7 @@ function createReply(id, actions) {
     reasons.take(said, askedAt);
   }
 
-  return {node, rating, show, showLine, takeMarks};
+  return {node, rating, show, showLine, takeMarks, refresh: receipt.refresh};
 }
 
 // The clipboard needs https or localhost; elsewhere a hidden field does it.
