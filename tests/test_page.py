@@ -161,8 +161,15 @@ def test_a_reply_goes_on_through_a_reload_and_is_whole(person, endless_server):
     page.wait_for_function("n => document.querySelector('.reply-body').innerText.length > n", arg=before + 200)
     page.get_by_role("radio", name="3 of 5 stars").click()          # rated while it is being written
     expect(page.locator(".rating-note")).to_have_text("Saved")
+    held = []
+    page.route(re.compile("component_server"), lambda route: held.append(route) if "ui_stop" in (route.request.post_data or "") else route.continue_())
     page.get_by_role("button", name="Stop this reply").click()
+    expect(page.locator(".composer")).to_contain_text("Stopping")   # before the server has heard of it
+    while not held:
+        page.wait_for_timeout(20)
+    held[0].continue_()
     finished(page)
+    expect(page.locator(".composer")).not_to_contain_text("Stopping")
     expect(page.locator(".reply-notes")).to_have_text("You stopped this reply.")
     shown = page.locator(".reply-body").inner_text()
     page.reload()

@@ -53,6 +53,9 @@ def test_a_better_reply_is_asked_for_compared_and_gone_on_from(person, chat_serv
     line = page.get_by_role("button", name="You found this one better than another reply")
     expect(line).to_be_focused()
 
+    store = chat_server.store
+    aside = store.start_reply(store.reply(old).turn_id, 0, None, chat_server.base.id, "openvino", Sampling(), (1,), aside=True)
+    store.finish_reply(aside.id, "Not compared", Generated((1,), (-1.0,), 1.0, "stop"), 0.1, 0.2)     # no attempt to page to, as long as it is not
     page.reload()
     expect(line).to_be_visible()
     expect(page.locator(".attempt-count")).to_have_text("1/2")
@@ -62,7 +65,7 @@ def test_a_better_reply_is_asked_for_compared_and_gone_on_from(person, chat_serv
     write(page, "Go on")                                                 # closes it
     finished(page)
     expect(page.locator(".compare")).to_have_count(0)
-    store, rater = chat_server.store, chat_server.rater_of(context)
+    rater = chat_server.rater_of(context)
     [said] = store.comparisons_of(rater, store.reply(old).conversation_id)
     assert [said.first_id, said.second_id] == ids and {"first": ids[0], "second": ids[1]}[said.preferred] == old and said.asked_by == "person"
     assert store.conversation(store.reply(old).conversation_id, rater).turns[0].answer_id == old

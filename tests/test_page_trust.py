@@ -23,8 +23,11 @@ def test_one_is_asked_once_and_what_was_rated_trains_only_after_a_yes(person, ch
     write(page, "Hello")
     finished(page)
     reply = rated(page)
+    waits = page.get_by_text("It trains only once you agree below.")
+    expect(waits).to_be_visible()
     assert reply not in training()
     contribute(page)
+    expect(waits).to_be_hidden()
     assert reply in training()
     page.reload()
     expect(page.locator(".bubble")).to_have_text("Hello")
@@ -33,7 +36,10 @@ def test_one_is_asked_once_and_what_was_rated_trains_only_after_a_yes(person, ch
 
 def test_one_chats_without_contributing_and_the_page_says_so(person, chat_server):
     page = open_chat(person(), chat_server)
+    expect(page.locator(".welcome")).to_contain_text("If you agree, every thumb and star you give trains")
     page.get_by_role("button", name="Chat without contributing").click()
+    expect(page.locator(".welcome")).to_contain_text("no new reply of yours trains this model")
+    expect(page.locator(".dock")).not_to_contain_text("Rate a reply and the next version learns from it.")
     write(page, "Hello")
     finished(page)
     expect(page.locator(".reply-notes")).to_contain_text("Not used for training.")

@@ -3,11 +3,12 @@
 const state = {conversation: null, task: null, sending: false, opened: false, offline: false};
 
 const conversation = createConversation({regenerate, announce, rated: () => opinion.want()});
-const composer = createComposer({send, stop: () => state.conversation && ask('ui_stop', {conversation: state.conversation})});
+const composer = createComposer({send, stop: () => ask('ui_stop', {conversation: state.conversation})});
 const status = createStatus({wentLive: version => showToast(say('now_live', {version: versionName(version)}))});
 const announcer = make('p', {class: 'sr', role: 'status'});
 const toast = make('p', {class: 'toast', hidden: true});
 const trust = createTrust({announce, complain: composer.showNotice, gone: () => leave('replace'),
+  told: contributes => { welcome.setContributes(contributes); status.setContributes(contributes); },
   changed: () => state.conversation && reopen(state.conversation)});           // its replies now say whether they train
 const welcome = createWelcome({begin: text => composer.submit(text), changed: refresh, erased: trust.erased});
 const task = make('h2', {class: 'task', hidden: true});
@@ -183,14 +184,14 @@ function setOffline(isOffline) {
 // ---- small things
 
 function refresh() {
-  const writing = conversation.writing() !== null;
+  const writing = conversation.writing();
   welcome.node.hidden = !state.opened || !conversation.isEmpty();
   task.hidden = state.task === null;
   task.classList.toggle('sr', state.task === TASK_NAMES[0]);            // what it is unless one says otherwise goes without saying
   setText(task, words.tasks[state.task]?.name ?? '');
   composer.setPlaceholder(words.tasks[state.task === null ? welcome.task() : TASK_NAMES[0]].placeholder);       // what to begin with
-  composer.setWriting(writing);
-  conversation.setBusy(writing);
+  composer.setWriting(writing ? writing.id : null);
+  conversation.setBusy(writing !== null);
 }
 
 function showToast(text) {

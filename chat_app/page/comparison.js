@@ -75,6 +75,7 @@ function createComparison(turnId, ids, askedBy, {moved, judged}) {
     // Puts the two replies in their places; `ready`: both are whole and can be judged.
     fill(nodeOf, ready) {
       [first, second].forEach((id, i) => arrange(sides[i], [sides[i].firstChild, nodeOf(id)]));
+      for (const each of sides) each.tabIndex = each.scrollHeight > each.clientHeight ? 0 : -1;       // a long one scrolls by keyboard too
       for (const button of choices) button.disabled = !ready;
     },
     // The line under `replyId` that opens this.

@@ -3,10 +3,11 @@
 function createComposer({send, stop}) {
   const field = make('textarea', {rows: 1, 'aria-label': words.message, enterkeyhint: 'send', autocomplete: 'off', on: {input: onInput, keydown: onKey}});
   const sendButton = make('button', {type: 'submit', class: 'round send', 'aria-label': words.send, title: words.send}, icon('send'));
-  const stopButton = make('button', {type: 'button', class: 'round stop', 'aria-label': words.stop, title: words.stop, hidden: true, on: {click: stop}}, icon('stop'));
+  const stopButton = make('button', {type: 'button', class: 'round stop', 'aria-label': words.stop, title: words.stop, hidden: true, on: {click: onStop}}, icon('stop'));
+  const stopNote = make('span', {class: 'stopping-note', role: 'status'});
   const notice = make('p', {class: 'notice', role: 'alert', hidden: true});
-  const form = make('form', {class: 'composer', on: {submit: onSubmit}}, field, sendButton, stopButton);
-  let sending = false, writing = false;
+  const form = make('form', {class: 'composer', on: {submit: onSubmit}}, field, stopNote, sendButton, stopButton);
+  let sending = false, writing = null, stopping = false;
 
   function onInput() {
     fit();
@@ -39,6 +40,24 @@ function createComposer({send, stop}) {
     refresh();
   }
 
+  // That it was heard shows at once: while the model reads a long prompt, a reply takes seconds to end.
+  async function onStop() {
+    if (stopping) return;
+    setStopping(true);
+    const answer = await stop();
+    if (answer.ok) return;
+    setStopping(false);
+    showNotice(problem(answer));
+  }
+
+  function setStopping(isStopping) {
+    stopping = isStopping;
+    stopButton.classList.toggle('stopping', stopping);
+    stopButton.setAttribute('aria-disabled', stopping);          // disabled, it would lose the focus
+    stopButton.replaceChildren(stopping ? make('span', {class: 'spinner', 'aria-hidden': 'true'}) : icon('stop'));
+    setText(stopNote, stopping ? words.stopping : '');
+  }
+
   function setDraft(text) {
     field.value = text;
     sessionStorage.setItem('draft', text);
@@ -52,9 +71,9 @@ function createComposer({send, stop}) {
 
   function refresh() {
     sendButton.disabled = sending || !field.value.trim();
-    sendButton.hidden = writing;
-    stopButton.hidden = !writing;
-    form.classList.toggle('busy', sending || writing);
+    sendButton.hidden = writing !== null;
+    stopButton.hidden = writing === null;
+    form.classList.toggle('busy', sending || writing !== null);
   }
 
   function showNotice(text) { setText(notice, text); notice.hidden = false; }
@@ -68,9 +87,11 @@ function createComposer({send, stop}) {
     isEmpty: () => !field.value.trim(),
     setPlaceholder(text) { field.placeholder = text; },
     focus() { field.focus({preventScroll: true}); },
-    setWriting(isWriting) {
+    // `reply`: the id of the one that is being written, or null.
+    setWriting(reply) {
       const hadFocus = document.activeElement === stopButton;
-      writing = isWriting;
+      if (reply !== writing) setStopping(false);
+      writing = reply;
       refresh();
       if (hadFocus && !writing) field.focus({preventScroll: true});
     },

@@ -5,7 +5,7 @@ function createConversation(actions) {
   const log = make('div', {class: 'log', role: 'log', 'aria-live': 'off'});
   const turnNodes = new Map(), replyParts = new Map();
   const chosen = new Map(), comparisons = new Map();            // by turn: the id of the reply to show; what is compared
-  let turns = [], liveVersion = null, busy = false;
+  let turns = [], said = [], liveVersion = null, busy = false;             // `said`: all comparisons the server knows of
 
   function partsOf(reply, turn) {
     if (!replyParts.has(reply.id)) {
@@ -24,9 +24,14 @@ function createConversation(actions) {
     return turnNodes.get(turn.id);
   }
 
-  // The attempts one can page through. What the app wrote aside is one of them once it was compared.
+  // The attempts one can page through. What the app wrote aside is one of them once it was itself compared.
   function attempts(turn) {
-    return turn.replies.filter(reply => !reply.aside || reply.id === turn.answer || comparisons.get(turn.id)?.isJudged());
+    return turn.replies.filter(reply => !reply.aside || reply.id === turn.answer || isCompared(turn.id, reply.id));
+  }
+
+  function isCompared(turnId, replyId) {
+    const comparison = comparisons.get(turnId);
+    return (comparison?.isJudged() && comparison.holds(replyId)) || said.some(each => each.replies.includes(replyId));
   }
 
   function shownReply(turn) {
@@ -142,9 +147,10 @@ function createConversation(actions) {
     takeMarks(marks, askedAt) {
       if (!marks) return;
       for (const [id, parts] of replyParts) parts.takeMarks({outcome: marks.outcomes[id], reasons: marks.reasons[id], correction: marks.corrections[id]}, askedAt);
-      const newest = new Map(marks.comparisons.map(said => [said.turn, said]));
-      for (const said of newest.values()) if (!comparisons.get(said.turn)?.isOpen()) compare(said.turn, said.replies, said.asked_by);
-      for (const comparison of comparisons.values()) comparison.take(marks.comparisons.find(said => said.replies.every(comparison.holds)), askedAt);
+      said = marks.comparisons;
+      const newest = new Map(said.map(each => [each.turn, each]));
+      for (const each of newest.values()) if (!comparisons.get(each.turn)?.isOpen()) compare(each.turn, each.replies, each.asked_by);
+      for (const comparison of comparisons.values()) comparison.take(said.find(each => each.replies.every(comparison.holds)), askedAt);
       render();
     },
     setLive(version) {

@@ -46,6 +46,12 @@ function iconButton(name, label, onClick, attributes = {}) {
   return make('button', {type: 'button', class: 'icon-button', 'aria-label': label, title: label, on: {click: onClick}, ...attributes}, icon(name));
 }
 
+// The same with a word under its icon, where the screen is small and nothing hovers (chat.css).
+function labelled(button, text) {
+  button.append(make('span', {class: 'tool-label', 'aria-hidden': 'true'}, text));
+  return button;
+}
+
 function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

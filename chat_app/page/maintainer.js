@@ -63,7 +63,7 @@ function showRatings(recent) {
   if (ratings.shownKey === key) return;
   ratings.shownKey = key;
   const rows = recent.map(rating => make('li', {'data-kind': rating.kind},
-    make('span', {class: `rating-value ${rating.kind}${rating.value <= 0 ? ' low' : ''}`}, ratingWords(rating)),
+    make('span', {class: `rating-value ${rating.kind}${rating.value < 0 ? ' low' : rating.value === 0 ? ' none' : ''}`}, ratingWords(rating)),
     make('div', {class: 'rating-of'}, make('p', {}, rating.message), make('p', {class: 'muted clipped'}, rating.reply), ...wordsOf(rating)),
     make('span', {class: 'muted'}, `${upperFirst(versionName(rating.version))} · ${shortTime(rating.when)}`)));
   ratings.replaceChildren(...(rows.length ? rows : [make('li', {class: 'muted'}, words.no_ratings)]));

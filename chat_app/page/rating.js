@@ -4,13 +4,14 @@
 // `onThumb(value, pressed)` hears of every thumb that is shown; `pressed`: it was given here and now.
 // `onSaved(isRated)` hears when a change was saved; `isRated`: a thumb or stars are left.
 function createRating(replyId, onThumb, onSaved) {
-  let confirmed = {}, shown = {}, waiting = 0, changedAt = 0, queue = Promise.resolve();
+  let confirmed = {}, shown = {}, waiting = 0, changedAt = 0, queue = Promise.resolve(), isWaiting = false;
 
   const up = thumbButton('up', 1), down = thumbButton('down', -1);
   const stars = [1, 2, 3, 4, 5].map(starButton);
   const starGroup = make('div', {class: 'stars', role: 'radiogroup', 'aria-label': words.stars, title: words.clear_hint, on: {keydown: onStarKey, mouseleave: () => preview(0)}}, ...stars);
   const note = make('span', {class: 'rating-note', role: 'status'});
   const failure = make('p', {class: 'reply-note problem', role: 'alert', hidden: true});
+  const waits = make('p', {class: 'reply-note', hidden: true}, words.saved_waits);
   const group = make('div', {class: 'rating', role: 'group', 'aria-label': words.rate}, up, down, starGroup, note);
 
   function thumbButton(name, value) {
@@ -50,6 +51,7 @@ function createRating(replyId, onThumb, onSaved) {
     up.setAttribute('aria-pressed', rating.thumb === 1);
     down.setAttribute('aria-pressed', rating.thumb === -1);
     onThumb(rating.thumb, false);
+    showWaits();
     stars.forEach((star, i) => {
       star.setAttribute('aria-checked', rating.stars === i + 1);
       star.classList.toggle('lit', i < (rating.stars || 0));
@@ -91,6 +93,16 @@ function createRating(replyId, onThumb, onSaved) {
     paint(confirmed);
   }
 
+  // Whether the reply waits for its person's consent: what is saved trains only after it.
+  function setWaits(doesWait) {
+    isWaiting = doesWait;
+    showWaits();
+  }
+
+  function showWaits() {
+    waits.hidden = !isWaiting || !Object.values(confirmed).some(Boolean);
+  }
+
   paint({});
-  return {group, failure, take};
+  return {group, failure, waits, take, setWaits};
 }

@@ -6,24 +6,24 @@ function createReply(id, actions) {
   const body = make('div', {class: 'reply-body'});
   const waiting = make('p', {class: 'reply-waiting'}, make('span', {class: 'dots', 'aria-hidden': 'true'}, make('i'), make('i'), make('i')), make('span', {'aria-live': 'polite'}, words.waiting));
   const notes = make('div', {class: 'reply-notes'});
-  const copy = iconButton('copy', words.copy, onCopy);
-  const again = iconButton('again', words.regenerate, () => actions.regenerate(), {class: 'icon-button again'});
-  const better = iconButton('pair', words.better, () => actions.regenerate(id), {class: 'icon-button better'});
+  const copy = labelled(iconButton('copy', words.copy, onCopy), words.tool_copy);
+  const again = labelled(iconButton('again', words.regenerate, () => actions.regenerate(), {class: 'icon-button again'}), words.tool_again);
+  const better = labelled(iconButton('pair', words.better, () => actions.regenerate(id), {class: 'icon-button better'}), words.tool_better);
   const earlier = iconButton('back', words.earlier_attempt, () => actions.page(-1));
   const later = iconButton('forth', words.later_attempt, () => actions.page(1));
   const count = make('span', {class: 'attempt-count'});
   const pager = make('div', {class: 'attempts', role: 'group'}, earlier, count, later);
-  const tools = make('div', {class: 'tools'}, pager, again, better, correction.button, copy);
+  const tools = make('div', {class: 'tools'}, pager, again, better, labelled(correction.button, words.tool_correct), copy);
   const lines = make('div', {class: 'reply-lines'}, reasons.line, receipt.line);
   const node = make('article', {class: 'reply', 'data-reply': id, 'aria-label': words.assistant},
-    version.node, waiting, body, notes, correction.shown, make('div', {class: 'reply-bar'}, rating.group, tools), rating.failure, lines, correction.editor, reasons.panel, receipt.panel);
+    version.node, waiting, body, notes, correction.shown, make('div', {class: 'reply-bar'}, rating.group, tools), rating.failure, rating.waits, lines, correction.editor, reasons.panel, receipt.panel);
   let wasWriting = false;
 
   async function onCopy() {
     await copyText(body.innerText);
-    copy.replaceChildren(icon('check'));
+    copy.firstChild.replaceWith(icon('check'));
     actions.announce(words.copied);
-    setTimeout(() => copy.replaceChildren(icon('copy')), 1500);
+    setTimeout(() => copy.firstChild.replaceWith(icon('copy')), 1500);
   }
 
   function noteLines(reply) {
@@ -53,6 +53,7 @@ function createReply(id, actions) {
     waiting.hidden = !writing || reply.html !== '';
     setText(waiting.lastChild, reply.place ? say('in_line', {n: reply.place}) : words.waiting);
     showNotes(noteLines(reply));
+    rating.setWaits(!writing && reply.contributes === null);
     copy.hidden = writing || !reply.html;
     again.hidden = !isLast || writing || busy;
     better.hidden = again.hidden || reply.state !== 'done';

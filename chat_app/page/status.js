@@ -6,18 +6,29 @@ function createStatus({wentLive}) {
   const pill = make('span', {class: 'pill version-pill'}, make('span', {class: 'pill-dot', 'aria-hidden': 'true'}), model, version);
   const learning = make('span', {class: 'learning', hidden: true}, make('span', {class: 'spinner', 'aria-hidden': 'true'}), make('span', {class: 'learning-text'}, words.learning));
   const fresh = make('span', {});
-  let live = null;
+  let live = null, waiting = 0, contributes = null;
 
   function take(status) {
     setText(model, status.base_model);
     setText(version, versionName(status.version));
     pill.title = `${status.base_model} · ${versionName(status.version)}`;
     learning.hidden = status.run?.state !== 'running';
-    setText(fresh, say('fresh', {n: status.fresh_ratings}));
+    waiting = status.fresh_ratings;
+    showFresh();
     const before = live;
     live = status.version;
     if (before !== null && before !== live) wentLive(live);
   }
 
-  return {pill, learning, fresh, take};
+  // Whether what this person rates trains; null: they have not said so yet.
+  function setContributes(doesContribute) {
+    contributes = doesContribute;
+    showFresh();
+  }
+
+  function showFresh() {
+    setText(fresh, waiting || contributes ? say('fresh', {n: waiting}) : words.fresh_none);
+  }
+
+  return {pill, learning, fresh, take, setContributes};
 }

@@ -33,6 +33,12 @@ function createThenAndNow(replyId) {
     if (answer.ok) return take(answer.beside);
     button.disabled = false;
     setText(note, problem(answer));
+    if (button.hidden) lookLater();
+  }
+
+  function lookLater() {
+    clearTimeout(timer);
+    timer = setTimeout(() => { if (node.isConnected && !node.closest('[hidden]')) look(); }, LOOK_AGAIN);
   }
 
   // What the server told when it was asked at `askedAt`: the two replies, and how far the second one is.
@@ -47,8 +53,7 @@ function createThenAndNow(replyId) {
     button.hidden = shown || !beside.newer;
     button.disabled = false;
     setText(note, sentence(beside));
-    clearTimeout(timer);
-    if (writing) timer = setTimeout(() => { if (node.isConnected && !node.closest('[hidden]')) look(); }, LOOK_AGAIN);
+    if (writing) lookLater();
   }
 
   function sentence({state, newer, live, place, same}) {

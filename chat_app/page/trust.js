@@ -1,7 +1,7 @@
 // Consent on first use, in one sentence; and what a person may do with their own data at any time.
 
-// `changed()`: their consent did; `gone()`: everything of theirs is deleted; `complain(sentence)`: something was refused.
-function createTrust({changed, gone, announce, complain}) {
+// `told(contributes)`: what the server knows of it; `changed()`: their consent did; `gone()`: everything of theirs is deleted; `complain(sentence)`: something was refused.
+function createTrust({told, changed, gone, announce, complain}) {
   const sent = make('p', {hidden: true}, words.consent_sent);
   const consent = make('section', {class: 'consent', hidden: true, 'aria-label': words.consent_title}, make('p', {}, words.consent), sent,
     make('div', {class: 'buttons'}, make('button', {type: 'button', class: 'quiet-button', on: {click: () => setContributes(false)}}, words.consent_no),
@@ -13,6 +13,7 @@ function createTrust({changed, gone, announce, complain}) {
     consent.hidden = contributes !== null;
     sent.hidden = !sent_elsewhere;
     menu.show(contributes);
+    told(contributes);
     erased.hidden = !erasure;
     if (erasure) setText(erased, erasureLine(erasure));
   }

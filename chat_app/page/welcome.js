@@ -7,7 +7,8 @@ function createWelcome({begin, changed, erased}) {
   const radios = TASK_NAMES.map(name => make('button', {type: 'button', class: 'task-choice', role: 'radio', 'data-task': name, on: {click: () => choose(name)}}, words.tasks[name].name));
   const group = make('div', {class: 'tasks', role: 'radiogroup', 'aria-label': words.task, on: {keydown: onKey}}, ...radios);
   const examples = make('div', {class: 'examples'});
-  const node = make('section', {class: 'welcome', hidden: true}, make('h2', {}, words.welcome), make('p', {}, words.welcome_detail), group, examples, erased);
+  const detail = make('p', {});
+  const node = make('section', {class: 'welcome', hidden: true}, make('h2', {}, words.welcome), detail, group, examples, erased);
   let task = null;
 
   function onKey(event) {
@@ -36,5 +37,10 @@ function createWelcome({begin, changed, erased}) {
     choose(TASK_NAMES.includes(kept) ? kept : TASK_NAMES[0]);
   }
 
-  return {node, begins, task: () => task, reset: () => choose(TASK_NAMES[0])};
+  // Whether what this person rates trains; null: they have not said so yet.
+  function setContributes(contributes) {
+    setText(detail, contributes === null ? words.welcome_unasked : contributes ? words.welcome_detail : words.welcome_private);
+  }
+
+  return {node, begins, task: () => task, reset: () => choose(TASK_NAMES[0]), setContributes};
 }
