@@ -18,7 +18,7 @@ from chat_app.page.trust_calls import person_view, trust_calls
 from chat_app.page.views import conversation_view, marks_view, reply_view, running_view, shown_replies, turn_view
 from data.errors import ChatError
 
-SCRIPTS = ("dom.js", "words.js", "theme.js", "rating.js", "reasons.js", "then_and_now.js", "receipt.js", "correction.js", "comparison.js", "version_label.js", "reply.js", "conversation.js", "composer.js", "history.js", "menu.js", "trust.js",
+SCRIPTS = ("dom.js", "words.js", "theme.js", "saves.js", "rating.js", "reasons.js", "then_and_now.js", "receipt.js", "correction.js", "comparison.js", "version_label.js", "reply.js", "conversation.js", "composer.js", "history.js", "menu.js", "trust.js",
            "status.js", "opinion.js", "lookout.js", "welcome.js", "chat.js")
 LANE_SCRIPT = "watch('value', () => window.dispatchEvent(new CustomEvent('reply-part', {detail: props.value})));"
 LOOK_SECONDS = 1 / 30

@@ -1,5 +1,5 @@
 // Two attempts at one message side by side, and which of them is better. What is chosen shows at once; it falls back to
-// what the server last confirmed when saving fails. Saves run one after the other, in the order of the clicks.
+// what the server last confirmed when saving fails.
 
 // `ids`: the two replies; `askedBy`: `person` or `app`; `moved()`: it was opened or closed; `judged(better)`: the id of the better
 // one, `same`, or null when it was taken back.
@@ -14,7 +14,8 @@ function createComparison(turnId, ids, askedBy, {moved, judged}) {
   const node = make('section', {class: 'compare', role: 'group', 'aria-label': words.compare, tabindex: '-1'}, make('p', {class: 'panel-title'}, words.compare),
     make('div', {class: 'sides'}, ...sides), make('div', {class: 'choices', role: 'group', 'aria-label': words.compare}, ...choices), make('div', {class: 'panel-end'}, note, done));
   const line = make('button', {type: 'button', class: 'quiet-line compare-line', on: {click: open}}, icon('pair'), make('span'));
-  let isOpen = sessionStorage.getItem(key) !== null, confirmed = null, shown = null, waiting = 0, changedAt = 0, queue = Promise.resolve();
+  const saves = createSaves('ui_compare');
+  let isOpen = sessionStorage.getItem(key) !== null, confirmed = null, shown = null;
 
   function side(title) {
     return make('div', {class: 'side', role: 'group', 'aria-label': title}, make('h3', {}, title));
@@ -39,16 +40,11 @@ function createComparison(turnId, ids, askedBy, {moved, judged}) {
 
   function save(verdict) {
     paint(verdict);
-    waiting += 1;
-    changedAt = Date.now();
     setText(note, words.saving);
-    queue = queue.then(() => ask('ui_compare', {first, second, preferred: verdict, asked_by: askedBy})).then(answer => {
-      waiting -= 1;
-      changedAt = Date.now();
+    saves.save({first, second, preferred: verdict, asked_by: askedBy}, (answer, isLast) => {
       if (answer.ok) confirmed = answer.comparison;
-      note.classList.toggle('problem', !answer.ok);
-      if (waiting) return;
-      setText(note, !answer.ok ? say('not_saved', {why: problem(answer)}) : confirmed ? words.saved : words.taken_back);
+      if (!isLast) return;
+      noteSaved(note, answer, confirmed ? words.saved : words.taken_back);
       paint(verdictOf(confirmed));
       if (answer.ok) judged(confirmed ? confirmed.better : null);
     });
@@ -85,8 +81,8 @@ function createComparison(turnId, ids, askedBy, {moved, judged}) {
       return line;
     },
     // What the server knows as of `askedAt`.
-    take(comparison, askedAt = Infinity) {
-      if (waiting > 0 || askedAt <= changedAt) return;
+    take(comparison, askedAt) {
+      if (!saves.isNews(askedAt)) return;
       confirmed = comparison || null;
       paint(verdictOf(confirmed));
     },

@@ -11,7 +11,8 @@ function createCorrection(replyId) {
   const text = make('p', {class: 'correction-text'});
   const shown = make('details', {class: 'correction', hidden: true}, make('summary', {}, words.corrected), text);
   const button = iconButton('pencil', words.correct, () => editor.hidden ? open() : cancel(), {class: 'icon-button correct', 'aria-expanded': 'false'});
-  let confirmed = '', original = '', changedAt = 0;
+  const saves = createSaves('ui_correct');
+  let confirmed = '', original = '';
 
   function onInput() { sessionStorage.setItem(draftKey, field.value); }
 
@@ -40,16 +41,15 @@ function createCorrection(replyId) {
     button.focus();
   }
 
-  async function save() {
+  function save() {
     const said = field.value;
     setText(note, words.saving);
-    const answer = await ask('ui_correct', {reply: replyId, text: said});
-    changedAt = Date.now();
-    note.classList.toggle('problem', !answer.ok);
-    setText(note, answer.ok ? '' : problem(answer));
-    if (!answer.ok) return;
-    paint(answer.correction);
-    if (field.value === said) cancel();
+    saves.save({reply: replyId, text: said}, (answer, isLast) => {
+      if (isLast) noteSaved(note, answer, '');
+      if (!answer.ok) return;
+      paint(answer.correction);
+      if (field.value === said) cancel();
+    });
   }
 
   function paint(correction) {
@@ -66,8 +66,8 @@ function createCorrection(replyId) {
       original = plain;
       if (sessionStorage.getItem(draftKey) !== null) open();
     },
-    take(correction, askedAt = Infinity) {
-      if (askedAt > changedAt) paint(correction || '');
+    take(correction, askedAt) {
+      if (saves.isNews(askedAt)) paint(correction || '');
     },
   };
 }

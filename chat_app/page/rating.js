@@ -1,10 +1,11 @@
 // Thumbs and stars of one reply. What is shown changes at once; it falls back to what the server last confirmed
-// when saving fails. Saves of one reply run one after the other, in the order of the clicks.
+// when saving fails.
 
 // `onThumb(value, pressed)` hears of every thumb that is shown; `pressed`: it was given here and now.
 // `onSaved(isRated)` hears when a change was saved; `isRated`: a thumb or stars are left.
 function createRating(replyId, onThumb, onSaved) {
-  let confirmed = {}, shown = {}, waiting = 0, changedAt = 0, queue = Promise.resolve(), isWaiting = false;
+  const saves = createSaves('ui_rate');
+  let confirmed = {}, shown = {}, isWaiting = false;
 
   const up = thumbButton('up', 1), down = thumbButton('down', -1);
   const stars = [1, 2, 3, 4, 5].map(starButton);
@@ -65,20 +66,16 @@ function createRating(replyId, onThumb, onSaved) {
     if (kind === 'thumb') onThumb(value, true);
     setText(note, words.saving);
     failure.hidden = true;
-    waiting += 1;
-    changedAt = Date.now();
-    queue = queue.then(() => ask('ui_rate', {reply: replyId, kind, value})).then(answer => settle(answer, value));
+    saves.save({reply: replyId, kind, value}, (answer, isLast) => settle(answer, isLast, value));
   }
 
-  function settle(answer, value) {
-    waiting -= 1;
-    changedAt = Date.now();
+  function settle(answer, isLast, value) {
     if (answer.ok) confirmed = answer.rating;
     else {
       setText(failure, say('not_saved', {why: problem(answer)}));
       failure.hidden = false;
     }
-    if (waiting > 0) return;                    // a later click is still on its way and decides
+    if (!isLast) return;                        // a later click decides
     paint(confirmed);
     if (answer.ok) onSaved(Object.values(confirmed).some(Boolean));
     setText(note, !answer.ok ? '' : value === 0 ? words.taken_back : words.saved);
@@ -86,9 +83,9 @@ function createRating(replyId, onThumb, onSaved) {
     requestAnimationFrame(() => note.classList.add('fades'));
   }
 
-  // What the server knows as of `askedAt`; older than our own last change, it says nothing new.
-  function take(rating, askedAt = Infinity) {
-    if (waiting > 0 || askedAt <= changedAt) return;
+  // What the server knows as of `askedAt`.
+  function take(rating, askedAt) {
+    if (!saves.isNews(askedAt)) return;
     confirmed = rating || {};
     paint(confirmed);
   }

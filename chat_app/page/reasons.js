@@ -14,7 +14,8 @@ function createReasons(replyId, {better}) {
   const done = make('button', {type: 'button', class: 'quiet-button', on: {click: onDone}}, words.done);
   const another = make('button', {type: 'button', class: 'quiet-button', hidden: true, on: {click: onBetter}}, icon('pair'), make('span', {}, words.better));
   const panel = make('div', {class: 'panel reasons', role: 'group', 'aria-label': words.why, hidden: true}, title, chips, comment, make('div', {class: 'panel-end'}, another, note, done));
-  let thumb = 0, canBetter = false, tags = [], confirmed = {tags: [], comment: ''}, waiting = 0, changedAt = 0, queue = Promise.resolve();
+  const saves = createSaves('ui_reasons');
+  let thumb = 0, canBetter = false, tags = [], confirmed = {tags: [], comment: ''};
 
   function onInput() {
     sessionStorage.setItem(draftKey, comment.value);
@@ -46,20 +47,14 @@ function createReasons(replyId, {better}) {
     return sessionStorage.getItem(draftKey) !== null;
   }
 
-  // The answers come in the order of the saves; the last one is what the server holds.
   function save() {
     const said = {tags: [...tags], comment: comment.value};
     if (said.comment.trim() === confirmed.comment && String([...said.tags].sort()) === String([...confirmed.tags].sort())) return sessionStorage.removeItem(draftKey);
-    waiting += 1;
-    changedAt = Date.now();
     setText(note, words.saving);
-    queue = queue.then(() => ask('ui_reasons', {reply: replyId, ...said})).then(answer => {
-      waiting -= 1;
-      changedAt = Date.now();
+    saves.save({reply: replyId, ...said}, (answer, isLast) => {
       if (answer.ok) confirmed = answer.reasons;
       if (answer.ok && comment.value === said.comment) sessionStorage.removeItem(draftKey);
-      note.classList.toggle('problem', !answer.ok);
-      if (!waiting) setText(note, answer.ok ? words.saved : say('not_saved', {why: problem(answer)}));
+      if (isLast) noteSaved(note, answer, words.saved);
       if (!answer.ok) open(true);
       paint();
     });
@@ -101,8 +96,8 @@ function createReasons(replyId, {better}) {
       paint();
     },
     // What the server knows as of `askedAt`.
-    take(reasons, askedAt = Infinity) {
-      if (waiting > 0 || askedAt <= changedAt) return;
+    take(reasons, askedAt) {
+      if (!saves.isNews(askedAt)) return;
       confirmed = reasons || {tags: [], comment: ''};
       tags = [...confirmed.tags];
       if (!isDirty() && document.activeElement !== comment) comment.value = confirmed.comment;
