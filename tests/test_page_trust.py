@@ -23,7 +23,7 @@ def test_one_is_asked_once_and_what_was_rated_trains_only_after_a_yes(person, ch
     write(page, "Hello")
     finished(page)
     reply = rated(page)
-    waits = page.get_by_text("It trains only once you agree below.")
+    waits = page.get_by_text("Your rating trains only once you agree below.")
     expect(waits).to_be_visible()
     assert reply not in training()
     contribute(page)
