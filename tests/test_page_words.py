@@ -1,5 +1,6 @@
 """The catalogue of what the pages say, and the text they show, without a browser."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import chat_app.page.markdown as markdown
+import chat_app.page.strings as strings
 from chat_app.page.strings import catalogue
 
 SCRIPTS = "\n".join(path.read_text(encoding="utf-8") for path in Path(markdown.__file__).parent.glob("*.js"))
@@ -33,6 +35,14 @@ def test_both_languages_say_the_same_things():
             assert {k: v for k, v in english[key].items() if k not in forms} == {k: v for k, v in chinese[key].items() if k not in forms}, key
         else:
             assert english[key] == chinese[key], key
+
+
+def test_no_key_stands_there_twice():
+    def once(pairs):
+        assert len(dict(pairs)) == len(pairs), [key for key, _ in pairs if [other for other, _ in pairs].count(key) > 1]
+        return dict(pairs)
+
+    json.loads(Path(strings.__file__).with_name("strings.json").read_text(encoding="utf-8"), object_pairs_hook=once)
 
 
 def test_every_word_a_script_asks_for_exists_and_none_is_left_over():

@@ -54,8 +54,7 @@ function createComposer({send, stop}) {
     stopping = isStopping;
     stopButton.classList.toggle('stopping', stopping);
     stopButton.setAttribute('aria-disabled', stopping);          // disabled, it would lose the focus
-    stopButton.replaceChildren(stopping ? make('span', {class: 'spinner', 'aria-hidden': 'true'}) : icon('stop'));
-    setText(stopNote, stopping ? words.stopping : '');
+    setText(stopNote, stopping ? words.stop_heard : '');
   }
 
   function setDraft(text) {
