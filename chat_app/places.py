@@ -25,14 +25,19 @@ class Places:
 
     @contextmanager
     def reserve(self, where: str | None) -> Iterator[Callable[[ReplyJob], ReplyJob]]:
-        """A place for one reply, given back unless the function it yields is called with the running job.
+        """A place for one reply, given back unless the function it yields is called with the job, which it starts.
 
         Args: where: what has one running reply at most: a conversation's id, None for a new one; or another name of the caller's.
         Raises: Busy: there it has one already, or every place is taken.
         """
+        filled: list[ReplyJob] = []
+
         def fill(job: ReplyJob) -> ReplyJob:
-            with self._lock:
+            with self._lock:                      # all at once: when the job ends, soon perhaps, its place is nobody's any more
                 self._jobs[where or job.conversation_id] = job
+                self._reserved.remove(where)
+                filled.append(job)
+                job.start()
             return job
 
         with self._lock:
@@ -46,20 +51,22 @@ class Places:
         try:
             yield fill
         finally:
-            with self._lock:
-                self._reserved.remove(where)
+            if not filled:
+                with self._lock:
+                    self._reserved.remove(where)
 
-    def fill_aside(self, start: Callable[[], ReplyJob]) -> None:
+    def fill_aside(self, make: Callable[[], ReplyJob]) -> None:
         """Start a reply that nobody waits for, unless one that somebody waits for is written; it ends as soon as one begins."""
         with self._lock:
             self._forget_finished()
             if self._jobs or self._reserved:
                 return
-        job = start()
+        job = make()
         with self._lock:
             self._aside.append(job)
             if self._jobs or self._reserved:      # somebody came meanwhile
                 self._give_way()
+            job.start()
 
     def running(self, where: str) -> ReplyJob | None:
         with self._lock:

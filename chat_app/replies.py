@@ -45,6 +45,9 @@ class ReplyJob:
         self._ticket, self._begin, self._ended = ticket, begin, ended
         self._closing, self._cancelled = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"reply {reply.id}", daemon=True)
+
+    def start(self) -> None:
+        """Read and store from now on; called once, when the job is where others find it: it may end at any moment."""
         self._thread.start()
 
     def cancel(self) -> None:

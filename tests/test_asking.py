@@ -6,6 +6,7 @@ from chat_app.asking import is_least_sure, sureness_of
 from chat_app.engines.streams import FedStream
 from chat_app.places import Places
 from chat_app.prompts import answer_of
+from chat_app.replies import ReplyJob
 from data.store import Store
 from tests.factories import add_reply
 from tests.test_service import Server, finished
@@ -79,6 +80,9 @@ def test_it_gives_way_to_whoever_wants_an_answer():
     class Job:
         conversation_id, done, unsaved, cancelled = "mine", False, False, False
 
+        def start(self):
+            pass
+
         def cancel(self):
             self.cancelled = True
 
@@ -89,6 +93,20 @@ def test_it_gives_way_to_whoever_wants_an_answer():
         assert aside.cancelled
         places.fill_aside(lambda: refused.append(1))               # not while somebody is answered
     assert refused == []
+
+
+def test_a_reply_that_ends_before_its_message_is_answered_for_gets_a_second_attempt_too(curious, monkeypatch):
+    curious.store.set_consent("me", True)
+    start = ReplyJob.start
+
+    def start_and_end(job):
+        """Slower to return than the whole reply is to write."""
+        start(job)
+        until(lambda: job.done)
+
+    monkeypatch.setattr(ReplyJob, "start", start_and_end)
+    job = curious.service.send("me", None, "hello")
+    until(lambda: len(attempts(curious, "me", job.conversation_id)) == 2)
 
 
 def test_a_second_attempt_ends_at_once_when_somebody_sends_a_message(endless_base, tmp_path, monkeypatch):
