@@ -25,7 +25,7 @@ class ThenAndNow:
     now: Reply | None = None
     """The newest that version wrote, whole or not; None: it was not asked yet."""
     job: ReplyJob | None = None
-    """While it waits in line or is being written; by which version is known when its turn comes."""
+    """While it waits in line or is being written here; by which version is known when its turn comes."""
 
 
 class Retelling:
@@ -60,15 +60,20 @@ class Retelling:
         if not seen.newer:
             raise NothingNewer("There is no newer version to ask, because the one that wrote this reply, or an older one, answers now; "
                                "ask again when a new version is live.")
-        if seen.job is None and not is_whole(seen.now):
+        if seen.job is None and not _is_there(seen.now):
             with self._places.reserve(_place(seen.then)) as fill:
-                if not is_whole(self.look(rater_id, reply_id).now):          # two tabs: the other one's has just ended
+                if not _is_there(self.look(rater_id, reply_id).now):         # two tabs: the other one's has just ended
                     fill(self._start(seen.then))
         return self.look(rater_id, reply_id)
 
 
 def is_whole(reply: Reply | None) -> bool:
     return reply is not None and reply.state == "done" and reply.finish_reason in ("stop", "length")
+
+
+def _is_there(now: Reply | None) -> bool:
+    """It is whole, or another server on this state folder is writing it."""
+    return is_whole(now) or (now is not None and now.state == "streaming")
 
 
 def _place(then: Reply) -> str:

@@ -46,7 +46,8 @@ def then_and_now_view(seen: ThenAndNow) -> dict:
         return {**found, "state": "streaming", "now": {"version": seen.job.version, "html": to_safe_html(seen.job.text)}, "place": seen.job.place}
     if seen.now is None:
         return found
-    return {**found, "state": "done" if is_whole(seen.now) else "failed", "now": {"version": seen.now.version, "html": to_safe_html(seen.now.text)},
+    state = "done" if is_whole(seen.now) else "streaming" if seen.now.state == "streaming" else "failed"
+    return {**found, "state": state, "now": {"version": seen.now.version, "html": to_safe_html(seen.now.text)},
             "same": seen.now.text == seen.then.text}
 
 
