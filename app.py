@@ -139,6 +139,7 @@ def set_up_logging(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s",
                         handlers=[logging.FileHandler(folder / "server.log", encoding="utf-8")])
+    logging.getLogger("httpx").setLevel(logging.WARNING)       # else a line for every reply of a vLLM server
 
 
 if __name__ == "__main__":
