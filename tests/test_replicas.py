@@ -1,10 +1,14 @@
-"""Three chat servers and a learner's over one state folder, as processes."""
+"""Three chat servers and a learner over one state folder, as processes, and another host that sends its ratings to them."""
+
+import json
 
 import pytest
 from gradio_client.exceptions import AppError
 
 from data.adapters import AdapterRegistry
 from data.store import Store
+from tests.factories import add_reply
+from tests.hosts import Host, texts_in
 from tests.random_adapter import write_random_adapter
 from tests.server_process import ServerProcess
 from tests.waiting import until
@@ -13,7 +17,7 @@ from tests.waiting import until
 @pytest.fixture(scope="module")
 def replicas(endless_base, tmp_path_factory):
     state = tmp_path_factory.mktemp("replicas") / "state"
-    settings = {"LEARNER": "false", "MAX_NEW_TOKENS": "6000", "TRAIN_EVERY_RATINGS": "0", "MAX_STREAMS": "4"}
+    settings = {"SYNC_URL": f"file://{state.parent / 'place'}", "SYNC_SECONDS": "1", "LEARNER": "false", "MAX_NEW_TOKENS": "6000", "TRAIN_EVERY_RATINGS": "0", "MAX_STREAMS": "4"}
     servers = [ServerProcess(state, endless_base, wait=False, **settings) for _ in range(3)]
     for server in servers:
         server.wait_until_up()
@@ -30,7 +34,7 @@ def as_one_person(servers):
     return clients
 
 
-def test_a_person_sees_one_conversation_whichever_server_answers_and_a_version_reaches_all(replicas, endless_base):
+def test_a_person_sees_one_conversation_whichever_server_answers_and_a_version_reaches_all(replicas, endless_base, tmp_path):
     first, second, third = as_one_person(replicas)
     store = Store(replicas[0].state_dir / "chat.db")
     writing = first.submit("a long story", None, api_name="/send")
@@ -50,12 +54,20 @@ def test_a_person_sees_one_conversation_whichever_server_answers_and_a_version_r
     for server, reply, stars in ((third, row["id"], 1), (first, answer["reply_id"], 5)):
         assert server.predict(reply, "stars", stars, api_name="/rate") == {"stars": stars}
 
+    elsewhere = Host(tmp_path / "elsewhere", replicas[0].environment["SYNC_URL"])
+    sent = add_reply(elsewhere.store, "somebody", base_model=endless_base.id)
+    elsewhere.store.add_rating(sent.id, "somebody", "stars", 4)
+    elsewhere.sync.round()
     learnt = replicas[0].learn("--once", "--json")
     assert learnt.returncode == 0, learnt.stderr
+    assert json.loads(learnt.stdout.splitlines()[-1])["ratings_used"] == 3
+    elsewhere.sync.round()
+    assert elsewhere.registry.verify(1) and [receipt.version for receipt in elsewhere.store.receipts(sent.id)] == [1]
+    assert row["id"] in texts_in(tmp_path / elsewhere.sync.place.url.removeprefix("file://")), "the servers do not send"
     registry = AdapterRegistry(store, replicas[0].state_dir / "adapters")
-    for number in (1, 2, 3):                                  # each time the servers sweep what the others have loaded, or are loading
+    for number in (1, 2):                                     # each time the servers sweep what the others have loaded, or are loading
         until(lambda number=number: {client.predict(api_name="/status")["version"] for client in (first, second, third)} == {number})
-        if number < 3:
+        if number < 2:
             registry.publish(lambda folder, seed=number: write_random_adapter(endless_base, folder, seed=seed, scale=0.1), base_model=endless_base.id,
                              run_id=None, parent=number)
     assert not store.rows("SELECT number FROM versions WHERE error IS NOT NULL")
