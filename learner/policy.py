@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from data.errors import AdapterMismatch, ModelUnavailable
 from data.records import BaseModel
+from data.unpacked import unpacked
 from learner.batches import Batch
 from learner.head import completion_scores
 from learner.team import ALONE, Team
@@ -212,11 +213,13 @@ def _load_base(base: BaseModel, dtype: torch.dtype) -> torch.nn.Module:
 
 
 def _read_base(base: BaseModel, dtype: torch.dtype) -> torch.nn.Module:
+    folder = base.transformers or unpacked(base, str(dtype).removeprefix("torch."), lambda folder: _unpack(base, dtype, folder))
     # eager attention: in bf16 on a CPU it was faster than the fused kinds
-    if base.gguf is None:
-        return AutoModelForCausalLM.from_pretrained(str(base.transformers), dtype=dtype, attn_implementation="eager")
+    return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, attn_implementation="eager")
+
+
+def _unpack(base: BaseModel, dtype: torch.dtype, folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(
-        str(base.gguf.parent), gguf_file=base.gguf.name, dtype=dtype, attn_implementation="eager",
-        quantization_config=GgufConfig(dequantize=True))
-    model.config.quantization_config = None            # the weights are plain now, and peft would treat them as packed
-    return model
+        str(base.gguf.parent), gguf_file=base.gguf.name, dtype=dtype, quantization_config=GgufConfig(dequantize=True))
+    model.config.quantization_config = model.hf_quantizer = None       # the weights are plain now, and peft would treat them as packed
+    model.save_pretrained(folder)

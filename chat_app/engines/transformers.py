@@ -26,6 +26,7 @@ from chat_app.engines.transformers_batches import GREEDY, PAGE, Manager
 from chat_app.engines.versions import VersionedEngine
 from data.errors import AdapterMismatch, CorruptAdapter, ModelUnavailable
 from data.records import BaseModel, Sampling
+from data.unpacked import unpacked
 
 
 class TransformersEngine(VersionedEngine):
@@ -155,18 +156,20 @@ class _Worker:
 def _load_base(base: BaseModel, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
     options = {"dtype": dtype, "attn_implementation": "sdpa"}
     try:
-        if base.gguf is None:
-            model = AutoModelForCausalLM.from_pretrained(str(base.transformers), **options)
-        else:
-            # unpacked once: layers that unpack at every step are slower, and peft cannot add to them
-            unpack = GgufConfig(dequantize=True)
-            model = AutoModelForCausalLM.from_pretrained(str(base.folder), gguf_file=base.gguf.name, quantization_config=unpack, **options)
+        # unpacked once: layers that unpack at every step are slower, and peft cannot add to them
+        folder = base.transformers or unpacked(base, str(dtype).removeprefix("torch."), lambda folder: _unpack(base, dtype, folder))
+        model = AutoModelForCausalLM.from_pretrained(str(folder), **options)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelUnavailable(f"transformers cannot read {base.name} ({error}). Delete {base.folder} and start again to import it anew.") from error
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config  # plain weights from here on
-    model.hf_quantizer = None
     return model.to(device).requires_grad_(False).eval()
+
+
+def _unpack(base: BaseModel, dtype: torch.dtype, folder: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(
+        str(base.folder), gguf_file=base.gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=dtype
+    )
+    model.config.quantization_config = model.hf_quantizer = None  # plain weights from here on
+    model.save_pretrained(folder)
 
 
 def _with_adapter(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
