@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 from pathlib import Path
 
 from data.records import BaseModel
 
 
 def load_policy(base: BaseModel):
-    """The base model as a plain transformers model in single precision, unmarked as quantised."""
+    """The base model as a plain transformers model in single precision, unmarked as quantised; one's own copy."""
+    return copy.deepcopy(_read(base))
+
+
+@functools.lru_cache(maxsize=1)
+def _read(base: BaseModel):
+    """transformers takes half a minute of a core to read the real model's GGUF."""
     import torch
     from transformers import AutoModelForCausalLM
 

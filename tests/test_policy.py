@@ -148,7 +148,7 @@ def test_only_lora_weights_train_and_they_are_fp32_whatever_the_base_is(tiny_bas
 
 
 def test_a_missing_model_file_is_told_in_one_sentence(tiny_base, tmp_path):
-    gone = BaseModel(**{**tiny_base.__dict__, "gguf": tmp_path / "gone.gguf"})
+    gone = BaseModel(**{**tiny_base.__dict__, "folder": tmp_path, "gguf": tmp_path / "gone.gguf"})
     with pytest.raises(ModelUnavailable, match="cannot read the base model"):
         Policy(gone, device="cpu")
 
