@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from data.adapters import AdapterRegistry
 from data.base_models import import_base_model
-from data.errors import Busy, ChatError
+from data.errors import BadSetting, Busy, ChatError
 from data.importing import import_conversations
 from data.progress import terminal_progress
 from data.records import BASE_VERSION, BaseModel, Progress, Run
@@ -66,8 +66,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _do(options: argparse.Namespace, settings: Settings, stopping: threading.Event) -> int:
+    if _launched()[1] > 1 and not options.once:
+        raise BadSetting("Several processes can share one run and nothing else; launch them with --once, or start the learner alone.")
     if _launched()[0] > 0:
-        return _help(settings) if options.once else 0
+        return _help(settings)
     store = Store(settings.database)
     registry = AdapterRegistry(store, settings.adapters_dir)
     syncing = sync_thread(settings, store, registry, learner=True)
