@@ -82,7 +82,7 @@ class Settings:
     sync_url: str = setting("")
     """Where several hosts meet: `s3://bucket/folder`, `hf://buckets/name/bucket/folder`, `file:///folder` or any other URL that fsspec knows. Hosts with `LEARNER=false` send what people rate there and follow the versions that the one with a learner publishes. Empty: this host alone."""
     sync_seconds: float = setting(30.0, at_least=1, at_most=86_400)
-    """How often a host looks there, and how long a rating, a deletion or a version takes to the next host at most, both being up."""
+    """How often a host sends and looks there: a rating, a deletion or a version has reached the next host after two of these, both being up."""
     refine: bool = setting(False)
     """Experimental: a run goes on with fresh replies that a model of the ratings scores, and held-out ratings judge the candidate."""
     seed: int = setting(0, at_least=0, at_most=2**31 - 1)
