@@ -19,14 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from data.adapters import AdapterRegistry
 from data.base_models import import_base_model
-from data.errors import BadSetting, Busy, ChatError
+from data.errors import BadSetting, ChatError
 from data.importing import import_conversations
 from data.progress import terminal_progress
-from data.records import BASE_VERSION, BaseModel, Progress, Run
+from data.records import BASE_VERSION, BaseModel, Run
 from data.settings import Settings, load_settings
 from data.store import Store
 from data.sync.sync import sync_thread
@@ -34,6 +32,7 @@ from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig, RefineConfig
 from learner.schedule import PATIENCE, next_due
 from learner.session import open_run
+from learner.telling import TrainingBar, in_words, print_last, summary, summary_of_error
 
 if TYPE_CHECKING:                                            # it imports torch
     from learner.team import Team
@@ -91,11 +90,11 @@ def _do(options: argparse.Namespace, settings: Settings, stopping: threading.Eve
             run = train_once(store, settings, base, options.trigger, stopping)
         except Exception as error:
             if options.json:
-                _print_last(json.dumps(summary_of_error(error, base, store), ensure_ascii=False))
+                print_last(json.dumps(summary_of_error(error, base, store), ensure_ascii=False))
             raise
         if by_hand:
             by_hand.once()
-        _print_last(json.dumps(summary(run, store), ensure_ascii=False) if options.json else _sentence(run))
+        print_last(json.dumps(summary(run, store), ensure_ascii=False) if options.json else in_words(run))
     if options.watch:
         os.nice(NICENESS)
         from learner.watch import watch
@@ -148,7 +147,7 @@ def train_once(store: Store, settings: Settings, base: BaseModel, trigger: str, 
     """One run in this process, at low priority; the next due time counts from its end, unless it trained nothing."""
     _be_modest()
     registry = AdapterRegistry(store, settings.adapters_dir)
-    with _team() as team, _TrainingBar() as bar, open_run(store, registry, base.id, trigger, bar.show, stopping.is_set) as (run, pace):
+    with _team() as team, TrainingBar() as bar, open_run(store, registry, base.id, trigger, bar.show, stopping.is_set) as (run, pace):
         from learner.run import learn                        # torch is imported here and nowhere before
         from serving_sampler import sampler_maker
 
@@ -193,53 +192,6 @@ def learner_config(settings: Settings) -> LearnerConfig:
         sampling=settings.sampling,
         held_out_minimum=LearnerConfig.held_out_minimum if settings.refine else sys.maxsize,
         refine=RefineConfig(enabled=settings.refine, max_new_tokens=settings.max_new_tokens))
-
-
-def summary(run: Run, store: Store) -> dict:
-    """What `--json` prints: the run's report with the four keys scripts rely on always present."""
-    return {**run.report, "state": run.state, "run": run.id, "published": run.state == "published",
-            "version": run.version if run.version is not None else store.live_version(run.base_model),
-            "ratings_used": run.report.get("ratings_used", 0), "gate": run.report.get("gate")}
-
-
-def summary_of_error(error: Exception, base: BaseModel, store: Store) -> dict:
-    """What `--json` prints when there was no run, `busy`: another learner is at work, or when it broke off."""
-    return {"state": "busy" if isinstance(error, Busy) else "failed", "reason": str(error), "published": False, "version": store.live_version(base.id), "ratings_used": 0, "gate": None}
-
-
-def _print_last(line: str) -> None:
-    """A reader that is gone, as when the process that started this one was killed, is no fault of the run's."""
-    try:
-        print(line, flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())       # or Python tries once more at exit, and complains
-
-
-def _sentence(run: Run) -> str:
-    said = run.report.get("reason", "")
-    if run.state == "published":
-        return f"Version {run.version} is live. {run.report.get('note', '')} {said}"
-    return said
-
-
-class _TrainingBar:
-    """A progress bar on a terminal, silence elsewhere."""
-
-    def __enter__(self) -> _TrainingBar:
-        self._bar = tqdm(total=None, unit="step", disable=not sys.stderr.isatty(), file=sys.stderr)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def show(self, progress: Progress) -> None:
-        self._bar.total = progress.steps or None
-        self._bar.n = progress.step
-        figures = {"loss": progress.loss, "reward": progress.reward, "kl": progress.kl}
-        left = "" if progress.seconds_left is None else f" {progress.seconds_left:.0f} s left"
-        self._bar.set_description(progress.stage + left, refresh=False)
-        self._bar.set_postfix({name: f"{value:.3f}" for name, value in figures.items() if value is not None}, refresh=False)
-        self._bar.refresh()
 
 
 def _write_traceback(settings: Settings | None) -> str:
