@@ -6,8 +6,6 @@ import random
 from collections.abc import Callable
 from dataclasses import asdict
 
-import torch
-
 from data.adapters import AdapterRegistry
 from data.records import BASE_VERSION, IMPORTED, BaseModel, Progress, Run
 from data.sentences import reasoned, said, sentence
