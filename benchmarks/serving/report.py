@@ -32,8 +32,8 @@ def html(about: Mapping, summary: Mapping) -> str:
     if talks := summary.get("conversation"):
         parts += ["<h2>A conversation of six turns</h2>", conversation(talks), table(talks, ("engine", "repeats", "first_token_sum", "peak_mb"))]
     if long := summary.get("reading"):
-        parts += ["<h2>A long prompt</h2><p>Beside it: four replies that are being written meanwhile.</p>",
-                  table(long, ("engine", "repeats", "prompt_tokens", "first_token", "stop_heard", "first_token_after_stop", "first_token_beside", "gap_p50", "gap_max_beside"))]
+        parts += ["<h2>A long prompt</h2><p>Beside it: four replies that are being written meanwhile. Late: how long another thread of our process waits for its turn then.</p>",
+                  table(long, ("engine", "repeats", "prompt_tokens", "first_token", "stop_heard", "first_token_after_stop", "first_token_beside", "gap_p50", "gap_max_beside", "late_p95", "late_max"))]
     if swaps := summary.get("swap"):
         parts += ["<h2>A version is swapped in</h2>", *(swap(row) for row in swaps),
                   table(swaps, ("engine", "streams", "repeats", "build", "dropped", "outlived_build", "gap_p50_before", "gap_p50", "gap_p95", "gap_max", "new_first_token"))]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable
 from itertools import pairwise
@@ -15,6 +16,26 @@ from data.base_models import load_base_model
 from data.records import Sampling
 
 WAIT_SECONDS = 120
+
+
+class Lateness:
+    """How late another thread of this process comes to run, as one that answers a page: it asks to sleep 2 ms, again and again."""
+
+    def __enter__(self) -> Lateness:
+        self.seconds, self._over = [], threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.is_set():
+            start = time.monotonic()
+            time.sleep(0.002)
+            self.seconds.append(time.monotonic() - start - 0.002)
 
 
 def streams(speaker: Speaker, asked: dict) -> dict:
@@ -56,12 +77,14 @@ def reading(speaker: Speaker, asked: dict) -> dict:
     found["first_token_after_stop"] = said.times[0] - start
     others, wait_others = speaker.begin(prompts, asked["tokens"], asked["seed"])
     _until(lambda: all(len(one.ids) > 8 for one in others))
-    start = time.monotonic()
-    [said] = speaker.say([beside], 2, asked["seed"])
-    end = said.times[0]
+    with Lateness() as late:
+        start = time.monotonic()
+        [said] = speaker.say([beside], 2, asked["seed"])
+        end = said.times[0]
     wait_others()
     times = [one.times for one in others]
-    return {**found, "first_token_beside": end - start, "gap_p50": quantile(gaps(times), 0.5), "gap_max_beside": max(during(times, start, end), default=None)}
+    return {**found, "first_token_beside": end - start, "gap_p50": quantile(gaps(times), 0.5), "gap_max_beside": max(during(times, start, end), default=None),
+            "late_p95": quantile(late.seconds, 0.95), "late_max": max(late.seconds)}
 
 
 def swap(speaker: Ours, asked: dict) -> dict:
