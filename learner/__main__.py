@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import signal
@@ -32,7 +31,7 @@ from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig, RefineConfig
 from learner.schedule import PATIENCE, next_due
 from learner.session import open_run
-from learner.telling import TrainingBar, in_words, print_last, summary, summary_of_error
+from learner.telling import TrainingBar, in_words, json_line, print_last, summary, summary_of_error
 
 if TYPE_CHECKING:                                            # it imports torch
     from learner.team import Team
@@ -90,11 +89,11 @@ def _do(options: argparse.Namespace, settings: Settings, stopping: threading.Eve
             run = train_once(store, settings, base, options.trigger, stopping)
         except Exception as error:
             if options.json:
-                print_last(json.dumps(summary_of_error(error, base, store), ensure_ascii=False))
+                print_last(json_line(summary_of_error(error, base, store)))
             raise
         if by_hand:
             by_hand.once()
-        print_last(json.dumps(summary(run, store), ensure_ascii=False) if options.json else in_words(run))
+        print_last(json_line(summary(run, store)) if options.json else in_words(run))
     if options.watch:
         os.nice(NICENESS)
         from learner.watch import watch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 
@@ -23,6 +24,11 @@ def summary_of_error(error: Exception, base: BaseModel, store: Store) -> dict:
     """What `--json` prints when there was no run, `busy`: another learner is at work, or when it broke off."""
     return {"state": "busy" if isinstance(error, Busy) else "failed", "reason": str(error), "published": False,
             "version": store.live_version(base.id), "ratings_used": 0, "gate": None}
+
+
+def json_line(said: dict) -> str:
+    """ASCII alone: what models say holds characters that many readers, Python's `splitlines` among them, take for the end of a line."""
+    return json.dumps(said)
 
 
 def print_last(line: str) -> None:

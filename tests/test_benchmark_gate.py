@@ -63,6 +63,7 @@ def test_the_gate_is_asked_about_the_weights_in_the_folder_and_refuses_noise(tas
     assert harmless.passed and harmless.scale == 1.0
 
 
+@pytest.mark.slow
 def test_the_command_counts_refusals_and_goes_on_where_it_stopped(tiny_base, tmp_path, capsys):
     arguments = ["--base-model", str(tiny_base.gguf), "--out", str(tmp_path), "--n", "16", "--held-out", "4", "--max-new-tokens", "12", "--seeds", "1",
                  "--tastes", "length", "--only", "noise", "liked replies, gently"]

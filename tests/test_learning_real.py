@@ -84,6 +84,7 @@ def test_the_receipts_show_what_each_thumb_did(learned):
     assert sum(liked) / len(liked) > 1 and sum(liked) / len(liked) > sum(disliked) / len(disliked)
 
 
+@pytest.mark.slow
 def test_the_gate_refuses_or_weakens_an_adapter_that_makes_the_real_model_talk_nonsense(real_base, policy):
     tokenizer = ChatTokenizer(real_base.folder)
     anchor = examples_of(tokenizer, "long")

@@ -73,6 +73,7 @@ def test_a_person_sees_one_conversation_whichever_server_answers_and_a_version_r
     assert not store.rows("SELECT number FROM versions WHERE error IS NOT NULL")
 
 
+@pytest.mark.slow
 def test_a_reply_whose_server_was_killed_is_ended_by_the_next_one_that_looks(replicas):
     *_, survivor, victim = replicas
     here, there = as_one_person([survivor, victim])

@@ -56,6 +56,6 @@ def test_a_refused_run_is_told_to_those_whose_comparison_it_saw(store, tiny_base
     store.add_correction(reply.id, RATER, "ab")
     run = store.start_run(tiny_base.id, "shell")
     store.finish_run(run.id, "refused", report={"reason": "It repeats itself."})
-    assert receipt_view(store, RATER, reply.id)["refused"] == {"reason": "It repeats itself."}
+    assert receipt_view(store, RATER, reply.id)["refused"] == {"reason": "It repeats itself.", "said": None}
     store.add_correction(reply.id, RATER, "ba")
     assert receipt_view(store, RATER, reply.id)["refused"] is None

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -34,6 +35,7 @@ def launch(state: Path, base, processes: int, *arguments: str) -> subprocess.Com
                           env={**os.environ, "STATE_DIR": str(state), "BASE_MODEL": base.source, **SETTINGS})
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_adapter_of_one_and_only_the_first_touches_the_store(tmp_path, tiny_base, monkeypatch):
     stores = {name: open_store(tmp_path / name) for name in ("one", "two")}
     for store in stores.values():
