@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from data.errors import CorruptAdapter, StorageFull
+from data.errors import CorruptAdapter
+from data.files import full_disk_says, sha256_of
 from data.records import CorrectionReceipt, ReceiptRow, Version
 from data.store import Store
 
@@ -37,11 +37,9 @@ class AdapterRegistry:
 
         Raises: StorageFull: nothing was published and nothing is left behind.
         """
-        writing = self.folder / f"{UNPUBLISHED}{secrets.token_hex(6)}"
-        writing.mkdir()
-        try:
+        with self._writing(f"The new version was not published because the disk that holds {self.folder} is full; free some space and train again.") as writing:
             write(writing)
-            sha256 = file_sha256(writing / WEIGHTS)
+            sha256 = sha256_of(writing / WEIGHTS)
             final = self.folder / f"{base_model}-{sha256[:12]}-{secrets.token_hex(3)}"
             self._put_in_place(writing, final)
             try:
@@ -50,12 +48,6 @@ class AdapterRegistry:
             except BaseException:
                 shutil.rmtree(final, ignore_errors=True)
                 raise
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFull(f"The new version was not published because the disk that holds {self.folder} is full; free some space and train again.") from error
-            raise
-        finally:
-            shutil.rmtree(writing, ignore_errors=True)
 
     def place(self, name: str, files: dict[str, bytes]) -> None:
         """Put the files of a version that another host published where its row, which comes next, will look for them.
@@ -65,16 +57,19 @@ class AdapterRegistry:
         """
         if (self.folder / name).exists():
             return
-        writing = self.folder / f"{UNPUBLISHED}{secrets.token_hex(6)}"
-        writing.mkdir()
-        try:
+        with self._writing(f"A version was not fetched because the disk that holds {self.folder} is full; free some space, and it is fetched again.") as writing:
             for file, content in files.items():
                 (writing / file).write_bytes(content)
             self._put_in_place(writing, self.folder / name)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFull(f"A version was not fetched because the disk that holds {self.folder} is full; free some space, and it is fetched again.") from error
-            raise
+
+    @contextmanager
+    def _writing(self, when_full: str) -> Iterator[Path]:
+        """An empty folder that is gone afterwards unless it was put in place. Raises: StorageFull with this sentence."""
+        writing = self.folder / f"{UNPUBLISHED}{secrets.token_hex(6)}"
+        writing.mkdir()
+        try:
+            with full_disk_says(when_full):
+                yield writing
         finally:
             shutil.rmtree(writing, ignore_errors=True)
 
@@ -95,7 +90,7 @@ class AdapterRegistry:
         version = self.store.version(number)
         path = self.folder / version.folder
         try:
-            found = file_sha256(path / WEIGHTS)
+            found = sha256_of(path / WEIGHTS)
         except OSError as error:
             raise CorruptAdapter(f"Version {number} cannot be used because its file {WEIGHTS} cannot be read ({error.strerror}); train a new version or make another one live.") from error
         if found != version.sha256 or not (path / "adapter_config.json").is_file():
@@ -109,11 +104,6 @@ class AdapterRegistry:
         for path in gone:
             shutil.rmtree(path, ignore_errors=True)
         return sorted(path.name for path in gone)
-
-
-def file_sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

@@ -7,7 +7,6 @@ wherever they came from.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -16,14 +15,14 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
 
-from data.download import PinnedFile, Report, fetch_pinned, sha256_of
-from data.errors import ModelUnavailable, StorageFull
+from data.download import PinnedFile, Report, fetch_pinned
+from data.errors import ModelUnavailable
+from data.files import full_disk_says, sha256_of
 from data.gguf_files import unpack_tokenizer
 from data.hub import fetch_from_hub, unpack_transformers
 from data.records import BaseModel
@@ -73,7 +72,7 @@ def import_base_model(
     models_dir.mkdir(parents=True, exist_ok=True)
     if found := _imported(source, models_dir):
         return found
-    with _storage_errors(models_dir), FileLock(models_dir / ".lock"):
+    with full_disk_says(f"The disk that holds {models_dir} is full; free some room and start again."), FileLock(models_dir / ".lock"):
         if found := _imported(source, models_dir):
             return found
         for left in models_dir.glob(".import-*"):  # a process was killed here; we hold the lock, so nobody uses it
@@ -231,16 +230,6 @@ def _name_of(stem: str, said: str) -> str:
 def _plain_name(stem: str) -> str:
     """`SmolLM2-135M-Instruct.Q4_1` -> `SmolLM2-135M-Instruct`, and only characters that are safe in a folder's name."""
     return re.sub(r"[^\w.-]", "-", re.sub(r"[.-](I?Q\d\w*|F16|BF16|F32)$", "", stem, flags=re.IGNORECASE))
-
-
-@contextmanager
-def _storage_errors(models_dir: Path):
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(f"The disk that holds {models_dir} is full; free some room and start again.") from error
-        raise
 
 
 def _no_progress(label: str, done: int, total: int) -> None:

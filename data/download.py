@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from urllib.parse import urljoin
 import httpx
 
 from data.errors import ModelUnavailable
+from data.files import sha256_of
 
 Report = Callable[[str, int, int], None]
 """Progress: a label, bytes done, bytes in all (0 when unknown)."""
@@ -76,11 +76,6 @@ def fetch_pinned(file: PinnedFile, part: Path, report: Report, *, index_url: str
             f"{file.filename} from {index_url} is not the file we expect (its sha256 starts {found[:12]}, not "
             f"{file.sha256[:12]}), so it was thrown away. Try again, or set BASE_MODEL to a local .gguf file."
         )
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _locate(client: httpx.Client, file: PinnedFile, index_url: str) -> str:

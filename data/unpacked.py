@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import os
 import shutil
@@ -13,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from data.errors import StorageFull
+from data.files import full_disk_says, plain_errors_of_safetensors, sha256_of
 from data.records import BaseModel
 
 MANIFEST = "unpacked.json"
@@ -37,17 +35,15 @@ def unpacked(base: BaseModel, form: str, write: Callable[[Path], None]) -> Path:
             shutil.rmtree(left, ignore_errors=True)
         writing = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=base.folder))
         try:
-            write(writing)
-            (writing / MANIFEST).write_text(json.dumps(_digests(writing), indent=1), encoding="utf-8")
-            for file in writing.iterdir():
-                with file.open("rb") as stream:
-                    os.fsync(stream.fileno())
-            shutil.rmtree(target, ignore_errors=True)
-            writing.rename(target)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StorageFull(f"The disk that holds {base.folder} is full, so the base model cannot be unpacked; free some room and start again.") from error
-            raise
+            with full_disk_says(f"The disk that holds {base.folder} is full, so the base model cannot be unpacked; free some room and start again."):
+                with plain_errors_of_safetensors():
+                    write(writing)
+                (writing / MANIFEST).write_text(json.dumps(_digests(writing), indent=1), encoding="utf-8")
+                for file in writing.iterdir():
+                    with file.open("rb") as stream:
+                        os.fsync(stream.fileno())
+                shutil.rmtree(target, ignore_errors=True)
+                writing.rename(target)
         finally:
             shutil.rmtree(writing, ignore_errors=True)
     return target
@@ -61,9 +57,4 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    digests = {}
-    for file in sorted(folder.iterdir()):
-        if file.name != MANIFEST:
-            with file.open("rb") as stream:
-                digests[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return digests
+    return {file.name: sha256_of(file) for file in sorted(folder.iterdir()) if file.name != MANIFEST}

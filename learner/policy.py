@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import warnings
@@ -13,12 +12,12 @@ from typing import Literal, NamedTuple
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GgufConfig
 from transformers.utils import logging as transformers_logging
 
 from data.errors import AdapterMismatch, ModelUnavailable
+from data.files import plain_errors_of_safetensors
 from data.records import BaseModel
 from data.unpacked import unpacked
 from learner.batches import Batch
@@ -172,10 +171,8 @@ class Policy:
 
         Raises: OSError: the folder cannot be written, the disk being full among the reasons.
         """
-        try:
+        with plain_errors_of_safetensors():
             self.model.save_pretrained(str(folder), selected_adapters=[ADAPTER], save_embedding_layers=False)
-        except SafetensorError as error:                    # its own kind of error, whatever the system said
-            raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from error
         (folder / "README.md").unlink(missing_ok=True)      # peft's empty model card
         config_file = folder / "adapter_config.json"
         config = json.loads(config_file.read_text())

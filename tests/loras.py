@@ -51,3 +51,15 @@ def forward_logprobs(model, prompt_ids, completion_ids) -> list[float]:
     with torch.no_grad():
         logprobs = torch.log_softmax(model(input_ids=ids).logits[0].float(), dim=-1)
     return [logprobs[len(prompt_ids) - 1 + at, token].item() for at, token in enumerate(completion_ids)]
+
+
+def nats_apart(policy, prompts, results) -> tuple[float, float]:
+    """Mean absolute difference, in nats a token, of the log-probs in `results` to those of the peft model `policy`, and to its base's."""
+    apart, from_base = [], []
+    for prompt, result in zip(prompts, results):
+        learners = forward_logprobs(policy, prompt, result.completion_ids)
+        with policy.disable_adapter():
+            bases = forward_logprobs(policy, prompt, result.completion_ids)
+        apart += [abs(served - learner) for served, learner in zip(result.logprobs, learners)]
+        from_base += [abs(served - base) for served, base in zip(result.logprobs, bases)]
+    return sum(apart) / len(apart), sum(from_base) / len(from_base)

@@ -19,7 +19,7 @@ from data.base_models import import_base_model
 from data.errors import AdapterMismatch, ChatError, CorruptAdapter, MessageTooLong
 from data.records import Message, Sampling
 from data.tokenizer import ChatTokenizer
-from tests.loras import forward_logprobs, load_policy, write_random_lora
+from tests.loras import forward_logprobs, load_policy, nats_apart, write_random_lora
 from tests.random_adapter import write_random_adapter
 from tests.tiny import write_tiny_gguf
 from tests.waiting import until
@@ -443,13 +443,6 @@ def test_served_logprobs_agree_with_a_plain_forward_pass_of_the_real_model(real_
         streams = [engine.stream(prompt, Sampling(max_new_tokens=16, seed=at), 1) for at, prompt in enumerate(prompts)]
         results = [finish(stream) for stream in streams]
         engine.close()
-        apart, from_base = [], []
-        for prompt, result in zip(prompts, results):
-            learners = forward_logprobs(policy, prompt, result.completion_ids)
-            with policy.disable_adapter():
-                bases = forward_logprobs(policy, prompt, result.completion_ids)
-            apart += [abs(served - learner) for served, learner in zip(result.logprobs, learners)]
-            from_base += [abs(served - base) for served, base in zip(result.logprobs, bases)]
-        mean = sum(apart) / len(apart)
-        print(f"{name}: {mean:.3f} nat a token apart, {sum(from_base) / len(from_base):.3f} from the base, {len(apart)} tokens")
-        assert mean < 0.1 and sum(from_base) / len(from_base) > 2 * mean
+        apart, from_base = nats_apart(policy, prompts, results)
+        print(f"{name}: {apart:.3f} nat a token apart, {from_base:.3f} from the base")
+        assert apart < 0.1 and from_base > 2 * apart

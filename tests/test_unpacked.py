@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from filelock import FileLock
+from safetensors import SafetensorError
 
 from data.errors import StorageFull
 from data.unpacked import unpacked
@@ -41,10 +42,12 @@ def test_it_is_written_once_and_anew_when_a_file_has_changed_is_gone_or_was_adde
     assert len(calls) == 4 and (folder / "model.safetensors").read_text() == "weights" and not (folder / "pickled.bin").exists()
 
 
-def test_a_full_disk_is_named_and_leaves_nothing_behind(tiny_copy):
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"),
+                                   SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")])
+def test_a_full_disk_is_named_and_leaves_nothing_behind(tiny_copy, error):
     def full(folder):
         (folder / "model.safetensors").write_text("half")
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
     with pytest.raises(StorageFull, match="free some room"):
         unpacked(tiny_copy, "float32", full)

@@ -10,10 +10,10 @@ import re
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFReader
 
 from chat_app.engines.lora import TENSORS, read_safetensors
 from data.errors import AdapterMismatch, CorruptAdapter
+from data.gguf_files import open_gguf
 from data.records import BaseModel
 
 KEY = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])\.weight")
@@ -51,7 +51,7 @@ def _shapes(base: BaseModel) -> dict[str, tuple[int, int]]:
         found = {name: tuple(entry["shape"]) for header in headers for name, entry in header.items() if name != "__metadata__"}
         return {name.removesuffix(".weight"): shape for name, shape in found.items() if len(shape) == 2}
     modules = {tensor: module for module, tensor in TENSORS.items()}
-    parts = [(tensor.name.split("."), tensor.shape) for tensor in GGUFReader(base.gguf).tensors]
+    parts = [(tensor.name.split("."), tensor.shape) for tensor in open_gguf(base.gguf).tensors]
     return {f"model.layers.{name[1]}.{modules[name[2]]}": (int(shape[1]), int(shape[0]))
             for name, shape in parts if name[0] == "blk" and name[2] in modules and name[3] == "weight"}
 

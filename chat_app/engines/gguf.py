@@ -17,8 +17,8 @@ from typing import BinaryIO, Literal
 import numpy as np
 
 from chat_app.engines.lora import Delta, read_deltas
-from data.download import sha256_of
-from data.errors import CorruptAdapter, ModelUnavailable, StorageFull
+from data.errors import CorruptAdapter, ModelUnavailable
+from data.files import full_disk_says, sha256_of
 from data.gguf_files import open_gguf
 from data.records import BaseModel
 
@@ -46,14 +46,11 @@ def servable_gguf(base: BaseModel, version: int, adapter: Path | None, cache_dir
     os.close(handle)
     temporary = Path(name)
     try:
-        _write(base, adapter, temporary, encoding)
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.rename(target)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(f"The disk that holds {cache_dir} is full, so version {version} cannot be served; free some room.") from error
-        raise
+        with full_disk_says(f"The disk that holds {cache_dir} is full, so version {version} cannot be served; free some room."):
+            _write(base, adapter, temporary, encoding)
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
+            temporary.rename(target)
     finally:
         temporary.unlink(missing_ok=True)
     return target

@@ -10,7 +10,7 @@ from chat_app.engines import EngineFailed, make_engine
 from data.records import Message, Sampling
 from data.tokenizer import ChatTokenizer
 from tests.external.vllm_process import VllmProcess, write_transformers_folder
-from tests.loras import forward_logprobs, load_policy
+from tests.loras import load_policy, nats_apart
 from tests.random_adapter import write_random_adapter
 from tests.test_engines import (  # noqa: F401
     GREEDY,
@@ -105,13 +105,6 @@ def test_served_logprobs_agree_with_a_plain_forward_pass_of_the_real_model(real_
     stopped = [result.completion_ids for result in ended if result.finish_reason == "stop"]
     assert stopped and all(ids[-1] in words.eos_ids and not words.eos_ids & set(ids[:-1]) for ids in stopped)
     policy = PeftModel.from_pretrained(load_policy(real_base), version)
-    apart, from_base = [], []
-    for prompt, result in zip(asked, results):
-        learners = forward_logprobs(policy, prompt, result.completion_ids)
-        with policy.disable_adapter():
-            bases = forward_logprobs(policy, prompt, result.completion_ids)
-        apart += [abs(served - learner) for served, learner in zip(result.logprobs, learners)]
-        from_base += [abs(served - base) for served, base in zip(result.logprobs, bases)]
-    mean = sum(apart) / len(apart)
-    print(f"vllm: {mean:.3f} nat a token apart, {sum(from_base) / len(from_base):.3f} from the base, {len(apart)} tokens")
-    assert mean < 0.1 and sum(from_base) / len(from_base) > 2 * mean
+    apart, from_base = nats_apart(policy, asked, results)
+    print(f"vllm: {apart:.3f} nat a token apart, {from_base:.3f} from the base")
+    assert apart < 0.1 and from_base > 2 * apart

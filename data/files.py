@@ -1,0 +1,38 @@
+"""What everything that writes files here needs: what a file's sha256 is, and one sentence when the disk is full."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from data.errors import StorageFull
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def full_disk_says(sentence: str) -> Iterator[None]:
+    """Raises: StorageFull with this sentence where a full disk or a used-up quota ends what is inside."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(sentence) from error
+        raise
+
+
+@contextmanager
+def plain_errors_of_safetensors() -> Iterator[None]:
+    """Raises: OSError in place of safetensors' own kind of error, whatever the system said."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from error
