@@ -48,7 +48,7 @@ def serve(settings: Settings) -> int:
     with terminal_progress() as progress:
         base = import_base_model(settings.base_model, settings.models_dir, progress)
     with terminal_patience(f"Starting {engine_name(settings.engine, base)}"):
-        engine = make_engine(settings.engine, base, settings.models_dir / "merged", vllm_url=settings.vllm_url, vllm_api_key=settings.vllm_api_key,
+        engine = make_engine(settings.engine, base, settings.merged_dir, vllm_url=settings.vllm_url, vllm_api_key=settings.vllm_api_key,
                              vllm_adapters_dir=settings.vllm_adapters_dir)
     serving = Serving(engine, store, registry, base)
     with terminal_patience(f"Loading {base.name}"):

@@ -1,7 +1,7 @@
 """Composition: the chat's own CPU engine as the learner's sampler, about five times as fast as the learner's model code.
 
 Stands outside both packages because it joins them. The adapter in training is written to a temporary folder and merged
-into a file of its own, away from those of the running server.
+among the chat server's files, named by their content: what the gate has measured last is what the server then loads.
 """
 
 from __future__ import annotations

@@ -101,6 +101,11 @@ class Settings:
         return self.state_dir / "models"
 
     @property
+    def merged_dir(self) -> Path:
+        """Versions merged for serving: the learner's gate leaves there what the chat server loads next."""
+        return self.models_dir / "merged"
+
+    @property
     def logs_dir(self) -> Path:
         return self.state_dir / "logs"
 

@@ -150,8 +150,7 @@ def train_once(store: Store, settings: Settings, base: BaseModel, trigger: str, 
         from learner.run import learn                        # torch is imported here and nowhere before
         from serving_sampler import sampler_maker
 
-        fast = sampler_maker(settings.engine, base, settings.models_dir / "merged-candidates") if settings.refine else None
-        learn(store, registry, base, learner_config(settings), run, pace, fast, team)
+        learn(store, registry, base, learner_config(settings), run, pace, sampler_maker(settings.engine, base, settings.merged_dir), team)
     if settings.train_every_hours > 0 and store.run(run.id).state not in PATIENCE:
         store.set_due_at(next_due(datetime.now(UTC), settings.train_every_hours).isoformat())
     return store.run(run.id)

@@ -390,7 +390,7 @@ def test_a_request_that_openvino_refuses_fails_alone(endless_base, tmp_path, pro
 
 
 def test_a_merged_file_that_was_damaged_on_disk_is_made_anew(endless_base, tmp_path, prompts):
-    file = servable_gguf(endless_base, 0, None, tmp_path, encoding="F16")
+    file = servable_gguf(endless_base, None, tmp_path, encoding="F16")
     file.write_bytes(file.read_bytes()[:5000])
     engine = exact_engine("openvino", endless_base, tmp_path)
     engine.load(0, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ import threading
 import numpy as np
 import pytest
 
-from chat_app.engines.gguf import servable_gguf, servable_path, sweep_cache
+from chat_app.engines.gguf import held, servable_gguf, servable_path, sweep_cache
 from chat_app.engines.lora import permute_rows, read_deltas
 from data.base_models import import_base_model
 from data.errors import AdapterMismatch, CorruptAdapter, ModelUnavailable
@@ -49,7 +50,7 @@ def test_transformers_reads_the_merged_file_as_base_plus_adapter(architecture, t
     source = write_tiny_gguf(tmp_path / "Tiny.gguf", architecture=architecture)
     base = import_base_model(str(source), tmp_path / "models")
     folder = write_random_lora(base, tmp_path / "lora", spread=0.3)
-    merged = servable_gguf(base, 1, folder, tmp_path / "cache", encoding="F16")
+    merged = servable_gguf(base, folder, tmp_path / "cache", encoding="F16")
     served = AutoModelForCausalLM.from_pretrained(merged.parent, gguf_file=merged.name, dtype=torch.float32).state_dict()
     expected = PeftModel.from_pretrained(load_policy(base), folder).merge_and_unload().state_dict()
     for name, weight in expected.items():
@@ -58,8 +59,8 @@ def test_transformers_reads_the_merged_file_as_base_plus_adapter(architecture, t
 
 
 def test_q8_is_within_half_a_step_of_the_exact_weights(tiny_base, adapter, tmp_path):
-    exact = weights(servable_gguf(tiny_base, 1, adapter, tmp_path, encoding="F16"))
-    rounded = weights(servable_gguf(tiny_base, 1, adapter, tmp_path, encoding="Q8_0"))
+    exact = weights(servable_gguf(tiny_base, adapter, tmp_path, encoding="F16"))
+    rounded = weights(servable_gguf(tiny_base, adapter, tmp_path, encoding="Q8_0"))
     for name, weight in exact.items():
         if weight.ndim < 2:
             assert np.array_equal(weight, rounded[name])
@@ -70,34 +71,34 @@ def test_q8_is_within_half_a_step_of_the_exact_weights(tiny_base, adapter, tmp_p
 
 
 def test_version_0_is_the_base_itself(tiny_base, tmp_path):
-    published, served = weights(tiny_base.gguf), weights(servable_gguf(tiny_base, 0, None, tmp_path, encoding="F16"))
+    published, served = weights(tiny_base.gguf), weights(servable_gguf(tiny_base, None, tmp_path, encoding="F16"))
     assert published.keys() == served.keys()
     assert all(np.array_equal(published[name], served[name]) for name in published)
 
 
 def test_metadata_and_tokenizer_travel_along(tiny_base, adapter, tmp_path):
-    again = import_base_model(str(servable_gguf(tiny_base, 1, adapter, tmp_path)), tmp_path / "models")
+    again = import_base_model(str(servable_gguf(tiny_base, adapter, tmp_path)), tmp_path / "models")
     assert (again.architecture, again.context_length) == (tiny_base.architecture, tiny_base.context_length)
     for file in ("tokenizer.json", "tokenizer_config.json"):
         assert (again.folder / file).read_bytes() == (tiny_base.folder / file).read_bytes()
 
 
 def test_a_whole_file_is_used_again_and_a_killed_merge_is_not(tiny_base, adapter, tmp_path):
-    first = servable_gguf(tiny_base, 1, adapter, tmp_path)
+    first = servable_gguf(tiny_base, adapter, tmp_path)
     written = first.stat().st_mtime_ns
-    assert servable_gguf(tiny_base, 1, adapter, tmp_path).stat().st_mtime_ns == written
+    assert servable_gguf(tiny_base, adapter, tmp_path).stat().st_mtime_ns == written
     first.rename(first.with_name(".merge-killed"))
-    assert servable_gguf(tiny_base, 1, adapter, tmp_path).stat().st_mtime_ns > written
+    assert servable_gguf(tiny_base, adapter, tmp_path).stat().st_mtime_ns > written
 
 
 def test_another_adapter_under_the_same_number_gets_a_file_of_its_own(tiny_base, adapter, tmp_path):
     other = write_random_lora(tiny_base, tmp_path / "other", seed=1)
-    assert servable_path(tiny_base, 1, adapter, tmp_path) != servable_path(tiny_base, 1, other, tmp_path)
+    assert servable_path(tiny_base, adapter, tmp_path) != servable_path(tiny_base, other, tmp_path)
 
 
 def test_merging_twice_at_once_is_harmless(tiny_base, adapter, tmp_path):
     made = []
-    threads = [threading.Thread(target=lambda: made.append(servable_gguf(tiny_base, 1, adapter, tmp_path))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: made.append(servable_gguf(tiny_base, adapter, tmp_path))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -106,18 +107,23 @@ def test_merging_twice_at_once_is_harmless(tiny_base, adapter, tmp_path):
     assert [path.name for path in made[0].parent.iterdir()] == [made[0].name]
 
 
-def test_the_sweep_keeps_what_any_process_has_loaded(tiny_base, adapter, tmp_path):
-    kept, gone = servable_gguf(tiny_base, 0, None, tmp_path), servable_gguf(tiny_base, 1, adapter, tmp_path)
-    other = subprocess.Popen([sys.executable, "-c", "import pathlib, sys; from chat_app.engines.gguf import held\n"
-                              "file = held(pathlib.Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()", kept],
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert other.stdout.readline() == "held\n"
-    sweep_cache(tmp_path)
-    assert kept.exists() and not gone.exists()
-    other.kill()
-    other.wait()
-    sweep_cache(tmp_path)
-    assert not kept.exists()
+def test_the_sweep_keeps_what_any_process_has_loaded_and_the_two_files_taken_last(tiny_base, adapter, tmp_path):
+    other = write_random_lora(tiny_base, tmp_path / "other", seed=1)
+    cache = tmp_path / "cache"
+    files = [servable_gguf(tiny_base, one, cache, encoding=encoding) for one in (None, adapter, other) for encoding in ("Q8_0", "F16")]
+    for age, file in enumerate(reversed(files)):
+        os.utime(file, (1e9 - age, 1e9 - age))
+    loaded = subprocess.Popen([sys.executable, "-c", "import pathlib, sys; from chat_app.engines.gguf import held\n"
+                               "file = held(pathlib.Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()", files[0]],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert loaded.stdout.readline() == "held\n"
+    sweep_cache(cache)
+    assert [file.exists() for file in files] == [True, False, False, False, True, True]
+    loaded.kill()
+    loaded.wait()
+    held(files[4]).close()
+    sweep_cache(cache)                                        # the first was taken when it was loaded, the fifth just now
+    assert [file.exists() for file in files] == [True, False, False, False, True, False]
 
 
 def test_rank_stabilised_lora_divides_by_the_root_of_the_rank(tiny_base, tmp_path):
@@ -144,7 +150,7 @@ def test_rank_stabilised_lora_divides_by_the_root_of_the_rank(tiny_base, tmp_pat
 def test_a_form_of_lora_that_cannot_be_merged_is_refused_by_name(tiny_base, tmp_path, options, reason):
     folder = write_random_lora(tiny_base, tmp_path / "v1", **options)
     with pytest.raises(AdapterMismatch, match=reason):
-        servable_gguf(tiny_base, 1, folder, tmp_path / "cache")
+        servable_gguf(tiny_base, folder, tmp_path / "cache")
     assert not list((tmp_path / "cache").glob("*/*"))
 
 
@@ -152,14 +158,14 @@ def test_an_adapter_of_another_model_is_refused(tiny_base, tmp_path):
     wider = write_tiny_gguf(tmp_path / "Wider.gguf", hidden=128, heads=8)
     folder = write_random_lora(import_base_model(str(wider), tmp_path / "models"), tmp_path / "v1")
     with pytest.raises(AdapterMismatch, match="does not fit this base model.*Set BASE_MODEL"):
-        servable_gguf(tiny_base, 1, folder, tmp_path / "cache")
+        servable_gguf(tiny_base, folder, tmp_path / "cache")
 
 
 def test_a_deeper_models_adapter_is_refused_though_its_shapes_fit(tiny_base, tmp_path):
     deeper = write_tiny_gguf(tmp_path / "Deeper.gguf", layers=3)
     folder = write_random_lora(import_base_model(str(deeper), tmp_path / "models"), tmp_path / "v1")
     with pytest.raises(AdapterMismatch, match="blk.2"):
-        servable_gguf(tiny_base, 1, folder, tmp_path / "cache")
+        servable_gguf(tiny_base, folder, tmp_path / "cache")
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "no config", "not finite"])
@@ -179,7 +185,7 @@ def test_a_damaged_adapter_is_refused(tiny_base, tmp_path, damage):
         next(iter(tensors.values()))[0, 0] = np.nan
         save_file(tensors, file)
     with pytest.raises(CorruptAdapter):
-        servable_gguf(tiny_base, 1, folder, tmp_path / "cache")
+        servable_gguf(tiny_base, folder, tmp_path / "cache")
 
 
 def test_half_precision_adapters_are_read(tiny_base, adapter, tmp_path):
@@ -201,7 +207,7 @@ def test_an_architecture_whose_layout_we_do_not_know_is_refused(tiny_base, tmp_p
     from dataclasses import replace
 
     with pytest.raises(ModelUnavailable, match="ENGINE=transformers"):
-        servable_gguf(replace(tiny_base, architecture="gemma3"), 0, None, tmp_path)
+        servable_gguf(replace(tiny_base, architecture="gemma3"), None, tmp_path)
 
 
 def test_the_config_of_a_refused_adapter_says_lora(tiny_base, adapter, tmp_path):
@@ -210,4 +216,4 @@ def test_the_config_of_a_refused_adapter_says_lora(tiny_base, adapter, tmp_path)
     (folder / "adapter_model.safetensors").write_bytes((adapter / "adapter_model.safetensors").read_bytes())
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "IA3"}))
     with pytest.raises(AdapterMismatch, match="not a LoRA adapter"):
-        servable_gguf(tiny_base, 1, folder, tmp_path / "cache")
+        servable_gguf(tiny_base, folder, tmp_path / "cache")

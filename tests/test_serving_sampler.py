@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from chat_app.engines.gguf import servable_path
 from data.records import Sampling
 from data.tokenizer import ChatTokenizer
 from learner.anchor import logprob_pass
@@ -44,6 +45,19 @@ def test_replies_come_from_whoever_the_policy_is_at_that_instant(policy, tmp_pat
     ours, _ = logprob_pass(policy, micro_batches(as_examples(PROMPTS, acts["candidate"], 1.0), 512), lambda: None)
     learners = [value for place in range(3) for value in ours[place].tolist()]
     assert sum(abs(a - b) for a, b in zip(served, learners, strict=True)) / len(served) < 0.15
+
+
+def test_what_was_measured_last_lies_there_merged_for_the_server_that_shares_the_folder(policy, tiny_base, tmp_path):
+    sampler = ServingSampler(policy, tmp_path / "merged")
+    full = policy.lora_b()
+    for scale in (1.0, 0.75, 0.5):
+        policy.set_scale(scale, full)
+        sampler.sample(PROMPTS, ASKED)
+    with policy.reference():
+        sampler.sample(PROMPTS, ASKED)
+    policy.save(tmp_path / "version")
+    assert servable_path(tiny_base, tmp_path / "version", tmp_path / "merged").exists()
+    assert len(list((tmp_path / "merged").rglob("*.gguf"))) == 3, "the first strength that was not taken lies there still"
 
 
 def test_what_a_killed_learner_left_is_swept(policy, tmp_path):

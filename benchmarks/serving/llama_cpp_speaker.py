@@ -24,7 +24,7 @@ class LlamaCpp:
 
     def __init__(self, base: BaseModel, adapter: Path, cache_dir: Path) -> None:
         llama.llama_backend_init()
-        file = servable_gguf(base, 1, adapter, cache_dir)
+        file = servable_gguf(base, adapter, cache_dir)
         self._model = llama.llama_model_load_from_file(str(file).encode(), llama.llama_model_default_params())
         options = llama.llama_context_default_params()
         options.n_ctx, options.n_batch, options.n_ubatch, options.n_seq_max, options.kv_unified = CONTEXT, CHUNK, 512, SEQUENCES, True

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks.serving.figures import during, gaps, of_replies, quantile
 from benchmarks.serving.speakers import SAMPLING, Ours, Said, Speaker, make_speaker
+from chat_app.engines.gguf import servable_path
 from data.base_models import load_base_model
 from data.records import Sampling
 
@@ -102,8 +103,7 @@ def swap(speaker: Ours, asked: dict) -> dict:
     times = [one.times for one in said]
     speaker.engine.load(1, Path(asked["adapter"]))
     speaker.engine.unload(2)
-    for file in Path(asked["cache"]).glob("*/v2-*.gguf"):
-        file.unlink()                                       # merged anew next time: that is part of a swap
+    servable_path(load_base_model(Path(asked["base"])), Path(asked["second"]), Path(asked["cache"])).unlink()  # merged anew next time: that is part of a swap
     meanwhile = during(times, start, built) or [0.0]
     return {"build": built - start, "new_first_token": fresh[0].times[0] - built, "dropped": sum(len(one.ids) != asked["tokens"] for one in said),
             "outlived_build": sum(reply[-1] > built for reply in times),
@@ -126,7 +126,7 @@ def main(job: str) -> int:
         for line in sys.stdin:
             asked = json.loads(line)
             try:
-                tell(figures=works[asked["work"]](speaker, {**asked, "adapter": given["adapter"], "cache": given["cache"]}))
+                tell(figures=works[asked["work"]](speaker, {**asked, **{key: given[key] for key in ("base", "adapter", "cache")}}))
             except Exception as error:                        # the other engines go on
                 tell(error=f"{type(error).__name__}: {error}")
     finally:

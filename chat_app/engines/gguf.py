@@ -30,15 +30,20 @@ HALF_MAX = 65504.0
 """The largest half-precision number."""
 
 
-def servable_gguf(base: BaseModel, version: int, adapter: Path | None, cache_dir: Path, *, encoding: Encoding = "Q8_0") -> Path:
-    """`cache_dir/<base id>/v<version>-<sha12>-<encoding>.gguf`, written first when it is not there yet.
+KEPT_UNHELD = 2
+"""How many files the sweep leaves though nobody has them loaded: the learner's gate has just measured the base model and
+the candidate, which the chat server loads next."""
+
+
+def servable_gguf(base: BaseModel, adapter: Path | None, cache_dir: Path, *, encoding: Encoding = "Q8_0") -> Path:
+    """`cache_dir/<base id>/<sha12>-<encoding>.gguf`, written first when it is not there yet.
 
     Args:
         adapter: a peft folder; None for the base model alone.
         encoding: Q8_0 is 8.5 bits a weight and the faster one; F16 is 16 and exact to half precision.
     Raises: ModelUnavailable; AdapterMismatch; CorruptAdapter; StorageFull.
     """
-    target = servable_path(base, version, adapter, cache_dir, encoding=encoding)
+    target = servable_path(base, adapter, cache_dir, encoding=encoding)
     if target.exists():  # only ever renamed into place when whole
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -46,7 +51,7 @@ def servable_gguf(base: BaseModel, version: int, adapter: Path | None, cache_dir
     os.close(handle)
     temporary = Path(name)
     try:
-        with full_disk_says(f"The disk that holds {cache_dir} is full, so version {version} cannot be served; free some room."):
+        with full_disk_says(f"The disk that holds {cache_dir} is full, so there is no room for the model that answers; free some."):
             _write(base, adapter, temporary, encoding)
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
@@ -56,7 +61,7 @@ def servable_gguf(base: BaseModel, version: int, adapter: Path | None, cache_dir
     return target
 
 
-def servable_path(base: BaseModel, version: int, adapter: Path | None, cache_dir: Path, *, encoding: Encoding = "Q8_0") -> Path:
+def servable_path(base: BaseModel, adapter: Path | None, cache_dir: Path, *, encoding: Encoding = "Q8_0") -> Path:
     """Where `servable_gguf` puts its file. The name holds all that the content depends on.
 
     Raises: CorruptAdapter: the adapter's weights are missing.
@@ -67,7 +72,7 @@ def servable_path(base: BaseModel, version: int, adapter: Path | None, cache_dir
         digest = sha256_of(adapter / "adapter_model.safetensors")[:12]
     else:
         raise CorruptAdapter(f"The adapter in {adapter.name} has lost its weights. Roll back or train again.")
-    return cache_dir / base.id / f"v{version}-{digest}-{encoding.lower()}.gguf"
+    return cache_dir / base.id / f"{digest}-{encoding.lower()}.gguf"
 
 
 def held(path: Path) -> BinaryIO:
@@ -77,6 +82,7 @@ def held(path: Path) -> BinaryIO:
         fcntl.flock(file, fcntl.LOCK_SH)
         if os.fstat(file.fileno()).st_ino != path.stat().st_ino:
             raise FileNotFoundError(errno.ENOENT, "another file by now", path)
+        os.utime(path)                                       # the sweep goes by when it was last taken
     except BaseException:
         file.close()
         raise
@@ -84,17 +90,27 @@ def held(path: Path) -> BinaryIO:
 
 
 def sweep_cache(cache_dir: Path) -> None:
-    """Delete servable files that nobody holds, and what killed merges left behind."""
-    for path in cache_dir.glob("*/v*.gguf"):
+    """Delete servable files that nobody holds but the `KEPT_UNHELD` taken last, and what killed merges left behind."""
+    unheld = 0
+    for path in sorted(cache_dir.glob("*/*.gguf"), key=_age):
         try:
             with path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.unlink()
+                unheld += 1
+                if unheld > KEPT_UNHELD:
+                    path.unlink()
         except (BlockingIOError, FileNotFoundError):
             continue
     for path in cache_dir.glob("*/.merge-*"):
         if time.time() - path.stat().st_mtime > 3600:  # a younger one may be at work in another process
             path.unlink(missing_ok=True)
+
+
+def _age(path: Path) -> float:
+    try:
+        return -path.stat().st_mtime
+    except FileNotFoundError:                                # another server swept it just now
+        return 0.0
 
 
 def _write(base: BaseModel, adapter: Path | None, target: Path, encoding: Encoding) -> None:

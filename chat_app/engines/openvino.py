@@ -43,7 +43,7 @@ class OpenVinoEngine(VersionedEngine):
     ):
         """
         Args:
-            cache_dir: where merged files are kept; those that no server on this machine has loaded are deleted.
+            cache_dir: where merged files are kept; those that nobody on this machine has loaded are deleted, the latest two aside.
             eos_ids: sampling any of these ends a reply; where there is none, only its length does.
             kv_cache_gib: upper bound of each version's attention cache, which also keeps shared beginnings of prompts.
             properties: OpenVINO properties beside ours, e.g. `EXACT`.
@@ -58,9 +58,9 @@ class OpenVinoEngine(VersionedEngine):
         self._properties = {"INFERENCE_NUM_THREADS": usable_cpus(), "ENABLE_CPU_PINNING": False, **(properties or {})}
 
     def _start(self, version: int, adapter: Path | None) -> _Worker:
-        file = servable_path(self._base, version, adapter, self._cache_dir, encoding=self._encoding)
+        file = servable_path(self._base, adapter, self._cache_dir, encoding=self._encoding)
         kept = file.exists()
-        told = Version(self._base, version, adapter, self._cache_dir, self._encoding, self._eos_ids, self._properties, self._scheduler)
+        told = Version(self._base, adapter, self._cache_dir, self._encoding, self._eos_ids, self._properties, self._scheduler)
         try:
             worker = _Worker(file, told)
         except EngineFailed:  # a file kept from an earlier run may have been damaged since: once more from its sources
