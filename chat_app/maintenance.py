@@ -9,6 +9,7 @@ from data.masking import mask
 from data.records import BASE_VERSION, BaseModel
 from data.settings import Settings
 from data.store import Store
+from chat_app.asking import share_asked
 from chat_app.serving import Serving
 
 FEW = 5
@@ -66,7 +67,7 @@ class Maintenance:
         return {
             "live": live, "serving": self.serving.version, "change": self._change(live), "loaded": list(self.serving.engine.loaded()),
             "waiting": store.waiting_request() is not None,
-            "agreement": self._agreement(),
+            "agreement": self._agreement(), "asking": self._asking(),
             "fresh_ratings": store.fresh_ratings(base.id), "recent_feedback": [_masked(row) for row in store.recent_feedback(base.id, 20)],
             "versions": [{"number": v.number, "created_at": v.created_at, "note": v.note, "said": notes.get(v.number), "error": v.error,
                           "live": v.number == live, "sha256": v.sha256, "run_id": v.run_id} for v in store.versions(base.id)],
@@ -86,6 +87,11 @@ class Maintenance:
             return None if live == self.serving.version else {"version": live, "seconds": 0, "trouble": None}
         trouble = change.trouble and {"kind": type(change.trouble).__name__, "error": str(change.trouble)}
         return {"version": change.version, "seconds": round(change.seconds), "trouble": trouble}
+
+    def _asking(self) -> dict:
+        """On which share of turns the app asks for a comparison by itself, and the model of the ratings that it asks by; None: the language model's words."""
+        heads = self.store.asking_heads(self.base.id)
+        return {"share": share_asked(self.settings), "model": heads and {"replies": heads.replies, "correlation": heads.correlation}}
 
     def _agreement(self) -> dict:
         """How far people agree who rated the same replies, by thumbs and by stars; None where too few were rated twice."""

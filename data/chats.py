@@ -176,13 +176,6 @@ class Chats(Database):
         """What later versions said to the prompt of this reply, newest first."""
         return [reply_from(row) for row in self.rows(f"SELECT {REPLY_COLUMNS} WHERE again_of = ? ORDER BY attempt DESC", reply_id)]
 
-    def recent_sureness(self, reply: Reply, limit: int) -> list[float]:
-        """Mean log-prob per token, nats, of the newest first attempts in `reply`'s lineage that contribute, itself left out."""
-        return [row["mean"] for row in self.rows("""
-            SELECT (SELECT avg(value) FROM json_each(behavior_logprobs)) AS mean FROM replies
-            WHERE base_model = ? AND id <> ? AND attempt = 0 AND state = 'done' AND contributes = 1 AND behavior_logprobs <> '[]'
-            ORDER BY rowid DESC LIMIT ?""", reply.base_model, reply.id, limit)]
-
     def fail_interrupted_replies(self) -> int:
         """At server start: replies whose process is gone will never end; returns how many there were."""
         with self.write():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from data.asking import Asking
 from data.comparisons import PAIR
 from data.database import now
-from data.receipts import Receipts
 from data.records import TASKS, HistoryEntry
 
 MAX_TITLE = 80
@@ -15,7 +15,7 @@ ERASED_TURN = {"message": ""}
 ERASED_REPLY = {"text": "", "error": None, "prompt_ids": "[]", "completion_ids": "[]", "behavior_logprobs": "[]"}
 
 
-class History(Receipts):
+class History(Asking):
     """What a person can do with whole conversations."""
 
     def history(self, rater_id: str, search: str = "", limit: int = 200) -> list[HistoryEntry]:
@@ -49,7 +49,8 @@ class History(Receipts):
         """Erase a conversation and take its ratings back, a second person's too; returns how many of its owner's that were.
 
         Its texts and tokens are overwritten, it is gone for its person, and nobody can rate it any more. Taking the
-        ratings back is what makes the next version be trained without them: until then the weights still hold them.
+        ratings back is what makes the next version be trained without them: until then the weights still hold them. The
+        small model that the app asks by is forgotten at once where they went into it.
         A reply that is being written meanwhile is not stored.
 
         Raises: UnknownConversation: nothing is written.
@@ -66,6 +67,7 @@ class History(Receipts):
                 db["replies"].update(reply["id"], ERASED_REPLY)
                 db.execute("UPDATE corrections SET text = '' WHERE reply_id = ?", [reply["id"]])
                 db.execute("UPDATE reasons SET tags = '[]', comment = '' WHERE reply_id = ?", [reply["id"]])
+            self.forget_asking_heads([reply["id"] for reply in replies])
             for turn in self.rows("SELECT id FROM turns WHERE conversation_id = ?", conversation_id):
                 db["turns"].update(turn["id"], ERASED_TURN)
         return sum(rating["rater_id"] == rater_id for rating in current)

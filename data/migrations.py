@@ -251,3 +251,25 @@ def m014_then_and_now(db: Database) -> None:
         ALTER TABLE replies ADD COLUMN again_of TEXT REFERENCES replies(id);
         CREATE INDEX replies_given_again ON replies(again_of) WHERE again_of IS NOT NULL;
     """)
+
+
+@migrations()
+def m015_asking_heads(db: Database) -> None:
+    """A run's small model of the ratings, by which the chat server chooses what to ask a comparison of; the newest of a base model is current.
+
+    `model` is NULL where there is none to ask by: too few ratings, they do not predict each other, or somebody deleted what it was fitted on,
+    which `asking_heads_replies` tells. The index is for the newest replies of one lineage that a reply is held against.
+    """
+    db.executescript("""
+        CREATE TABLE asking_heads (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL UNIQUE REFERENCES runs(id), base_model TEXT NOT NULL,
+            fit TEXT NOT NULL, model TEXT, created_at TEXT NOT NULL
+        ) STRICT;
+        CREATE INDEX asking_heads_of_base ON asking_heads(base_model, id);
+        CREATE TABLE asking_heads_replies (
+            reply_id TEXT NOT NULL REFERENCES replies(id), heads_id INTEGER NOT NULL REFERENCES asking_heads(id),
+            PRIMARY KEY (reply_id, heads_id)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX replies_to_ask_about ON replies(base_model)
+            WHERE attempt = 0 AND state = 'done' AND contributes = 1 AND behavior_logprobs <> '[]';
+    """)

@@ -60,7 +60,7 @@ class Settings:
     second_opinion_share: float = setting(0.05, at_least=0, at_most=1)
     """Share of replies that another person is asked to rate too, both having agreed, with personal data masked; 0 turns it off."""
     compare_share: float = setting(0.05, at_least=0, at_most=1)
-    """On this share of turns people who contribute are offered another reply to compare; 0 never. Chosen are those where the model was least sure of its reply (lowest mean log-prob per token of the last 300: no reward model is stored that could be asked), and only while nobody else is being answered."""
+    """On this share of turns people who contribute are offered another reply to compare; 0 never. Chosen are those where a small model of the ratings, made by the last run, is least sure, or, while the ratings do not predict each other, where the language model was least sure of its words (lowest mean log-prob per token), each among the last 300; and only while nobody else is being answered."""
     train_every_ratings: int = setting(32, at_least=0, at_most=1_000_000_000)
     """A run starts by itself after this many fresh ratings; 0 turns it off."""
     train_every_hours: float = setting(24.0, at_least=0, at_most=87_600)

@@ -1,4 +1,4 @@
-"""`Store`: everything that is remembered, in one SQLite file. Its chapters are chats, ratings, runs, versions, receipts, histories, trust, and what goes to and comes from other hosts."""
+"""`Store`: everything that is remembered, in one SQLite file. Its chapters are chats, ratings, runs, versions, receipts, what to ask, histories, trust, and what goes to and comes from other hosts."""
 
 from __future__ import annotations
 

@@ -49,7 +49,8 @@ class Trust(History):
                 "aside": reply.aside, "again_of": next((other.attempt for other in turn.replies if other.id == reply.again_of), None),
                 "contributes": reply.contributes, "sent_to_the_learner_at": self._left_at(reply.id), "ratings": [dict(event) for event in events],
                 "reasons": [{**dict(event), "tags": json.loads(event["tags"])} for event in reasons],
-                "helped_to_make_versions": [receipt.version for receipt in self.receipts(reply.id)]}
+                "helped_to_make_versions": [receipt.version for receipt in self.receipts(reply.id)],
+                "helps_to_choose_what_to_ask": self.taught_what_to_ask(reply.id)}
 
     def _left_at(self, reply_id: str) -> str | None:
         """When a reply left this host for a learner elsewhere; None: it is here alone."""
@@ -70,6 +71,8 @@ class Trust(History):
         with self.write() as db:
             trained = self._may_have_trained(rater_id)
             ratings = sum(self.delete_conversation(entry.id, rater_id) for entry in self.history(rater_id, limit=-1))
+            self.forget_asking_heads([row["reply_id"] for row in self.rows(
+                "SELECT DISTINCT reply_id FROM second_opinions JOIN ratings USING (reply_id, rater_id) WHERE rater_id = ?", rater_id)])
             ratings += self.take_back_second_opinions(rater_id)
             self.ensure_rater(rater_id)
             db["erasures"].insert({"rater_id": rater_id, "ratings": ratings, "trained": int(trained), "created_at": now()})

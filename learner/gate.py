@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 
 from data.records import Message, Sampling
+from data.reply_features import repeated_share
 from data.sentences import Said, reasoned, said, sentence
 from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference, logprob_pass
@@ -174,12 +175,6 @@ def out_of_bounds(candidate: Figures, base: Figures, limits: GateLimits) -> Said
     if candidate.surprise - base.surprise > limits.max_surprise_rise:
         return said("surprising", rise=candidate.surprise - base.surprise, limit=limits.max_surprise_rise)
     return None
-
-
-def repeated_share(ids: Sequence[int], n: int = 4) -> float:
-    """Share of a reply's n-grams that it said before: 0 for a reply shorter than n, towards 1 for a loop."""
-    grams = [tuple(ids[place:place + n]) for place in range(len(ids) - n + 1)]
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def frozen_text() -> str:

@@ -1,7 +1,8 @@
 """A small reward model: what the ratings say of replies nobody has rated.
 
 Features of a reply are the frozen base model's hidden states (mean over the reply, last token) on their leading
-principal components, its log length, whether it ended by itself and how much it repeats. Heads are logistic,
+principal components, and cheap ones: its log length, whether it ended by itself and how much it repeats. Either kind may be
+left out (of width 0) or be others. Heads are logistic,
 
     P(liked) = sigmoid(w . x + b),   soft label (r + 1) / 2,   minimise sum_i w_i CE_i + ridge / 2 |w|^2,
 
@@ -65,22 +66,24 @@ class RewardModel:
     def predict(self, summaries: Tensor, cheap: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation over the heads, (N,) each.
 
-        Args: summaries (N, 2 H) of `Reference`, cheap (N, 3) of `cheap_features`.
+        Args: summaries (N, 2 H) of `Reference`, cheap (N, C), e.g. of `cheap_features`.
         """
         q = 2 * torch.sigmoid(self._space.project(summaries, cheap) @ self._heads.T) - 1      # (N, heads)
         return q.mean(dim=1), q.std(dim=1)
 
+    def as_dict(self) -> dict[str, list]:
+        """JSON-able, of a model without summaries: q_m = 2 sigmoid(heads_m . (1, (cheap - mean) / spread)) - 1.
 
-def cheap_features(completion_ids: Sequence[int], ended: bool, repeated: float) -> list[float]:
-    """Log of one plus the length without end-of-text, ended by itself, repeated share of 4-grams."""
-    return [math.log1p(len(completion_ids) - ended), float(ended), repeated]
+        Returns: mean, spread (C,) and heads (M, 1 + C).
+        """
+        return {"mean": self._space.cheap_mean.tolist(), "spread": self._space.cheap_spread.tolist(), "heads": self._heads.tolist()}
 
 
 def fit_reward_model(summaries: Tensor, cheap: Tensor, rewards: Tensor, weights: Tensor, groups: Sequence[Hashable], seed: int) -> RewardModel:
     """Fit the heads and measure them out of fold; a prompt's replies are always in one fold and drawn together.
 
     Args:
-        summaries: (N, 2 H); cheap: (N, 3); rewards: (N,) in [-1, 1]; weights: (N,) confidences.
+        summaries: (N, 2 H); cheap: (N, C); rewards: (N,) in [-1, 1]; weights: (N,) confidences.
         groups: per reply, what it shares with replies that are not independent of it: its prompt.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -153,13 +156,13 @@ class _Space:
         _, _, directions = torch.linalg.svd((summaries - self._mean) / self._spread, full_matrices=False)
         self._directions = directions[:components].T
         self._scale = _spread(((summaries - self._mean) / self._spread) @ self._directions)
-        self._cheap_mean, self._cheap_spread = cheap.mean(dim=0), _spread(cheap)
+        self.cheap_mean, self.cheap_spread = cheap.mean(dim=0), _spread(cheap)
 
     def project(self, summaries: Tensor, cheap: Tensor) -> Tensor:
-        """(N, 1 + components + 3)."""
+        """(N, 1 + components + C)."""
         components = ((summaries.double() - self._mean) / self._spread) @ self._directions / self._scale
         return torch.cat((torch.ones(len(summaries), 1, dtype=torch.float64), components,
-                          (cheap.double() - self._cheap_mean) / self._cheap_spread), dim=1)
+                          (cheap.double() - self.cheap_mean) / self.cheap_spread), dim=1)
 
 
 def _spread(values: Tensor) -> Tensor:

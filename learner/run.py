@@ -13,6 +13,7 @@ from data.store import Store
 from data.tokenizer import ChatTokenizer
 from learner.accounts import data_used, in_doubt, left_out_personal, note_of, receipt_rows, training_figures
 from learner.anchor import choose_anchor, logprob_pass, reference_pass
+from learner.asking_heads import keep_asking_heads
 from learner.batches import flattened, micro_batches, plan_steps
 from learner.behavior import behavior_pass
 from learner.config import LearnerConfig
@@ -79,6 +80,7 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
             store.promote(BASE_VERSION, base.id, "every rating was taken back")
         why = (said("nothing_rated") if not lessons.examples else said("nothing_left", tokens=config.max_reply_tokens) if short
                else said("nothing_short_enough", tokens=config.max_reply_tokens))
+        report["asking"] = keep_asking_heads(store, run, replies, found, examples, config.seed)
         return store.finish_run(run.id, "nothing_to_do", report={**report, **reasoned(why), "gate": None})
 
     pace.stage("load")
@@ -98,6 +100,7 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     reliable = rater_reliabilities(replies, [*examples, *held_out], reference, tokenizer.eos_ids, config.seed)
     lessons = lessons.trusting({rater: one.trust for rater, one in reliable.items()})
     found = lessons.rewards
+    report["asking"] = keep_asking_heads(store, run, replies, found, [*examples, *held_out], config.seed)
     examples = [example for example in examples if found[example.index].weight > 0]        # the others' raters are in quarantine
     report["data"] |= {**data_used(replies, found, examples, held_out), "raters_in_doubt": in_doubt(reliable)}
     report["ratings_used"] = sum(len(found[e.index].rating_ids) for e in examples)

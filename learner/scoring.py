@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from data.records import Generated
+from data.reply_features import cheap_features, repeated_share
 from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference, logprob_pass, reference_pass
 from learner.batches import Example, micro_batches
-from learner.gate import repeated_share
 from learner.policy import Policy
-from learner.reward_model import RewardModel, cheap_features
+from learner.reward_model import RewardModel
 
 MAX_REPEATED = 0.3
 """Share of repeated 4-grams from which a reply counts as a loop."""
@@ -75,8 +75,7 @@ def as_examples(prompts: Sequence[Sequence[int]], replies: Sequence[Generated], 
 
 def feature_table(examples: Sequence[Example], reference: Reference, eos_ids: frozenset[int]) -> tuple[Tensor, Tensor]:
     """What the reward model takes, a row per example: (N, 2 H) and (N, 3)."""
-    cheap = [cheap_features(example.completion_ids, example.completion_ids[-1] in eos_ids, repeated_share(example.completion_ids))
-             for example in examples]
+    cheap = [cheap_features(example.completion_ids, example.completion_ids[-1] in eos_ids) for example in examples]
     return torch.stack([reference.summaries[example.index] for example in examples]), torch.tensor(cheap)
 
 

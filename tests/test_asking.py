@@ -1,12 +1,19 @@
 """When the app asks for a comparison by itself."""
 
+import math
+
 import pytest
 
-from chat_app.asking import is_least_sure, sureness_of
+from chat_app.asking import Asking, is_least_sure, sureness_of
 from chat_app.engines.streams import FedStream
 from chat_app.places import Places
 from chat_app.prompts import answer_of
 from chat_app.replies import ReplyJob
+from data.asking import RECENT_LIKE
+from data.errors import Busy
+from data.records import AskingHeads
+from data.reply_features import FEATURES, reply_features
+from data.settings import Settings
 from data.store import Store
 from tests.factories import add_reply
 from tests.test_service import Server, finished
@@ -28,15 +35,58 @@ def test_over_all_ranks_the_share_is_kept_and_never_passed(share, asked):
     assert sum(is_least_sure(one, [other for other in replies if other != one], share) for one in replies) == asked
 
 
-def test_sureness_is_the_mean_log_prob_and_held_against_what_contributes_of_the_same_model(tmp_path):
+def test_without_a_model_of_the_ratings_sureness_is_the_mean_log_prob():
+    assert sureness_of([reply_features_of(logprobs=(-3.0, -0.5)), reply_features_of(logprobs=(-1.0,))], None) == [-1.75, -1.0]
+
+
+def reply_features_of(**reply) -> list[float]:
+    """Zeros but for what is said."""
+    logprobs = reply["logprobs"]
+    values = {"mean_logprob": sum(logprobs) / len(logprobs), "least_logprob": min(logprobs)}
+    return [values.get(name, 0.0) for name in FEATURES]
+
+
+def test_with_one_it_is_how_little_its_heads_disagree():
+    # One feature x, standardised to (x - 2) / 4. Heads (0, log 3) and (0, -log 3) give q = +-tanh(log 3 / 2 * z) = +-0.5 z-wise:
+    # at x = 6, z = 1, so q = 2 * 3/4 - 1 = 0.5 and -0.5, std sqrt(0.5^2 + 0.5^2) over 2 - 1; at x = 2 both are 0.
+    heads = AskingHeads("run", 40, 0.5, mean=(2.0,), spread=(4.0,), heads=((0.0, math.log(3)), (0.0, -math.log(3))))
+    assert sureness_of([[6.0], [2.0]], heads) == pytest.approx([-math.sqrt(0.5), 0.0])
+    agreed = AskingHeads("run", 40, 0.5, mean=(2.0,), spread=(4.0,), heads=((math.log(3), 0.0), (math.log(3), 0.0)))
+    assert sureness_of([[6.0], [-50.0]], agreed) == [0.0, 0.0]
+
+
+def test_the_features_of_a_reply_by_hand(tmp_path):
+    reply = add_reply(Store(tmp_path / "chat.db"), prompt_ids=(1, 5, 6), completion_ids=(5, 6, 5, 6, 5, 6, 2), logprobs=(-1.0, -2.0, -3.0, -1.0, -1.0, -5.0, -1.0))
+    found = dict(zip(FEATURES, reply_features(reply), strict=True))
+    assert found == {"log_tokens": math.log(7), "ended": 1.0, "repeated": 0.25,          # 5656 6565 5656 6562: one of four was there before
+                     "mean_logprob": -2.0, "least_logprob": -5.0, "from_prompt": pytest.approx(2 / 3), "log_prompt_tokens": math.log(4)}
+    cut = add_reply(Store(tmp_path / "chat.db"), completion_ids=(5, 6), finish_reason="length")
+    assert reply_features(cut)[:2] == (math.log(3), 0.0)
+
+
+def test_a_reply_is_held_against_the_newest_that_contribute_of_the_same_model_found_by_an_index(tmp_path):
     store = Store(tmp_path / "chat.db")
-    old = [add_reply(store, logprobs=(-1.0, -2.0 * n)) for n in range(3)]
+    old = [add_reply(store) for _ in range(3)]
     add_reply(store, base_model="another")
+    add_reply(store, logprobs=())                                  # imported, or erased
     store.db["replies"].update(old[1].id, {"contributes": 0})
-    new = add_reply(store, logprobs=(-3.0, -0.5))
-    assert sureness_of(new) == -1.75
-    assert store.recent_sureness(new, 10) == [-2.5, -0.5]
-    assert store.recent_sureness(new, 1) == [-2.5]
+    new = add_reply(store)
+    assert store.recent_like(new, 10) == [old[2].id, old[0].id]
+    assert store.recent_like(new, 1) == [old[2].id]
+    plan = [row["detail"] for row in store.rows(f"EXPLAIN QUERY PLAN {RECENT_LIKE}", "base", new.id, 300)]
+    assert plan == ["SEARCH replies USING INDEX replies_to_ask_about (base_model=?)"]            # and no sort
+
+
+def asked_about(store, reply, share: float) -> bool:
+    """Whether a server asks for a comparison when this reply ends."""
+    asked = []
+
+    def attempt(reply):
+        asked.append(reply.id)
+        raise Busy("Not now.")
+
+    Asking(store, Places(1), Settings(compare_share=share), attempt).reply_ended(reply.id)
+    return asked == [reply.id]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from data.tokenizer import ChatTokenizer
 from learner.anchor import reference_pass
 from learner.batches import Example
 from learner.config import GateLimits
-from learner.gate import Figures, Gate, fixed_prompts, frozen_text, out_of_bounds, repeated_share
+from learner.gate import Figures, Gate, fixed_prompts, frozen_text, out_of_bounds
 from learner.policy import Policy
 from learner.sampler import PolicySampler
 

@@ -15,7 +15,7 @@ from learner.config import LearnerConfig
 from learner.gate import GateReport
 from learner.gate_statistical import bootstrap_lower_bound, cluster_means, compare, hold_out, verdict
 from learner.policy import Policy
-from learner.reward_model import cheap_features, fit_reward_model
+from learner.reward_model import fit_reward_model
 from learner.run import train
 from learner.scoring import Bounds
 from tests.conversations import RATER, add_reply, open_store
@@ -54,7 +54,7 @@ def judged(tiny_base):
     """A judge who likes short replies; a function that compares replies of two lengths."""
     policy, tokenizer = Policy(tiny_base, dtype=torch.float32, device="cpu"), ChatTokenizer(tiny_base.folder)
     lengths = [4 + place % 40 for place in range(80)]
-    cheap = torch.tensor([cheap_features(range(length + 1), True, 0.0) for length in lengths])
+    cheap = torch.tensor([cheap_features(range(length + 1), True) for length in lengths])
     rewards = torch.tensor([1.0 if length < 20 else -1.0 for length in lengths])
     states = torch.randn(80, 128, generator=torch.Generator().manual_seed(0)) * 1e-9
     judge = fit_reward_model(states, cheap, rewards, torch.ones(80), list(range(80)), seed=0)

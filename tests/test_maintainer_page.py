@@ -80,6 +80,9 @@ def test_a_run_is_asked_for_watched_and_stopped(person, chat_server):
         expect(page.get_by_role("progressbar")).to_have_attribute("aria-valuenow", str(100 * step // 8))
     for figure in ("6 / 8", "0.250", "-0.125", "0.031", "1:15"):
         expect(page.locator(".running dd", has_text=figure)).to_be_visible()
+    expect(page.locator(".asking")).to_contain_text("On 5% of turns the app asks for a comparison by itself: where the language model was least sure of its words")
+    store.add_asking_heads(run, {"replies": 64, "correlation": 0.517}, {"mean": [0.0], "spread": [1.0], "heads": [[0.0, 1.0]]}, [])
+    expect(page.locator(".asking")).to_contain_text("a small model of 64 rated replies is least sure (its correlation with ratings it did not see is 0.52).")
     page.get_by_role("button", name="Stop training").click()
     expect(page.locator("#maintainer .notice")).to_contain_text("Stopping")
     assert store.stop_requested(run.id)

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learner.reward_model import cheap_features, fit_logistic, fit_reward_model, measure
+from data.reply_features import cheap_features
+from learner.reward_model import fit_logistic, fit_reward_model, measure
 
 
 def test_with_only_a_constant_and_no_ridge_to_speak_of_the_logistic_fit_is_the_log_odds():
@@ -51,7 +52,7 @@ def rated(count: int, told_by: str, seed: int = 0):
     generator = torch.Generator().manual_seed(seed)
     summaries = torch.randn(count, 16, generator=generator)
     lengths = torch.randint(5, 150, (count,), generator=generator)
-    cheap = torch.tensor([cheap_features(range(int(length)), False, 0.0) for length in lengths])
+    cheap = torch.tensor([cheap_features(range(int(length)), False) for length in lengths])
     coin = torch.randint(0, 2, (count,), generator=generator) * 2.0 - 1
     rewards = torch.where(lengths < 60, 1.0, -1.0) if told_by == "length" else coin
     return summaries, cheap, rewards, torch.ones(count), list(range(count))
@@ -60,7 +61,7 @@ def rated(count: int, told_by: str, seed: int = 0):
 def test_a_taste_that_can_be_seen_is_found_and_short_scores_above_long():
     model = fit_reward_model(*rated(96, "length"), seed=0)
     assert model.fit.useful and model.fit.correlation > 0.7 and model.fit.eta > 0.5
-    short, long = (torch.tensor([cheap_features(range(length), False, 0.0)]) for length in (15, 140))
+    short, long = (torch.tensor([cheap_features(range(length), False)]) for length in (15, 140))
     state = torch.zeros(1, 16)
     assert float(model.predict(state, short)[0]) > 0.5 > -0.5 > float(model.predict(state, long)[0])
 

@@ -10,12 +10,13 @@ const versions = createVersions({
 });
 const ratings = make('ul', {class: 'rating-list', tabindex: 0, 'aria-labelledby': 'ratings-title'});
 const agreement = make('div', {class: 'agreement muted', hidden: true});
+const asking = make('p', {class: 'muted asking'});
 const sampling = make('dl', {class: 'figures'});
 const notice = make('p', {class: 'notice', role: 'status', hidden: true});
 const signOut = make('form', {method: 'post', action: 'sign-out', hidden: true}, make('button', {class: 'quiet-button'}, words.sign_out));
 const main = make('div', {class: 'column'});
 const dashboard = [notice, training.node, versions.node,
-  make('section', {class: 'card', 'aria-labelledby': 'ratings-title'}, make('h2', {id: 'ratings-title'}, words.ratings), agreement, ratings), training.runs,
+  make('section', {class: 'card', 'aria-labelledby': 'ratings-title'}, make('h2', {id: 'ratings-title'}, words.ratings), agreement, asking, ratings), training.runs,
   make('section', {class: 'card', 'aria-labelledby': 'sampling-title'}, make('h2', {id: 'sampling-title'}, words.settings), sampling)];
 
 element.replaceChildren(make('header', {class: 'topbar'},
@@ -54,6 +55,7 @@ function show(overview) {
   if (!overview.change) expected = null;
   showRatings(overview.recent_feedback);
   showAgreement(overview.agreement);
+  setText(asking, askingWords(overview.asking));
   if (notice.textContent === words.stopping && overview.runs[0]?.state !== 'running') notice.hidden = true;
   sampling.replaceChildren(...Object.entries(overview.sampling).map(([name, value]) => make('div', {}, make('dt', {}, words[name] || name), make('dd', {}, String(value)))));
 }
@@ -94,6 +96,13 @@ function showAgreement({thumb, stars}) {
   agreement.hidden = lines.length === 0;
   arrange(agreement, lines.map((_, i) => agreement.children[i] || make('p', {})));
   lines.forEach((line, i) => setText(agreement.children[i], line));
+}
+
+// By what the app chooses the replies that it asks to compare with another one.
+function askingWords({share, model}) {
+  const percent = `${+(100 * share).toFixed(1)}%`;
+  if (!share) return words.asks_nothing;
+  return model ? say('asks_by_ratings', {percent, n: model.replies, correlation: model.correlation.toFixed(2)}) : say('asks_by_words', {percent});
 }
 
 function showSignIn() {

@@ -4,9 +4,9 @@ from data.records.chat import IMPORTED, TASKS, Conversation, Generated, HistoryE
 from data.records.feedback import (
     Comparison, Correction, Erasure, RatedReply, Rating, RatingKind, Reasons, SecondOpinion)
 from data.records.training import (
-    BASE_VERSION, BaseModel, CorrectionReceipt, Outcome, Progress, Promotion, ReceiptRow, Run, Version)
+    BASE_VERSION, AskingHeads, BaseModel, CorrectionReceipt, Outcome, Progress, Promotion, ReceiptRow, Run, Version)
 
 __all__ = [
-    "BASE_VERSION", "BaseModel", "Comparison", "Conversation", "Correction", "CorrectionReceipt", "Erasure",
+    "AskingHeads", "BASE_VERSION", "BaseModel", "Comparison", "Conversation", "Correction", "CorrectionReceipt", "Erasure",
     "Generated", "HistoryEntry", "IMPORTED", "Message", "Outcome", "Progress", "Promotion", "RatedReply", "Rating", "RatingKind",
     "Reasons", "ReceiptRow", "Reply", "Run", "Sampling", "SecondOpinion", "TASKS", "Task", "Turn", "Version"]

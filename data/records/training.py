@@ -134,6 +134,26 @@ class CorrectionReceipt:
 
 
 @dataclass(frozen=True)
+class AskingHeads:
+    """A small model of the ratings, made by a run, for the server to tell which reply it knows least of; D features, M heads.
+
+    It predicts a reply's reward, in [-1, 1], once for each head: q_m = 2 sigmoid(heads_m . (1, (x - mean) / spread)) - 1.
+    """
+
+    run_id: str
+    replies: int
+    """How many rated ones it was fitted on."""
+    correlation: float
+    """Of its predictions with the rewards of prompts that were left out of the fit."""
+    mean: tuple[float, ...]
+    """(D,) of the features that `data/reply_features.py` names."""
+    spread: tuple[float, ...]
+    """(D,)"""
+    heads: tuple[tuple[float, ...], ...]
+    """(M, 1 + D), the constant first."""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What became of a person's ratings of one reply."""
 
