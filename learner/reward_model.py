@@ -167,7 +167,7 @@ class _Space:
 
 def _spread(values: Tensor) -> Tensor:
     """Standard deviation by column; 1 for a column that never changes."""
-    found = values.std(dim=0, unbiased=False)
+    found = (values - values.mean(dim=0)).square().mean(dim=0).sqrt()         # of no columns too, where std() would warn
     return torch.where(found > 1e-6, found, torch.ones_like(found))
 
 

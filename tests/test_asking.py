@@ -61,7 +61,7 @@ def test_the_features_of_a_reply_by_hand(tmp_path):
     assert found == {"log_tokens": math.log(7), "ended": 1.0, "repeated": 0.25,          # 5656 6565 5656 6562: one of four was there before
                      "mean_logprob": -2.0, "least_logprob": -5.0, "from_prompt": pytest.approx(2 / 3), "log_prompt_tokens": math.log(4)}
     cut = add_reply(Store(tmp_path / "chat.db"), completion_ids=(5, 6), finish_reason="length")
-    assert reply_features(cut)[:2] == (math.log(3), 0.0)
+    assert reply_features(cut)[:2] == pytest.approx((math.log(3), 0.0))
 
 
 def test_a_reply_is_held_against_the_newest_that_contribute_of_the_same_model_found_by_an_index(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from data.records import Sampling
+from data.reply_features import repeated_share
 from data.sentences import sentence
 from data.tokenizer import ChatTokenizer
 from learner.anchor import reference_pass

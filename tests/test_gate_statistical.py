@@ -9,6 +9,7 @@ import torch
 
 from data.adapters import AdapterRegistry
 from data.records import Generated
+from data.reply_features import cheap_features
 from data.sentences import said, sentence
 from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
