@@ -47,8 +47,8 @@ def reply_features_of(**reply) -> list[float]:
 
 
 def test_with_one_it_is_how_little_its_heads_disagree():
-    # One feature x, standardised to (x - 2) / 4. Heads (0, log 3) and (0, -log 3) give q = +-tanh(log 3 / 2 * z) = +-0.5 z-wise:
-    # at x = 6, z = 1, so q = 2 * 3/4 - 1 = 0.5 and -0.5, std sqrt(0.5^2 + 0.5^2) over 2 - 1; at x = 2 both are 0.
+    # One feature, standardised to (x - 2) / 4: 1 at x = 6, where sigmoid(log 3) = 3/4 and sigmoid(-log 3) = 1/4, so q is 1/2 and -1/2
+    # and their std sqrt((1/4 + 1/4) / (2 - 1)); 0 at x = 2, where both heads say 0.
     heads = AskingHeads("run", 40, 0.5, mean=(2.0,), spread=(4.0,), heads=((0.0, math.log(3)), (0.0, -math.log(3))))
     assert sureness_of([[6.0], [2.0]], heads) == pytest.approx([-math.sqrt(0.5), 0.0])
     agreed = AskingHeads("run", 40, 0.5, mean=(2.0,), spread=(4.0,), heads=((math.log(3), 0.0), (math.log(3), 0.0)))
