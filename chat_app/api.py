@@ -69,7 +69,7 @@ async def _stream(start: Callable[[], ReplyJob]) -> AsyncIterator[dict[str, Any]
                 yield _sent(job)
             await asyncio.sleep(LOOK_SECONDS)
         if job.error:
-            raise gr.Error(job.error, print_exception=False)
+            raise gr.Error(str(job.error), print_exception=False)
         yield _sent(job)
     except ChatError as error:
         raise gr.Error(str(error), print_exception=False) from error

@@ -14,6 +14,7 @@ from itsdangerous import BadSignature, URLSafeTimedSerializer
 from starlette.requests import Request
 
 from data.errors import NotAllowed
+from data.sentences import said
 
 RATER_COOKIE, MAINTAINER_COOKIE = "rater", "maintainer"
 RATER_SECONDS = 400 * 24 * 3600
@@ -62,7 +63,7 @@ class Identity:
         if session:
             # keyed, so that nobody can work out a rater id and nobody else's cookie can name this rater
             return "s" + hmac.new(self._key, session.encode(), hashlib.sha256).hexdigest()[:16]
-        raise NotAllowed("This call carries no identity, so it can own no conversation; allow cookies for this page and reload it.")
+        raise NotAllowed(said("no_identity"))
 
     def rater_of_cookie(self, value: str | None) -> str | None:
         """The rater a cookie names, or None when it is missing, forged or too old."""
@@ -74,7 +75,7 @@ class Identity:
     def require_maintainer(self, request: gr.Request | Request) -> None:
         """Raises: NotAllowed: the caller is not signed in as a maintainer."""
         if not self.is_maintainer(request):
-            raise NotAllowed("Only a maintainer may do this; sign in on the maintainer page first.")
+            raise NotAllowed(said("maintainers_only"))
 
 
 def _cookies(request: gr.Request | Request) -> dict[str, str]:

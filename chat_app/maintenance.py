@@ -11,6 +11,7 @@ from data.settings import Settings
 from data.store import Store
 from chat_app.asking import share_asked
 from chat_app.serving import Serving
+from data.sentences import said
 
 FEW = 5
 """With fewer replies rated by several people their agreement would be an accident."""
@@ -29,7 +30,7 @@ class Maintenance:
         """
         run = self.store.last_run(self.base.id)
         if run and run.state == "running":
-            raise Busy("A training run is going on; wait for it or stop it first.")
+            raise Busy(said("run_goes_on"))
         self.store.request_training("maintainer")
 
     def stop_training(self) -> None:
@@ -52,7 +53,7 @@ class Maintenance:
         """
         live = self.store.live_version(self.base.id)
         if live == BASE_VERSION:
-            raise UnknownVersion("The base model is live already, so there is nothing to roll back to.")
+            raise UnknownVersion(said("base_is_live"))
         target = self.store.version(live).parent
         if target != BASE_VERSION:
             self.registry.verify(target)
@@ -69,7 +70,7 @@ class Maintenance:
             "waiting": store.waiting_request() is not None,
             "agreement": self._agreement(), "asking": self._asking(),
             "fresh_ratings": store.fresh_ratings(base.id), "recent_feedback": [_masked(row) for row in store.recent_feedback(base.id, 20)],
-            "versions": [{"number": v.number, "created_at": v.created_at, "note": v.note, "said": notes.get(v.number), "error": v.error,
+            "versions": [{"number": v.number, "created_at": v.created_at, "note": v.note, "said": notes.get(v.number), "error": v.error, "error_said": v.error_said,
                           "live": v.number == live, "sha256": v.sha256, "run_id": v.run_id} for v in store.versions(base.id)],
             "promotions": [{"version": p.version, "reason": p.reason, "created_at": p.created_at} for p in store.promotions(base.id)],
             "runs": [{"id": r.id, "state": r.state, "trigger": r.trigger, "started_at": r.started_at, "ended_at": r.ended_at,
@@ -85,7 +86,7 @@ class Maintenance:
         change = self.serving.change
         if change is None:                        # the server looks for a new live version twice a second
             return None if live == self.serving.version else {"version": live, "seconds": 0, "trouble": None}
-        trouble = change.trouble and {"kind": type(change.trouble).__name__, "error": str(change.trouble)}
+        trouble = change.trouble and change.trouble.told()
         return {"version": change.version, "seconds": round(change.seconds), "trouble": trouble}
 
     def _asking(self) -> dict:

@@ -8,9 +8,7 @@ from contextlib import contextmanager
 
 from chat_app.replies import ReplyJob
 from data.errors import Busy
-
-
-STILL_WRITTEN = "A reply is still being written in this conversation; wait for it or press Stop."
+from data.sentences import said
 
 
 class Places:
@@ -43,9 +41,9 @@ class Places:
         with self._lock:
             self._forget_finished()
             if where in self._jobs or (where and where in self._reserved):
-                raise Busy(STILL_WRITTEN)
+                raise Busy(said("still_written"))
             if len(self._jobs) + len(self._reserved) >= self.limit:
-                raise Busy(f"All {self.limit} places, those in line included, are taken right now; try again in a minute.")
+                raise Busy(said("all_places_taken", places=self.limit))
             self._reserved.append(where)
             self._give_way()
         try:

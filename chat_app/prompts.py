@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from data.errors import EmptyMessage, MessageTooLong
 from data.records import Message, Turn
+from data.sentences import said
 from data.tokenizer import ChatTokenizer
 
 
@@ -27,9 +28,9 @@ def check_message(text: str, max_chars: int) -> str:
     # half of a surrogate pair is no character: it can be neither stored nor read by the model
     text = text.encode("utf-8", "replace").decode().strip() if isinstance(text, str) else ""
     if not text:
-        raise EmptyMessage("The message is empty; write something and send it again.")
+        raise EmptyMessage(said("empty_message"))
     if len(text) > max_chars:
-        raise MessageTooLong(f"The message has {len(text):,} characters and the limit is {max_chars:,}; shorten it or send it in parts.")
+        raise MessageTooLong(said("message_too_long", characters=len(text), limit=max_chars))
     return text
 
 
@@ -45,7 +46,7 @@ def fit_prompt(earlier: Sequence[Turn], message: str, tokenizer: ChatTokenizer, 
         ids = tokenizer.render(_messages(history[dropped:], message, system_prompt))
         if len(ids) + wanted <= context_length:
             return Prompt(tuple(ids), dropped, context_length - len(ids))
-    raise MessageTooLong(f"The message takes {len(ids):,} tokens and the model can read {context_length - wanted:,} before it answers; shorten it or send it in parts.")
+    raise MessageTooLong(said("message_past_context", tokens=len(ids), limit=context_length - wanted))
 
 
 def answer_of(turn: Turn) -> str:

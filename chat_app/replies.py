@@ -11,6 +11,7 @@ from chat_app.line import Ticket
 from chat_app.serving import Started
 from data.errors import ChatError, StorageFull
 from data.records import Generated, Reply
+from data.sentences import said
 from data.store import Store
 from data.tokenizer import ChatTokenizer, GrowingText
 
@@ -37,7 +38,8 @@ class ReplyJob:
         """
         self.reply_id, self.conversation_id = reply.id, reply.conversation_id
         self.version, self.dropped_turns = reply.version, reply.dropped_turns
-        self.text, self.done, self.error = "", False, None
+        self.text, self.done = "", False
+        self.error: ChatError | None = None
         self.unsaved = False
         """True while a finished reply waits in memory for room on the disk."""
         self._stream, self._store, self._tokenizer = started and started.stream, store, tokenizer
@@ -67,7 +69,7 @@ class ReplyJob:
         self.cancel()
         self._thread.join(timeout)
 
-    def _show(self, text: str, *, done: bool = False, error: str | None = None) -> None:
+    def _show(self, text: str, *, done: bool = False, error: ChatError | None = None) -> None:
         self.text, self.error = text, error
         self.done = done or self.done             # last: whoever sees it sees the rest
 
@@ -84,8 +86,8 @@ class ReplyJob:
             log.exception("Reply %s broke off", self.reply_id)
             if self._stream is not None:
                 self._stream.cancel()             # nobody reads it any more
-            sentence = str(error) if isinstance(error, ChatError) else "The model stopped in the middle of this reply; use Regenerate to try again."
-            self._store_finally(lambda: self._store.fail_reply(self.reply_id, self.text, sentence), self.text, sentence)
+            why = error if isinstance(error, ChatError) else ChatError(said("model_stopped"))
+            self._store_finally(lambda: self._store.fail_reply(self.reply_id, self.text, str(why)), self.text, why)
             return
         finally:
             self._ticket.leave()
@@ -132,7 +134,7 @@ class ReplyJob:
         except ChatError as error:                # the end of the reply is stored with patience; this was only a safety copy
             log.warning("%s", error)
 
-    def _store_finally(self, write, text: str, error: str | None) -> None:
+    def _store_finally(self, write, text: str, error: ChatError | None) -> None:
         """Store the end of the reply, waiting for room on the disk if need be; the text is kept here until then."""
         while True:
             try:
@@ -142,12 +144,12 @@ class ReplyJob:
                 return
             except StorageFull:
                 self.unsaved = True
-                self._show(text, done=True, error="The disk is full, so this reply is not saved yet; it is kept in memory and saved as soon as there is room.")
+                self._show(text, done=True, error=StorageFull(said("kept_in_memory")))
                 log.error("Reply %s waits in memory: the disk is full", self.reply_id)
             except Exception:
                 log.exception("Reply %s cannot be stored", self.reply_id)
                 self.unsaved = False
-                self._show(text, done=True, error="This reply could not be saved; copy it if you need it, and tell the maintainer.")
+                self._show(text, done=True, error=ChatError(said("not_stored")))
                 return
             finally:
                 self._store.close()               # this thread's connection

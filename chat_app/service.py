@@ -12,7 +12,7 @@ from chat_app.asking import Asking
 from chat_app.belongings import Belongings
 from chat_app.line import Line
 from chat_app.elsewhere import ReplyElsewhere
-from chat_app.places import STILL_WRITTEN, Places
+from chat_app.places import Places
 from chat_app.prompts import Prompt, check_message, fit_prompt
 from chat_app.replies import ReplyJob
 from chat_app.serving import Serving, Started
@@ -20,6 +20,7 @@ from chat_app.tasks import choose_task, system_prompt
 from chat_app.then_and_now import Retelling
 from data.errors import Busy, UnknownConversation
 from data.records import BaseModel, Comparison, Conversation, Reply, Sampling, SecondOpinion, Task, Turn
+from data.sentences import said
 from data.settings import Settings
 from data.store import Store
 from data.tokenizer import ChatTokenizer
@@ -86,7 +87,7 @@ class ChatService:
         with self._places.reserve(conversation_id) as fill:
             conversation = self.conversation(rater_id, conversation_id)
             if not conversation.turns:
-                raise UnknownConversation("There is nothing to regenerate yet; send a message first.")
+                raise UnknownConversation(said("nothing_to_regenerate"))
             *earlier, last = conversation.turns
 
             def same_turn() -> str:
@@ -173,7 +174,7 @@ class ChatService:
         """In the transaction that starts a reply. Raises: UnknownConversation: it was deleted meanwhile. Busy: another server writes in it."""
         self.store.check_owner(conversation_id, rater_id)
         if self.store.written_elsewhere(conversation_id):
-            raise Busy(STILL_WRITTEN)
+            raise Busy(said("still_written"))
 
     def _contributes(self, rater_id: str, unasked: bool | None) -> bool | None:
         consent = self.store.consent(rater_id)

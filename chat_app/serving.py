@@ -12,6 +12,7 @@ from chat_app.engines.protocol import Engine, EngineAway, ReplyStream, VersionNo
 from data.adapters import AdapterRegistry
 from data.errors import Busy, ChatError, ModelUnavailable, StorageFull
 from data.records import BASE_VERSION, BaseModel, Sampling
+from data.sentences import said
 from data.store import Store
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class Serving:
                 return
             if wanted == BASE_VERSION or self.store.live_version(self.base.id) == wanted:
                 if not self._load(BASE_VERSION):
-                    raise ModelUnavailable(f"The base model {self.base.name} cannot be loaded; the log above says why.")
+                    raise ModelUnavailable(said("base_cannot_be_loaded", model=self.base.name))
                 return
 
     @property
@@ -102,7 +103,7 @@ class Serving:
                 return Started(self.engine.stream(prompt_ids, sampling, version), version, sha256, begun)
             except VersionNotLoaded:
                 continue
-        raise Busy("The model is being swapped right now; send the message again.")
+        raise Busy(said("being_swapped"))
 
     def close(self) -> None:
         self._stop.set()
@@ -139,7 +140,7 @@ class Serving:
         except Exception as error:
             log.exception("Version %s cannot be loaded; version %s stays", version, old)
             if version != BASE_VERSION:
-                self.store.mark_failed(version, str(error) if isinstance(error, ChatError) else f"It could not be loaded ({error}); train a new version or make another one live.")
+                self.store.mark_failed(version, error if isinstance(error, ChatError) else ChatError(said("could_not_load", error=str(error))))
             self._begun = None
             return False
         self.version, self._sha256, self._begun = version, sha256, None

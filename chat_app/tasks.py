@@ -10,6 +10,7 @@ import re
 
 from data.errors import BadTask
 from data.records import TASKS, Conversation, Task
+from data.sentences import said
 
 SYSTEM_PROMPTS: dict[Task, tuple[str, str]] = {
     "writing": ("You are an AI writing assistant. Write a short story or article about what the user names. Reply with the text only.",
@@ -28,11 +29,11 @@ def choose_task(wanted: object, conversation: Conversation | None) -> Task:
     Raises: BadTask: it does not exist, or the conversation began with another one.
     """
     if wanted is not None and wanted not in TASKS:
-        raise BadTask(f"There is no task {str(wanted)[:40]!r}; use one of {', '.join(TASKS)}.")
+        raise BadTask(said("no_such_task", task=repr(str(wanted)[:40]), tasks=", ".join(TASKS)))
     if conversation is None:
         return wanted or TASKS[0]
     if wanted not in (None, conversation.task):
-        raise BadTask(f"This conversation's task is {conversation.task} and stays that; start a new conversation for {wanted}.")
+        raise BadTask(said("task_stays", task=conversation.task, wanted=wanted))
     return conversation.task
 
 

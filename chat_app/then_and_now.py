@@ -10,6 +10,7 @@ from chat_app.replies import ReplyJob
 from chat_app.serving import Serving
 from data.errors import NothingNewer
 from data.records import BaseModel, Reply
+from data.sentences import said
 from data.store import Store
 
 
@@ -58,8 +59,7 @@ class Retelling:
         """
         seen = self.look(rater_id, reply_id)
         if not seen.newer:
-            raise NothingNewer("There is no newer version to ask, because the one that wrote this reply, or an older one, answers now; "
-                               "ask again when a new version is live.")
+            raise NothingNewer(said("nothing_newer"))
         if seen.job is None and not _is_there(seen.now):
             with self._places.reserve(_place(seen.then)) as fill:
                 if not _is_there(self.look(rater_id, reply_id).now):         # two tabs: the other one's has just ended

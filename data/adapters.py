@@ -12,6 +12,7 @@ from pathlib import Path
 from data.errors import CorruptAdapter
 from data.files import full_disk_says, sha256_of
 from data.records import CorrectionReceipt, ReceiptRow, Version
+from data.sentences import Said, said
 from data.store import Store
 
 WEIGHTS = "adapter_model.safetensors"
@@ -37,7 +38,7 @@ class AdapterRegistry:
 
         Raises: StorageFull: nothing was published and nothing is left behind.
         """
-        with self._writing(f"The new version was not published because the disk that holds {self.folder} is full; free some space and train again.") as writing:
+        with self._writing(said("no_room_to_publish", folder=str(self.folder))) as writing:
             write(writing)
             sha256 = sha256_of(writing / WEIGHTS)
             final = self.folder / f"{base_model}-{sha256[:12]}-{secrets.token_hex(3)}"
@@ -57,13 +58,13 @@ class AdapterRegistry:
         """
         if (self.folder / name).exists():
             return
-        with self._writing(f"A version was not fetched because the disk that holds {self.folder} is full; free some space, and it is fetched again.") as writing:
+        with self._writing(said("no_room_to_fetch", folder=str(self.folder))) as writing:
             for file, content in files.items():
                 (writing / file).write_bytes(content)
             self._put_in_place(writing, self.folder / name)
 
     @contextmanager
-    def _writing(self, when_full: str) -> Iterator[Path]:
+    def _writing(self, when_full: Said) -> Iterator[Path]:
         """An empty folder that is gone afterwards unless it was put in place. Raises: StorageFull with this sentence."""
         writing = self.folder / f"{UNPUBLISHED}{secrets.token_hex(6)}"
         writing.mkdir()
@@ -92,9 +93,9 @@ class AdapterRegistry:
         try:
             found = sha256_of(path / WEIGHTS)
         except OSError as error:
-            raise CorruptAdapter(f"Version {number} cannot be used because its file {WEIGHTS} cannot be read ({error.strerror}); train a new version or make another one live.") from error
+            raise CorruptAdapter(said("version_unreadable", version=number, file=WEIGHTS, error=error.strerror)) from error
         if found != version.sha256 or not (path / "adapter_config.json").is_file():
-            raise CorruptAdapter(f"Version {number} cannot be used because its files are not the ones that were published (sha256 differs); train a new version or make another one live.")
+            raise CorruptAdapter(said("version_altered", version=number))
         return path
 
     def sweep(self) -> list[str]:

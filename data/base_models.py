@@ -26,6 +26,7 @@ from data.files import full_disk_says, sha256_of
 from data.gguf_files import unpack_tokenizer
 from data.hub import fetch_from_hub, unpack_transformers
 from data.records import BaseModel
+from data.sentences import said
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def import_base_model(
     models_dir.mkdir(parents=True, exist_ok=True)
     if found := _imported(source, models_dir):
         return found
-    with full_disk_says(f"The disk that holds {models_dir} is full; free some room and start again."), FileLock(models_dir / ".lock"):
+    with full_disk_says(said("no_room_to_import", folder=str(models_dir))), FileLock(models_dir / ".lock"):
         if found := _imported(source, models_dir):
             return found
         for left in models_dir.glob(".import-*"):  # a process was killed here; we hold the lock, so nobody uses it

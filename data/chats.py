@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from data.database import Database, now
 from data.errors import NotYourReply, UnknownConversation, UnknownReply
 from data.records import IMPORTED, TASKS, Conversation, Generated, Reply, Sampling, Task, Turn
+from data.sentences import said
 
 REPLY_COLUMNS = """replies.*, turns.conversation_id AS conversation_id, conversations.rater_id AS rater_id, conversations.task AS task
     FROM replies JOIN turns ON turns.id = replies.turn_id JOIN conversations ON conversations.id = turns.conversation_id"""
@@ -54,7 +55,7 @@ class Chats(Database):
         row = self.row("SELECT id, rater_id, title, created_at, task FROM conversations WHERE id = ? AND deleted_at IS NULL",
                        conversation_id) if isinstance(conversation_id, str) else None
         if row is None or rater_id not in (None, row["rater_id"]):
-            raise UnknownConversation(f"There is no conversation {str(conversation_id)[:40]!r} of yours; start a new one.")
+            raise UnknownConversation(said("no_such_conversation", conversation=repr(str(conversation_id)[:40])))
         return row
 
     def conversations(self, rater_id: str) -> list[Conversation]:
@@ -167,9 +168,9 @@ class Chats(Database):
         """
         row = self.row(f"SELECT {REPLY_COLUMNS} WHERE replies.id = ?", reply_id) if isinstance(reply_id, str) else None
         if row is None or (rater_id is not None and self._deleted(reply_id)):
-            raise UnknownReply(f"There is no reply {str(reply_id)[:40]!r}; reload the page to see the replies you can rate.")
+            raise UnknownReply(said("no_such_reply", reply=repr(str(reply_id)[:40])))
         if rater_id not in (None, row["rater_id"]):
-            raise NotYourReply("This reply was shown to somebody else, so it is not yours to rate; rate the replies in your own conversations.")
+            raise NotYourReply(said("not_your_reply"))
         return reply_from(row)
 
     def replies_again(self, reply_id: str) -> list[Reply]:

@@ -6,6 +6,7 @@ from data.chats import Chats
 from data.database import now
 from data.errors import BadRating
 from data.records import Comparison
+from data.sentences import said
 
 PREFERRED = ("first", "second", "same", "none")
 """What may be said of two replies in the order they were shown; `none` takes an earlier comparison back."""
@@ -35,11 +36,12 @@ class Comparisons(Chats):
             UnknownReply, NotYourReply: nothing is written.
         """
         if preferred not in PREFERRED or asked_by not in ASKED_BY:
-            raise BadRating(f"{str(preferred)[:40]!r} asked by {str(asked_by)[:40]!r} is not a comparison; prefer one of {', '.join(PREFERRED)}, asked by {' or '.join(ASKED_BY)}.")
+            raise BadRating(said("no_such_comparison", preferred=repr(str(preferred)[:40]), asked_by=repr(str(asked_by)[:40]),
+                                 preferences=", ".join(PREFERRED), askers=" / ".join(ASKED_BY)))
         with self.write() as db:
             first, second = self.reply(first_id, rater_id), self.reply(second_id, rater_id)
             if first.id == second.id or first.turn_id != second.turn_id or not first.state == second.state == "done":
-                raise BadRating("These two replies cannot be compared, because only two finished attempts at the same message can; ask for a better one and compare the two.")
+                raise BadRating(said("not_comparable"))
             before = self._newest(first.id, second.id, rater_id)
             if _better(first.id, second.id, preferred) != (_better(before["first_id"], before["second_id"], before["preferred"]) if before else "none"):
                 db["comparisons"].insert({"rater_id": rater_id, "first_id": first.id, "second_id": second.id, "preferred": preferred,

@@ -6,6 +6,7 @@ from data.comparisons import Comparisons
 from data.database import now
 from data.errors import BadRating
 from data.records import Correction
+from data.sentences import said
 
 MAX_CORRECTION = 20_000
 
@@ -28,7 +29,7 @@ class Corrections(Comparisons):
         """
         text = text.strip()
         if len(text) > MAX_CORRECTION:
-            raise BadRating(f"The correction has {len(text):,} characters and the limit is {MAX_CORRECTION:,}; shorten it and save it again.")
+            raise BadRating(said("correction_too_long", characters=len(text), limit=MAX_CORRECTION))
         with self.write() as db:
             if text == self.reply(reply_id, rater_id).text.strip():
                 text = ""

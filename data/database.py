@@ -15,6 +15,7 @@ from sqlite_utils import Database as SqliteUtilsDatabase
 
 from data.errors import BadSetting, Busy, StorageFull
 from data.migrations import migrations
+from data.sentences import said
 
 BUSY_SECONDS = 30
 """How long a writer waits for another writer. Every transaction here lasts milliseconds."""
@@ -110,15 +111,13 @@ def _clear_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(f"The disk that holds {path.parent} is full; free some space and start again.") from error
-        raise BadSetting(f"STATE_DIR is {path.parent}, which cannot be written ({error.strerror}); set STATE_DIR to a folder that you may write to.") from error
+            raise StorageFull(said("no_room_to_start", folder=str(path.parent))) from error
+        raise BadSetting(said("state_dir_read_only", folder=str(path.parent), error=error.strerror)) from error
     except sqlite3.OperationalError as error:
         if "unable to open" in str(error) or "readonly" in str(error):
-            raise BadSetting(f"STATE_DIR is {path.parent}, where {path.name} cannot be written; set STATE_DIR to a folder that you may write to.") from error
+            raise BadSetting(said("store_read_only", folder=str(path.parent), file=path.name)) from error
         if "full" in str(error) or "disk I/O error" in str(error):      # the latter when even the write-ahead log cannot grow
-            raise StorageFull(f"Nothing was saved because the disk that holds {path.parent} is full or failing; "
-                              f"free some space and try again.") from error
+            raise StorageFull(said("disk_full", folder=str(path.parent))) from error
         if "locked" in str(error):
-            raise Busy(f"Nothing was saved because another process kept {path.name} locked for {BUSY_SECONDS} s; "
-                       f"try again.") from error
+            raise Busy(said("store_locked", file=path.name, seconds=BUSY_SECONDS)) from error
         raise

@@ -1,8 +1,23 @@
 """Errors a person can act on. `str(error)` is one sentence: what happened, why, and what to do next."""
 
+from __future__ import annotations
+
+from data.sentences import Said, sentence
+
 
 class ChatError(Exception):
-    """Base of every error whose sentence may be shown to the person who caused it."""
+    """Base of every error whose sentence may be shown to the person who caused it.
+
+    Made of what data/sentences.py says in every language; only what a terminal alone shows is plain English.
+    """
+
+    def __init__(self, what: Said | str) -> None:
+        self.said = what if isinstance(what, dict) else None
+        super().__init__(sentence(what) if isinstance(what, dict) else what)
+
+    def told(self) -> dict:
+        """For a page, which says it in its own language."""
+        return {"kind": type(self).__name__, "error": str(self), "said": self.said}
 
 
 class BadSetting(ChatError):

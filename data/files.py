@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from data.errors import StorageFull
+from data.sentences import Said
 
 
 def sha256_of(path: Path) -> str:
@@ -17,7 +18,7 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def full_disk_says(sentence: str) -> Iterator[None]:
+def full_disk_says(sentence: Said) -> Iterator[None]:
     """Raises: StorageFull with this sentence where a full disk or a used-up quota ends what is inside."""
     try:
         yield

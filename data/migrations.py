@@ -273,3 +273,9 @@ def m015_asking_heads(db: Database) -> None:
         CREATE INDEX replies_to_ask_about ON replies(base_model)
             WHERE attempt = 0 AND state = 'done' AND contributes = 1 AND behavior_logprobs <> '[]';
     """)
+
+
+@migrations()
+def m016_why_a_version_failed(db: Database) -> None:
+    """`error` as a code with values, JSON, so that pages can say it in their language; NULL where there is none."""
+    db.executescript("ALTER TABLE versions ADD COLUMN error_said TEXT;")

@@ -11,6 +11,7 @@ from data.database import now
 from data.errors import BadRating
 from data.records import IMPORTED, RatedReply, Rating
 from data.second_opinions import SecondOpinions
+from data.sentences import said
 
 FEEDBACK = ("ratings", "reasons", "corrections", "comparisons")
 """The tables of what people say of replies; the view `feedback` reads them in one shape."""
@@ -32,9 +33,9 @@ class Ratings(SecondOpinions):
             NotYourReply: the reply was shown to somebody else and is not offered to this person; nothing is written.
         """
         if not isinstance(kind, str) or kind not in ALLOWED:
-            raise BadRating(f"There is no rating of kind {str(kind)[:40]!r}; use 'thumb' or 'stars'.")
+            raise BadRating(said("no_such_rating", kind=repr(str(kind)[:40])))
         if isinstance(value, bool) or not isinstance(value, int | float) or value not in ALLOWED[kind]:
-            raise BadRating(f"{str(value)[:40]!r} is not a value for {kind}; use one of {', '.join(map(str, ALLOWED[kind]))} (0 takes it back).")
+            raise BadRating(said("no_such_value", value=repr(str(value)[:40]), kind=kind, values=", ".join(map(str, ALLOWED[kind]))))
         with self.write() as db:
             takes_back = value == 0 and isinstance(reply_id, str) and self._current(reply_id, rater_id)      # also where nothing more may be said
             reply = self.reply(reply_id) if takes_back else self.reply_to_rate(reply_id, rater_id)

@@ -9,6 +9,7 @@ from data.corrections import Corrections
 from data.database import now
 from data.errors import BadRating
 from data.records import Reasons
+from data.sentences import said
 
 TAGS = {1: ("helpful", "clear", "right_length", "good_tone"),
         -1: ("wrong", "not_helpful", "too_long", "too_short", "tone", "unsafe", "other")}
@@ -35,17 +36,17 @@ class ReasonEvents(Corrections):
         """
         unknown = [tag for tag in tags if not isinstance(tag, str) or tag not in KNOWN]
         if unknown:
-            raise BadRating(f"{str(unknown[0])[:40]!r} is not a reason; use some of {', '.join(sorted(KNOWN))}.")
+            raise BadRating(said("no_such_reason", tag=repr(str(unknown[0])[:40]), tags=", ".join(sorted(KNOWN))))
         if not isinstance(comment, str) or len(comment.strip()) > MAX_COMMENT:
-            raise BadRating(f"The comment is longer than {MAX_COMMENT:,} characters; shorten it and save it again.")
-        said = Reasons(reply_id, rater_id, tuple(sorted(set(tags))), comment.strip(), now())
+            raise BadRating(said("comment_too_long", limit=MAX_COMMENT))
+        current = Reasons(reply_id, rater_id, tuple(sorted(set(tags))), comment.strip(), now())
         with self.write() as db:
             self.reply(reply_id, rater_id)
             before = self.row("SELECT tags, comment FROM reasons WHERE reply_id = ? AND rater_id = ? ORDER BY id DESC LIMIT 1", reply_id, rater_id)
-            row = {"tags": json.dumps(list(said.tags)), "comment": said.comment}
+            row = {"tags": json.dumps(list(current.tags)), "comment": current.comment}
             if (dict(before) if before else {"tags": "[]", "comment": ""}) != row:
-                db["reasons"].insert({"reply_id": reply_id, "rater_id": rater_id, **row, "created_at": said.created_at})
-        return said
+                db["reasons"].insert({"reply_id": reply_id, "rater_id": rater_id, **row, "created_at": current.created_at})
+        return current
 
     def reasons_of(self, rater_id: str, conversation_id: str) -> dict[str, Reasons]:
         """This person's current reasons in one conversation, by reply id."""

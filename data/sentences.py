@@ -1,9 +1,9 @@
-"""What the learner tells people, as codes with values: stored that way, and said in whichever language is asked for.
+"""What the learner and errors tell people, as codes with values: stored that way, and said in whichever language is asked for.
 
     said("gate_refused", problem=said("moved", kl=2.5, limit=2.0))   is stored; `sentence` of it is read
 
 The sentences are in `sentences.json`, English and Chinese, because both sides say them: the command line here, the pages
-through their catalogue. A placeholder may carry a format, one of `.0%`, `.2f` and `+.2f`, which pages know too.
+through their catalogue. A placeholder may carry a format, one of `.0%`, `.2f`, `+.2f` and `,`, which pages know too.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from data.errors import ModelUnavailable
 from data.records import Message
+from data.sentences import said
 
 
 class ChatTokenizer:
@@ -30,9 +31,7 @@ class ChatTokenizer:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
             config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
         except Exception as error:  # the tokenizers library raises plain Exception
-            raise ModelUnavailable(
-                f"The tokenizer in {folder} cannot be read ({error}). Delete that folder and start again to import it anew."
-            ) from error
+            raise ModelUnavailable(said("tokenizer_unreadable", folder=str(folder), error=str(error))) from error
         self._plain = Tokenizer.from_str(self._tokenizer.to_str())
         self._plain.encode_special_tokens = True  # special tokens are spelled out like any other text
         self._special = sorted(
@@ -69,7 +68,7 @@ class ChatTokenizer:
         try:
             text = self._template.render(messages=turns, add_generation_prompt=True, tools=None, documents=None, **self._named)
         except TemplateError as error:
-            raise ModelUnavailable(f"The base model's chat template refuses this conversation: {error}.") from error
+            raise ModelUnavailable(said("template_refuses", error=str(error))) from error
         return self._encode_with_marks(text, marks)
 
     def encode(self, text: str) -> list[int]:

@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from data.files import full_disk_says, plain_errors_of_safetensors, sha256_of
 from data.records import BaseModel
+from data.sentences import said
 
 MANIFEST = "unpacked.json"
 """sha256 by file name; written last, so a folder that has it is whole."""
@@ -35,7 +36,7 @@ def unpacked(base: BaseModel, form: str, write: Callable[[Path], None]) -> Path:
             shutil.rmtree(left, ignore_errors=True)
         writing = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=base.folder))
         try:
-            with full_disk_says(f"The disk that holds {base.folder} is full, so the base model cannot be unpacked; free some room and start again."):
+            with full_disk_says(said("no_room_to_unpack", folder=str(base.folder))):
                 with plain_errors_of_safetensors():
                     write(writing)
                 (writing / MANIFEST).write_text(json.dumps(_digests(writing), indent=1), encoding="utf-8")

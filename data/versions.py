@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from data.database import now
-from data.errors import UnknownVersion
+from data.errors import ChatError, UnknownVersion
 from data.records import BASE_VERSION, CorrectionReceipt, Promotion, ReceiptRow, Version
 from data.runs import Runs
+from data.sentences import said
 
 
 class Versions(Runs):
@@ -36,12 +37,12 @@ class Versions(Runs):
         """Raises: UnknownVersion: no such version."""
         row = self.row("SELECT * FROM versions WHERE number = ?", number)
         if row is None:
-            raise UnknownVersion(f"There is no version {number}; the versions page lists those that exist.")
-        return Version(**row)
+            raise UnknownVersion(said("no_such_version", version=number))
+        return version_from(row)
 
     def versions(self, base_model: str) -> list[Version]:
         """Of one lineage, newest first."""
-        return [Version(**row) for row in self.rows(
+        return [version_from(row) for row in self.rows(
             "SELECT * FROM versions WHERE base_model = ? ORDER BY number DESC", base_model)]
 
     def notes_said(self, base_model: str) -> dict[int, dict]:
@@ -65,8 +66,8 @@ class Versions(Runs):
             if number != BASE_VERSION:
                 version = self.version(number)
                 if version.base_model != base_model:
-                    raise UnknownVersion(f"Version {number} was trained on {version.base_model}; this server runs {base_model}, so it cannot be made live here.")
-                db["versions"].update(number, {"error": None})
+                    raise UnknownVersion(said("another_lineage", version=number, trained_on=version.base_model, runs=base_model))
+                db["versions"].update(number, {"error": None, "error_said": None})
             return self._promote(number, base_model, reason)
 
     def _promote(self, number: int, base_model: str, reason: str) -> Promotion:
@@ -78,10 +79,10 @@ class Versions(Runs):
         return [Promotion(**row) for row in self.rows(
             "SELECT * FROM promotions WHERE base_model = ? ORDER BY id DESC LIMIT ?", base_model, limit)]
 
-    def mark_failed(self, number: int, error: str) -> None:
+    def mark_failed(self, number: int, error: ChatError) -> None:
         """The server could not load it: it is never live again until a maintainer makes it so."""
         with self.write() as db:
-            db["versions"].update(number, {"error": error})
+            db["versions"].update(number, {"error": str(error), "error_said": error.said and json.dumps(error.said, ensure_ascii=False)})
 
     def receipts(self, reply_id: str) -> list[ReceiptRow]:
         """What each version made of this reply's ratings, newest version first."""
@@ -93,3 +94,7 @@ class Versions(Runs):
         return [CorrectionReceipt(**row) for row in self.rows(
             "SELECT * FROM correction_receipts WHERE version = ? AND correction_id IN (SELECT value FROM json_each(?)) ORDER BY correction_id",
             version, json.dumps(list(correction_ids)))]
+
+
+def version_from(row) -> Version:
+    return Version(**{**row, "error_said": json.loads(row["error_said"] or "null")})

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from data.chats import this_process
 from data.errors import Busy
+from data.sentences import said
 from data.store import Store
 
 NAME = "learner"
@@ -26,7 +27,7 @@ def learner_lease(store: Store, wait: float = 2 * SECONDS, seconds: float = SECO
     give_up = time.monotonic() + wait
     while not store.acquire_lease(NAME, owner, seconds):
         if time.monotonic() > give_up:
-            raise Busy("Another learner is at work on this state folder; wait for it to end, or stop it on the training page.")
+            raise Busy(said("another_learner"))
         time.sleep(0.25)
     ended = threading.Event()
 

@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from data.errors import AdapterMismatch, ModelUnavailable
 from data.files import plain_errors_of_safetensors
 from data.records import BaseModel
+from data.sentences import said
 from data.unpacked import unpacked
 from learner.batches import Batch
 from learner.head import completion_scores
@@ -135,8 +136,7 @@ class Policy:
         except (OSError, ValueError, RuntimeError, KeyError) as error:
             if BEHAVIOR in self.model.peft_config:            # shapes are compared after the adapter was put in place
                 self.model.delete_adapter(BEHAVIOR)
-            raise AdapterMismatch(f"The adapter in {folder.name} does not fit {self.base.id}; start a new lineage with "
-                                  f"`python -m learner --fresh`.") from error
+            raise AdapterMismatch(said("adapter_of_another_base", folder=folder.name, base=self.base.id)) from error
         try:
             self.model.set_adapter(BEHAVIOR)
             with self._acting(folder):
@@ -198,13 +198,11 @@ def _load_base(base: BaseModel, dtype: torch.dtype) -> torch.nn.Module:
             warnings.simplefilter("ignore")
             model = _read_base(base, dtype)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelUnavailable(f"The learner cannot read the base model {base.id} ({str(error).splitlines()[0][:200]}); "
-                               f"delete {base.folder} to have it fetched again, or set BASE_MODEL to another one.") from error
+        raise ModelUnavailable(said("learner_cannot_read", base=base.id, error=str(error).splitlines()[0][:200], folder=str(base.folder))) from error
     unusual = [name for name in ("final_logit_softcapping", "logit_scale", "logits_scaling")
                if getattr(model.config, name, None) not in (None, 1, 1.0)]
     if unusual:
-        raise ModelUnavailable(f"The learner cannot train {base.id} because its output head uses {unusual[0]}; "
-                               f"set BASE_MODEL to a llama or qwen model.")
+        raise ModelUnavailable(said("learner_cannot_train", base=base.id, feature=unusual[0]))
     model.requires_grad_(False)
     return model
 

@@ -36,13 +36,13 @@ def open_run(store: Store, registry: AdapterRegistry, base_model: str, trigger: 
             yield run, pace
         except Stopped:
             _end_early(store, run, seconds=pace.seconds())
-        except ChatError as error:
-            store.finish_run(run.id, "failed", error=str(error))
-            raise
         except BaseException as error:
-            store.finish_run(run.id, "failed", error=f"The run broke off because of an unexpected {type(error).__name__} ({error}); "
-                                                     f"no rating was lost, and the learner's log has the details.")
+            fail_run(store, run, error if isinstance(error, ChatError) else ChatError(said("run_broke_off", kind=type(error).__name__, error=str(error))))
             raise
+
+
+def fail_run(store: Store, run: Run, error: ChatError) -> None:
+    store.finish_run(run.id, "failed", report={"said": error.said}, error=str(error))
 
 
 def close_abandoned_runs(store: Store, registry: AdapterRegistry) -> None:

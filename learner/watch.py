@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from data.adapters import AdapterRegistry
 from data.chats import this_process
 from data.errors import ChatError
+from data.sentences import said
 from data.settings import Settings
 from data.store import Store
 from learner.schedule import due_time, run_due
-from learner.session import close_abandoned_runs
+from learner.session import close_abandoned_runs, fail_run
 
 POLL_SECONDS = 1.0
 STANDBY_LEASE_SECONDS = 10.0
@@ -91,5 +92,5 @@ def _run_child(trigger: str, store: Store, base_model: str, owner: str, stopping
     if child.returncode != 0 and (latest and latest.id) == (before and before.id):
         # It died before it opened a run. Without a row nobody would learn of it, and the next would start at once.
         run = store.start_run(base_model, trigger)
-        store.finish_run(run.id, "failed", error="The learner could not start; the learner's log says why.")
+        fail_run(store, run, ChatError(said("learner_did_not_start")))
     log.info("the run ended: %s", result[-1][:500] if result and child.returncode == 0 else f"exit code {child.returncode}")

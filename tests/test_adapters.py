@@ -45,7 +45,7 @@ def test_rolling_back_and_forward_moves_only_the_live_mark(registry):
 def test_a_version_that_cannot_be_loaded_is_passed_over_until_somebody_insists(registry):
     store = registry.store
     publish(registry), publish(registry, b"second")
-    store.mark_failed(2, "broken")
+    store.mark_failed(2, CorruptAdapter("broken"))
     assert store.live_version("base") == 1
     store.promote(2, "base", "try again")
     assert store.live_version("base") == 2

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from data.errors import CorruptAdapter, NotAllowed
 from data.importing import import_conversations
 from data.records import Progress
+from data.sentences import said, sentence
 from data.tokenizer import ChatTokenizer
 from tests.browser_fixtures import browser, chat_server, contribute, endless_server, finished, open_chat, person, sign_in, write  # noqa: F401
 
@@ -32,7 +34,7 @@ def test_nobody_but_a_maintainer_gets_anything_by_page_or_by_http(person, chat_s
     before = chat_server.store.waiting_request(), chat_server.store.promotions(chat_server.base.id)
     for name, payload in CALLS.items():
         answer = call(context, chat_server, page, name, payload)
-        assert answer == {"ok": False, "kind": "NotAllowed", "error": answer["error"]}, name
+        assert answer == {"ok": False, **NotAllowed(said("maintainers_only")).told()}, name
     context.add_cookies([{"name": "maintainer", "value": "maintainer", "url": chat_server.url}])
     assert call(context, chat_server, page, "ui_overview", {})["kind"] == "NotAllowed"
     assert (chat_server.store.waiting_request(), chat_server.store.promotions(chat_server.base.id)) == before
@@ -132,8 +134,16 @@ def test_a_version_goes_live_and_is_rolled_back_while_a_reply_is_being_written(p
     expect(page.locator("#maintainer .notice")).to_have_text(f"Version {number} is live now.")
 
     broken = endless_server.publish(seed=2)
-    endless_server.store.mark_failed(broken, "Its files are damaged.")
+    altered = CorruptAdapter(said("version_altered", version=broken))
+    store.mark_failed(broken, altered)
     expect(page.locator("#maintainer .change")).to_have_text(f"Version {broken} could not be loaded, so version {number} answers.")
+
+    stuck = said("learner_did_not_start")
+    store.finish_run(store.start_run(endless_server.base.id, "shell").id, "failed", error="As in an older store.")
+    store.finish_run(store.start_run(endless_server.base.id, "shell").id, "failed", report={"said": stuck}, error=sentence(stuck))
+    page.goto(f"{endless_server.url}/maintainer?lang=zh")
+    expect(page.locator(f"[data-version='{broken}'] .problem")).to_have_text(sentence(altered.said, "zh"))
+    expect(page.locator(".run.failed .problem")).to_have_text([sentence(stuck, "zh"), "As in an older store."])
 
 
 def test_the_page_fits_a_phone_and_a_desk(person, chat_server):

@@ -269,6 +269,10 @@ def test_the_page_fits_every_width_in_both_languages(person, chat_server, locale
     page = open_chat(person(locale=locale), chat_server)
     welcome = {"en-US": "Chat, rate, and watch it learn", "zh-CN": "聊天、评分，看它学习"}[locale]
     expect(page.get_by_role("heading", name=welcome)).to_be_visible()
+    page.locator(".composer textarea").fill("x" * 20_001)
+    page.keyboard.press("Enter")
+    refused = {"en-US": "20,001 characters and the limit is 20,000", "zh-CN": "20,001 个字符，上限是 20,000"}[locale]
+    expect(page.locator(".notice")).to_contain_text(refused)
     write(page, "averyveryverylongwordwithoutanyspace" * 8)
     finished(page)
     for width in (360, 390, 768, 1280, 1920):

@@ -237,7 +237,7 @@ def test_a_stream_whose_reply_cannot_be_begun_is_ended(endless_base, tmp_path, m
         monkeypatch.setattr(server.store, "begin_reply", full)
         server.service.stop("me", first.conversation_id)
         finished(second)
-        assert second.error == "The disk is full." and [one.stream.cancelled for one in begun] == [True]
+        assert str(second.error) == "The disk is full." and [one.stream.cancelled for one in begun] == [True]
     finally:
         server.close()
 
@@ -291,7 +291,7 @@ def test_a_maintainer_sees_what_is_being_loaded_while_the_version_before_answers
     monkeypatch.setattr(server.serving.engine, "load", no_room)
     assert server.maintenance.roll_back() == 0
     trouble = until(lambda: (change := seen()[1]) and change["trouble"])
-    assert trouble == {"kind": "StorageFull", "error": "The disk is full; free some space."} and server.serving.version == number
+    assert trouble == {"kind": "StorageFull", "error": "The disk is full; free some space.", "said": None} and server.serving.version == number
 
 
 def test_a_corrupt_version_is_marked_and_the_old_one_stays(server):
@@ -336,7 +336,7 @@ def test_a_full_disk_refuses_a_message_and_keeps_a_finished_reply_until_there_is
         until(lambda: len(job.text) > 2000)
         server.service.stop("me", job.conversation_id)
         finished(job)
-        assert "kept in memory" in job.error and job.text and server.store.reply(job.reply_id).state == "streaming"
+        assert "kept in memory" in str(job.error) and job.text and server.store.reply(job.reply_id).state == "streaming"
         limit_everywhere(monkeypatch, server.store, 2**30)
         until(lambda: server.store.reply(job.reply_id).state == "done")
         assert server.store.reply(job.reply_id).text == job.text and job.error is None

@@ -15,6 +15,7 @@ from chat_app.engines.lora import TENSORS, read_safetensors
 from data.errors import AdapterMismatch, CorruptAdapter
 from data.gguf_files import open_gguf
 from data.records import BaseModel
+from data.sentences import said
 
 KEY = re.compile(r"(?:base_model\.model\.)?(.+)\.lora_([AB])\.weight")
 
@@ -30,18 +31,15 @@ def check_fit(base: BaseModel, folder: Path) -> None:
         rank = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["r"]
         weights = read_safetensors(folder / "adapter_model.safetensors")
     except Exception as error:  # safetensors raises its own and plain ones
-        raise CorruptAdapter(f"The adapter in {folder.name} cannot be read ({error}). Roll back or train again.") from error
+        raise CorruptAdapter(said("adapter_unreadable", folder=folder.name, error=str(error))) from error
     shapes = _shapes(base)
     for key, weight in weights.items():
         if not np.isfinite(weight).all():
-            raise CorruptAdapter(f"The adapter in {folder.name} holds numbers that are not finite ({key}). Train again.")
+            raise CorruptAdapter(said("adapter_not_finite", folder=folder.name, key=key))
         match = KEY.fullmatch(key)
         found = shapes.get(match[1]) if match else None
         if found and weight.shape != ((rank, found[1]) if match[2] == "A" else (found[0], rank)):
-            raise AdapterMismatch(
-                f"The adapter in {folder.name} does not fit this base model: {key} is {weight.shape} and the weight it is for {found}. "
-                "Set BASE_MODEL to the one it was trained on, or train again."
-            )
+            raise AdapterMismatch(said("adapter_misfit", folder=folder.name, reason=f"{key} is {weight.shape} and the weight it is for {found}"))
 
 
 def _shapes(base: BaseModel) -> dict[str, tuple[int, int]]:

@@ -21,6 +21,7 @@ from data.errors import CorruptAdapter, ModelUnavailable
 from data.files import full_disk_says, sha256_of
 from data.gguf_files import open_gguf
 from data.records import BaseModel
+from data.sentences import said
 
 Encoding = Literal["Q8_0", "F16"]
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
@@ -51,7 +52,7 @@ def servable_gguf(base: BaseModel, adapter: Path | None, cache_dir: Path, *, enc
     os.close(handle)
     temporary = Path(name)
     try:
-        with full_disk_says(f"The disk that holds {cache_dir} is full, so there is no room for the model that answers; free some."):
+        with full_disk_says(said("no_room_to_serve", folder=str(cache_dir))):
             _write(base, adapter, temporary, encoding)
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
@@ -71,7 +72,7 @@ def servable_path(base: BaseModel, adapter: Path | None, cache_dir: Path, *, enc
     elif (adapter / "adapter_model.safetensors").is_file():
         digest = sha256_of(adapter / "adapter_model.safetensors")[:12]
     else:
-        raise CorruptAdapter(f"The adapter in {adapter.name} has lost its weights. Roll back or train again.")
+        raise CorruptAdapter(said("adapter_without_weights", folder=adapter.name))
     return cache_dir / base.id / f"{digest}-{encoding.lower()}.gguf"
 
 
@@ -118,7 +119,7 @@ def _write(base: BaseModel, adapter: Path | None, target: Path, encoding: Encodi
     from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
 
     if base.gguf is None or base.architecture not in ARCHITECTURES:
-        raise ModelUnavailable(f"{base.name} ({base.architecture}) has no GGUF form we can merge into; set ENGINE=transformers.")
+        raise ModelUnavailable(said("no_gguf_form", model=base.name, architecture=base.architecture))
     reader = open_gguf(base.gguf)
     shapes = {tensor.name: _shape(tensor) for tensor in reader.tensors if len(tensor.shape) == 2}
     heads = reader.fields[f"{base.architecture}.attention.head_count"].contents()
@@ -158,7 +159,7 @@ def _encoded(tensor, kind, delta: Delta | None) -> np.ndarray:
     if delta is not None:
         weight = weight + delta.up @ delta.down
         if not np.abs(weight).max() <= HALF_MAX:  # also true of NaN
-            raise CorruptAdapter(f"The adapter makes numbers in {tensor.name} that are not finite in half precision. Train again.")
+            raise CorruptAdapter(said("adapter_overflows", tensor=tensor.name))
     return quantize(weight, kind)
 
 

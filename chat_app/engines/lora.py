@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import AdapterMismatch, CorruptAdapter
+from data.sentences import said
 
 TENSORS = {
     "self_attn.q_proj": "attn_q",
@@ -62,7 +63,7 @@ def read_deltas(
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         weights = read_safetensors(folder / "adapter_model.safetensors")
     except Exception as error:  # safetensors raises its own and plain ones
-        raise CorruptAdapter(f"The adapter in {folder.name} cannot be read ({error}). Roll back or train again.") from error
+        raise CorruptAdapter(said("adapter_unreadable", folder=folder.name, error=str(error))) from error
     scale = _scale(config, folder)
 
     halves: dict[str, dict[str, np.ndarray]] = {}
@@ -71,7 +72,7 @@ def read_deltas(
         if match is None or match[2] not in TENSORS:
             raise _mismatch(folder, f"it changes {key}, which cannot be merged")
         if not np.isfinite(weight).all():
-            raise CorruptAdapter(f"The adapter in {folder.name} holds numbers that are not finite ({key}). Train again.")
+            raise CorruptAdapter(said("adapter_not_finite", folder=folder.name, key=key))
         halves.setdefault(f"blk.{match[1]}.{TENSORS[match[2]]}.weight", {})[match[3]] = weight
 
     deltas: dict[str, Delta] = {}
@@ -123,6 +124,4 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 def _mismatch(folder: Path, reason: str) -> AdapterMismatch:
-    return AdapterMismatch(
-        f"The adapter in {folder.name} does not fit this base model: {reason}. Set BASE_MODEL to the one it was trained on, or train again."
-    )
+    return AdapterMismatch(said("adapter_misfit", folder=folder.name, reason=reason))

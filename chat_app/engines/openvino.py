@@ -18,6 +18,7 @@ from chat_app.engines.versions import VersionedEngine
 from data.cpus import usable_cpus
 from data.errors import ChatError
 from data.records import BaseModel, Sampling
+from data.sentences import said
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
 """Properties for single-precision arithmetic throughout; several times slower, for comparing numbers."""
@@ -94,7 +95,7 @@ class _Worker:
             answer = f"its process ended with code {self._process.wait()}"
         if answer is not None:
             self._end_process()
-            raise answer if isinstance(answer, ChatError) else EngineFailed(f"OpenVINO cannot serve {file.name}: {answer}. The version before stays.")
+            raise answer if isinstance(answer, ChatError) else EngineFailed(said("openvino_cannot", file=file.name, error=answer))
         self._thread = threading.Thread(target=self._listen, name=f"openvino-{file.stem}", daemon=True)
         self._thread.start()
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from chat_app.engines.protocol import EngineFailed
 from data.errors import MessageTooLong
 from data.records import Generated, Sampling
+from data.sentences import Said, said
 
 CHECK_SECONDS = 1.0
 """How often a waiting reader looks whether its worker still lives."""
@@ -28,7 +29,7 @@ class FedStream:
         self._ids: list[int] = []
         self._logprobs: list[float] = []
         self._reason: str | None = None
-        self._error: str | None = None
+        self._error: Said | str | None = None
 
     # the reader's side
 
@@ -38,12 +39,12 @@ class FedStream:
                 batch = self._news.get(timeout=CHECK_SECONDS)
             except queue.Empty:
                 if not self._worker_alive() and self._reason is None:
-                    self.fail("its worker died")
+                    self.fail(said("worker_died"))
                 continue
             if batch is not None:
                 yield batch
             elif self._error is not None:
-                raise EngineFailed(f"The reply broke off because the engine failed: {self._error}. Press Regenerate to try again.")
+                raise EngineFailed(said("engine_failed", error=self._error))
             else:
                 return
 
@@ -80,7 +81,7 @@ class FedStream:
             self._reason = reason
             self._news.put(None)
 
-    def fail(self, error: str) -> None:
+    def fail(self, error: Said | str) -> None:
         if not self.ended:
             self._error = error
             self._reason = "error"
@@ -96,7 +97,5 @@ def room_for_reply(prompt_ids: Sequence[int], sampling: Sampling, context_length
         raise ValueError("an empty prompt has no next token")
     room = min(sampling.max_new_tokens, context_length - len(prompt_ids))
     if room < 1:
-        raise MessageTooLong(
-            f"This is {len(prompt_ids)} tokens long and the model reads {context_length}. Shorten the message or start a new conversation."
-        )
+        raise MessageTooLong(said("prompt_too_long", tokens=len(prompt_ids), limit=context_length))
     return room

@@ -26,6 +26,7 @@ from chat_app.engines.transformers_batches import GREEDY, PAGE, Manager
 from chat_app.engines.versions import VersionedEngine
 from data.errors import AdapterMismatch, CorruptAdapter, ModelUnavailable
 from data.records import BaseModel, Sampling
+from data.sentences import said
 from data.unpacked import unpacked
 
 
@@ -110,7 +111,7 @@ class _Worker:
         if known > stream.count:
             stream.feed(output.generated_tokens[stream.count : known], output.logprobs[stream.count : known])
         if output.status == RequestStatus.FAILED:
-            stream.fail(output.error or "it gave no reason")
+            stream.fail(output.error or said("gave_no_reason"))
         elif output.status == RequestStatus.FINISHED:
             stream.end("stop" if output.generated_tokens[-1] in self._eos_ids else "length")
         elif stream.cancelled:
@@ -127,10 +128,10 @@ class _Worker:
             finite = stream is not None and list(stream) and all(map(math.isfinite, stream.result().logprobs))
         except EngineFailed as error:
             self.retire(cancel=True)
-            raise EngineFailed(f"transformers cannot serve this version. {error}") from error
+            raise EngineFailed(said("transformers_cannot", error=error.said)) from error
         if not finite:
             self.retire(cancel=True)
-            raise EngineFailed("This version gives numbers that are not finite. The version before stays.")
+            raise EngineFailed(said("version_not_finite"))
 
     def retire(self, *, cancel: bool = False) -> None:
         self._retired = True
@@ -148,7 +149,7 @@ class _Worker:
         # Not `block=False`: that takes the batch away under the thread that is still at work on it.
         self._manager.stop(block=True)
         for stream in list(self._streams.values()):
-            stream.fail("it was shut down")
+            stream.fail(said("was_shut_down"))
         del self._manager
         gc.collect()
 
@@ -160,7 +161,7 @@ def _load_base(base: BaseModel, dtype: torch.dtype, device: torch.device) -> tor
         folder = base.transformers or unpacked(base, str(dtype).removeprefix("torch."), lambda folder: _unpack(base, dtype, folder))
         model = AutoModelForCausalLM.from_pretrained(str(folder), **options)
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise ModelUnavailable(f"transformers cannot read {base.name} ({error}). Delete {base.folder} and start again to import it anew.") from error
+        raise ModelUnavailable(said("transformers_cannot_read", model=base.name, error=str(error), folder=str(base.folder))) from error
     return model.to(device).requires_grad_(False).eval()
 
 
@@ -178,7 +179,7 @@ def _with_adapter(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
         with safe_open(folder / "adapter_model.safetensors", "pt") as file:
             stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
     except Exception as error:  # safetensors raises its own
-        raise CorruptAdapter(f"The adapter in {folder.name} cannot be read ({error}). Roll back or train again.") from error
+        raise CorruptAdapter(said("adapter_unreadable", folder=folder.name, error=str(error))) from error
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -188,12 +189,9 @@ def _with_adapter(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         odd = [str(error).strip().splitlines()[-1].strip()]
     except OSError as error:
-        raise CorruptAdapter(f"The adapter in {folder.name} cannot be read ({error}). Roll back or train again.") from error
+        raise CorruptAdapter(said("adapter_unreadable", folder=folder.name, error=str(error))) from error
     if odd:
-        raise AdapterMismatch(
-            f"The adapter in {folder.name} does not fit this base model: {odd[0]}. "
-            "Set BASE_MODEL to the one it was trained on, or train again."
-        )
+        raise AdapterMismatch(said("adapter_misfit", folder=folder.name, reason=str(odd[0])))
     return policy.requires_grad_(False).eval().get_base_model()
 
 

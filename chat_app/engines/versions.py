@@ -11,6 +11,7 @@ from typing import Protocol
 from chat_app.engines.protocol import VersionNotLoaded
 from chat_app.engines.streams import FedStream
 from data.records import Sampling
+from data.sentences import said
 
 CLOSE_SECONDS = 30.0
 """How long `close` waits for each worker."""
@@ -56,7 +57,7 @@ class VersionedEngine(ABC):
             worker = self._workers.get(version)
             stream = worker.submit(prompt_ids, sampling) if worker else None
         if stream is None:
-            raise VersionNotLoaded(f"Version {version} is not loaded (any more). Try again with the live version.")
+            raise VersionNotLoaded(said("version_not_loaded", version=version))
         return stream
 
     def load(self, version: int, adapter: Path | None) -> None:

@@ -19,8 +19,8 @@ from chat_app.engines.vllm_server import Refused, ServerAway, UnknownModel, Vllm
 from chat_app.engines.vllm_worker import HeldAdapters, RemoteWorker
 from data.errors import AdapterMismatch
 from data.records import BaseModel, Sampling
+from data.sentences import said
 
-AWAY = "The model's server cannot be used right now; wait a minute and send the message again."
 
 
 class VllmEngine(VersionedEngine):
@@ -49,7 +49,7 @@ class VllmEngine(VersionedEngine):
             with self._lock:
                 lost = version in self._workers
             if lost or self._away:
-                raise EngineAway(AWAY) from error
+                raise EngineAway(said("server_away")) from error
             raise
 
     def close(self) -> None:
@@ -66,7 +66,7 @@ class VllmEngine(VersionedEngine):
             worker = self._wait(self._load(adapter))
         except (ServerAway, UnknownModel, Refused) as error:
             self._away = True
-            raise EngineAway(f"The vLLM server at {self._url} cannot be used ({error}); it is asked again every few seconds.") from error
+            raise EngineAway(said("vllm_cannot_be_used", url=self._url, error=str(error))) from error
         self._away = False
         return worker
 
@@ -94,7 +94,7 @@ class VllmEngine(VersionedEngine):
         except Refused as error:
             if "max_lora_rank" in str(error) or "VLLM_API_KEY" in str(error):
                 raise
-            raise AdapterMismatch(f"The vLLM server does not take the adapter in {name} ({error}). Train again, or make another version live.") from error
+            raise AdapterMismatch(said("vllm_refuses_adapter", folder=name, error=str(error))) from error
 
     def _seen_there(self, adapter: Path) -> str:
         return str(PurePosixPath(self._adapters_dir) / adapter.name) if self._adapters_dir else str(adapter.resolve())

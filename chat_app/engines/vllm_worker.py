@@ -15,6 +15,7 @@ from chat_app.engines.protocol import EngineFailed
 from chat_app.engines.streams import FedStream, room_for_reply
 from chat_app.engines.vllm_server import Refused, ServerAway, ServerSilent, UnknownModel, VllmServer
 from data.records import Sampling
+from data.sentences import said
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ class RemoteWorker:
             await self._sample(stream, 1)
             found += stream.result().logprobs
         if not found or not all(map(math.isfinite, found)):
-            raise EngineFailed(f"{self._name} gives numbers that are not finite. The version before stays.")
+            raise EngineFailed(said("version_not_finite"))
         if max(found) > 0.001 or min(found) == 0:  # after top-k 1 a processed log-prob is exactly 0
             raise Refused("its log-probs are not the model's own: start it with --logprobs-mode raw_logprobs")
 

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 
 def answering(function: Callable[..., dict]) -> Callable[..., dict]:
-    """`{"ok": True, ...what it returned}`, or `{"ok": False, "kind": ..., "error": sentence}`.
+    """`{"ok": True, ...what it returned}`, or `{"ok": False, "kind": ..., "error": sentence, "said": its code}`.
 
     A known error's sentence is for the person. Any other error is logged and the person is told so, in no detail.
     """
@@ -22,7 +22,7 @@ def answering(function: Callable[..., dict]) -> Callable[..., dict]:
         try:
             return {"ok": True, **function(*args, **kwargs)}
         except ChatError as error:
-            return {"ok": False, "kind": type(error).__name__, "error": str(error)}
+            return {"ok": False, **error.told()}
         except Exception:
             log.exception("%s failed", function.__name__)
             return {"ok": False, "kind": "Unexpected",

@@ -117,7 +117,7 @@ def _follower(service, identity) -> Callable:
             async for part in _parts(job):
                 yield {"conversation": conversation.id, "reply": part}
             if job.error:
-                yield {"conversation": conversation.id, "reply": {**running_view(job), "state": "failed", "error": job.error}}
+                yield {"conversation": conversation.id, "reply": {**running_view(job), "state": "failed", "said": job.error.said}}
                 return
             conversation = await asyncio.to_thread(service.conversation, rater, conversation.id)
         replies = [reply for turn in conversation.turns for reply in turn.replies]

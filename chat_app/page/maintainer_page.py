@@ -10,6 +10,7 @@ from chat_app.page.answers import answering, field
 from chat_app.page.scripted_html import read, scripted_html
 from chat_app.page.strings import catalogue
 from data.errors import UnknownVersion
+from data.sentences import said
 
 SCRIPTS = ("dom.js", "words.js", "theme.js", "versions.js", "training.js", "maintainer.js")
 
@@ -44,7 +45,7 @@ def maintainer_calls(identity, maintenance) -> list[Callable]:
         identity.require_maintainer(request)
         version = field(payload, "version", int)
         if version is None:
-            raise UnknownVersion("Which version to make live was not said; reload the page and choose one.")
+            raise UnknownVersion(said("live_not_named"))
         maintenance.make_live(version)
         return {"live": version}
 

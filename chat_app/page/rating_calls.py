@@ -10,6 +10,7 @@ from chat_app.page.answers import answering, field
 from chat_app.page.views import comparison_view, reasons_view, then_and_now_view
 from chat_app.receipts import receipt_view, version_view
 from data.errors import BadRating, UnknownVersion
+from data.sentences import said
 
 
 def rating_calls(service, identity) -> list[Callable]:
@@ -19,7 +20,7 @@ def rating_calls(service, identity) -> list[Callable]:
     def ui_rate(payload: dict, request: gr.Request) -> dict:
         value = field(payload, "value", int)
         if value is None:
-            raise BadRating("A rating needs a whole number; use 1, -1 or 0 for a thumb and 0 to 5 for stars.")
+            raise BadRating(said("rating_no_number"))
         return {"rating": service.rate(identity.rater(request), field(payload, "reply") or "", field(payload, "kind") or "", value)}
 
     @answering
@@ -52,7 +53,7 @@ def rating_calls(service, identity) -> list[Callable]:
     def ui_version(payload: dict, request: gr.Request) -> dict:
         number = field(payload, "version", int)
         if number is None:
-            raise UnknownVersion("Which version was meant was not said; reload the page.")
+            raise UnknownVersion(said("version_not_named"))
         return {"about": version_view(service.store, number)}
 
     return [ui_rate, ui_reasons, ui_correct, ui_compare, ui_receipt, ui_say_again, ui_version]

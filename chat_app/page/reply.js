@@ -29,7 +29,7 @@ function createReply(id, actions) {
   function noteLines(reply) {
     const lines = [];
     if (reply.dropped_turns > 0) lines.push([say('dropped', {n: reply.dropped_turns}), '']);
-    if (reply.state === 'failed') lines.push([language === 'en' && reply.error || words.broke, 'problem']);
+    if (reply.state === 'failed') lines.push([reply.said && tell(reply.said) || words.broke, 'problem']);
     else if (reply.finish === 'cancelled') lines.push([words.stopped, '']);
     else if (reply.finish === 'length') lines.push([words.cut, '']);
     else if (reply.state === 'done' && !reply.html.trim()) lines.push([words.empty, '']);

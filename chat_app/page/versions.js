@@ -16,7 +16,7 @@ function createVersions({makeLive, rollBack}) {
     ];
     const lines = [make('p', {class: 'version-title'}, make('strong', {}, upperFirst(versionName(version.number))), ...marks),
       make('p', {class: 'muted'}, [version.said && tell(version.said) || version.note, shortTime(version.created_at)].filter(Boolean).join(' · '))];
-    if (version.error) lines.push(make('p', {class: 'problem', lang: 'en'}, version.error));
+    if (version.error) lines.push(toldLine({said: version.error_said, reason: version.error}, {class: 'problem'}));
     const label = `${words.make_live}: ${versionName(version.number)}`;
     const button = version.number === overview.live ? null : make('button', {type: 'button', class: 'quiet-button', 'aria-label': label, on: {click: () => makeLive(version.number)}}, words.make_live);
     return make('li', {'data-version': version.number}, make('div', {}, ...lines), button);

@@ -11,7 +11,7 @@ function say(key, values = {}) {
   return sentence.replace(/\{(\w+)\}/g, (_, name) => name === 'Version' ? upperFirst(values.version) : values[name] ?? '');
 }
 
-// What the learner wrote down: a code of the catalogue with its values, some of which may be such again. '' for a code
+// What the learner wrote down, or an error: a code of the catalogue with its values, some of which may be such again. '' for a code
 // that this catalogue does not have, as from a newer learner on another host.
 function tell(said) {
   let sentence = words.said[said.code] ?? '';
@@ -19,7 +19,7 @@ function tell(said) {
   return sentence.replace(/\{(\w+)(?::([^}]+))?\}/g, (_, name, format) => said[name]?.code ? tell(said[name]) : formatted(said[name], format));
 }
 
-// Why a run ended as it did, in the page's language; from before there were codes it is English.
+// Why a run or a version came to what it did, in the page's language; from before there were codes it is English.
 function toldLine({said, reason}, attributes) {
   const sentence = said ? tell(said) : '';
   return make('p', sentence ? attributes : {...attributes, lang: 'en'}, sentence || reason);
@@ -28,8 +28,9 @@ function toldLine({said, reason}, attributes) {
 // The formats that data/sentences.py knows.
 function formatted(value, format) {
   if (format === '.0%') return `${Math.round(100 * value)}%`;
-  if (format === '+.2f') return (value < 0 ? '' : '+') + value.toFixed(2);
-  return format === '.2f' ? value.toFixed(2) : value ?? '';
+  if (format === ',') return value.toLocaleString('en');
+  if (format?.endsWith('f')) return (format[0] === '+' && value >= 0 ? '+' : '') + value.toFixed(format.at(-2));
+  return value ?? '';
 }
 
 function upperFirst(text) {
@@ -47,7 +48,7 @@ function versionName(number) {
   return number === 0 ? words.base_model : say('version', {n: number});
 }
 
-// A refused call as a sentence: ours when the catalogue has one for this kind, else the server's.
+// A refused call as a sentence: what the catalogue has for it, else the server's own.
 function problem(answer) {
-  return words.errors[answer.kind] || answer.error || words.errors.Unexpected;
+  return answer.said && tell(answer.said) || words.errors[answer.kind] || answer.error || words.errors.Unexpected;
 }

@@ -48,6 +48,8 @@ class Version:
     created_at: str
     error: str | None = None
     """Why the server could not load it, when it could not."""
+    error_said: dict | None = None
+    """The same as a code with values, see data/sentences.py; None also where an older server wrote it."""
     note: str = ""
     """One sentence for people: what it was trained on."""
 
