@@ -84,7 +84,7 @@ class Settings:
     sync_seconds: float = setting(30.0, at_least=1, at_most=86_400)
     """How often a host sends and looks there: a rating, a deletion or a version has reached the next host after two of these, both being up."""
     refine: bool = setting(False)
-    """Experimental: a run goes on with fresh replies that a model of the ratings scores, and held-out ratings judge the candidate."""
+    """Experimental: a run learns from fresh replies that a model of the ratings scores, in the place of the rated ones, and held-out ratings judge the candidate."""
     seed: int = setting(0, at_least=0, at_most=2**31 - 1)
     """Seed of a training run: the same ratings and seed give the same adapter."""
 

@@ -33,18 +33,20 @@ class GateLimits:
 
 @dataclass(frozen=True)
 class RefineConfig:
-    """On-policy iterations after the logged ratings: fresh replies, scored by a reward model fitted on the ratings."""
+    """On-policy iterations: fresh replies, scored by a reward model fitted on the ratings. The ratings' own replies train where that comes to nothing."""
 
     enabled: bool = False
     """Whether a run refines at all."""
     min_replies: int = 32
     """With fewer rated replies there is no reward model."""
-    iterations: int = 2
-    """At most; one that is kept only in part, or not at all, is the last."""
-    prompts: int = 48
+    iterations: int = 3
+    """At most; one that is not kept at all is the last."""
+    prompts: int = 32
     """Prompts of rated replies that are answered anew in an iteration, at most."""
     samples: int = 4
     """Fresh replies to each; each one's baseline is the mean of the others."""
+    least_gain: float = 0.25
+    """Fresh replies whose advantage is smaller than this share of all advantages' standard deviation take no gradient: it costs as much, and says little."""
     check_prompts: int = 24
     """Further prompts of rated replies, never refined on, that say whether it helped; at most a quarter of all."""
     check_samples: int = 2
@@ -52,14 +54,14 @@ class RefineConfig:
     max_new_tokens: int = 320
     """A fresh reply ends here at the latest, and at the longest rated reply's length."""
     learning_rate: float = 5e-4
-    """AdamW's, for the one pass over an iteration's fresh replies."""
-    kl_coefficient: float = 0.01
+    """AdamW's, for the one pass over an iteration's fresh replies; shorter after a step that was kept in part."""
+    kl_coefficient: float = 0.03
     """beta in these iterations: with that of the logged ratings, 0.1, the policy hardly moved."""
     disagreement_penalty: float = 1.0
     """lambda: standard deviations over the reward model's heads that are taken off a reply's reward."""
     max_surprise_rise: float = 0.10
     """How much less likely than its own replies, relative nats per token, the base model may find those of the result."""
-    strengths: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
+    strengths: tuple[float, ...] = (1.0, 0.5, 0.25)
     """The way from the weights before to the weights after is gone this far; the first that helps without harm is kept, else none."""
 
 
@@ -96,7 +98,7 @@ class LearnerConfig:
     seed: int = 0
     """Same ratings, same seed, same machine: same adapter."""
     sampling: Sampling = Sampling()
-    """How the chat samples: fresh replies for the refinement and the judge are drawn alike. Rated replies keep the temperature they had."""
+    """How the chat samples: replies that are judged are drawn alike. Rated replies keep the temperature they had."""
     held_out_share: float = 0.2
     """Share of the rated replies that never train and judge the candidate (G1)."""
     held_out_minimum: int = 128

@@ -1,4 +1,4 @@
-"""On-policy iterations after the logged ratings (RLOO): sample, score, push, and look whether it helped.
+"""On-policy iterations in the place of passes over the logged ratings (RLOO): sample, score, push, and look whether it helped.
 
 For each prompt x_i the policy samples k fresh replies y_ij, the reward model of the ratings scores them, and
 
@@ -6,10 +6,13 @@ For each prompt x_i the policy samples k fresh replies y_ij, the reward model of
     A_ij = eta (R_ij - mean of the prompt's other replies)
     L    = -mean_ij A_ij log pi(y_ij) / L_max + beta KL(base || policy) at the fresh replies' own places
 
-Each reply is visited once, at most some dozens of steps after it was sampled, and counts as the policy's own: no ratio is
-corrected for. Correcting it cost a pass, and its taper forgot disliked replies within a few steps.
+Fresh replies to learn from are drawn from the whole vocabulary: that is what log pi is of, and the chat's nucleus hides what
+is rare, such as an early end, so that nothing can be learnt of it. What is judged, before and after, is drawn as the chat
+draws. Each reply is visited once, at most some dozens of steps after it was sampled, and counts as the policy's own: no ratio
+is corrected for. Correcting it cost a pass, and its taper forgot disliked replies within a few steps.
 Prompts that were kept aside are answered before and after each iteration: the step is kept in full or in part, or taken
-back, by what the ensemble's lower bound and the base model say of those; after anything but a full step it ends.
+back, by what the ensemble's lower bound and the base model say of those. After a step that was kept in part the next ones
+are as much shorter; after one that was taken back it ends.
 Sources: RLOO, arXiv:2402.14740; early stopping against over-optimisation, arXiv:2210.10760.
 """
 
@@ -35,6 +38,8 @@ from learner.steps import Signals, StepFigures, train_steps
 
 MIN_PROMPTS = 8
 """With fewer there is nothing to keep aside."""
+NONSENSE_DEVIATIONS = 2.05
+"""A normal distribution leaves 2% beyond so many standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -88,45 +93,50 @@ class Refiner:
         checked = [prompt for prompt in check_prompts for _ in range(own.check_samples)]
         with self.policy.reference():
             by_base = self._sample(checked, 1)
+            freely = self._sample(checked, 3, freely=True)
         base, before = self._score(checked, by_base), self._score(checked, self._sample(checked, 2))
-        kept, problem = 0.0, ""
+        explorer = replace(self, bounds=replace(self.bounds, nonsense=nonsense_bound(self._score(checked, freely))))
+        kept, problem, pace = 0.0, "", 1.0
         figures |= {"base": _described(base), "before": _described(before), "iterations": []}
         for number in range(own.iterations):
             start = [parameter.detach().clone() for parameter in self.policy.parameters()]
-            report = self._push(turn_of(train_prompts, number, own.prompts), number)
+            report = explorer._push(turn_of(train_prompts, number, own.prompts), number, pace * own.learning_rate)
             strength, before, tried = self._keep(start, checked, before, base)
             figures["iterations"].append({**report, "tried": tried})
-            kept, problem = kept + strength, tried[0]["problem"]
-            if problem:
+            kept, problem, pace = kept + strength, tried[0]["problem"], pace * strength
+            if not strength:
                 break
         return Refinement(kept, _sentence(kept, problem), figures)
 
-    def _sample(self, prompts: Sequence[tuple[int, ...]], seed: int) -> list[Generated]:
+    def _sample(self, prompts: Sequence[tuple[int, ...]], seed: int, *, freely: bool = False) -> list[Generated]:
+        """Args: freely: from the whole vocabulary, not as the chat draws."""
         self.check()
-        return self.sampler.sample(prompts, self.config.fresh(self.max_new_tokens, self.config.seed + seed))
+        drawn = self.config.fresh(self.max_new_tokens, self.config.seed + seed)
+        return self.sampler.sample(prompts, replace(drawn, top_p=1.0, top_k=0) if freely else drawn)
 
     def _score(self, prompts: Sequence[tuple[int, ...]], replies: Sequence[Generated], anchored: bool = False) -> Scored:
         examples = as_examples(prompts, replies, self.config.fresh(0, 0).temperature)
         return score(self.policy, self.tokenizer, self.model, examples, self.bounds, penalty=self.config.refine.disagreement_penalty,
                      max_batch_tokens=self.config.max_batch_tokens, check=self.check, anchored=frozenset(range(len(examples)) if anchored else ()))
 
-    def _push(self, prompts: Sequence[tuple[int, ...]], number: int) -> dict:
+    def _push(self, prompts: Sequence[tuple[int, ...]], number: int, learning_rate: float) -> dict:
         """Sample fresh replies and take one pass of gradient over them."""
         own = self.config.refine
         asked = [prompt for prompt in prompts for _ in range(own.samples)]
-        drawn = self._score(asked, self._sample(asked, 100 + number), anchored=True)
+        drawn = self._score(asked, self._sample(asked, 100 + number, freely=True), anchored=True)
         gains = self.model.fit.eta * leave_one_out_advantages(drawn.lower, own.samples)
-        plan = plan_steps(without_personal_data(drawn.examples, self.tokenizer), self.config.batch_size, self.config.max_batch_tokens)
+        telling = [example for example, gain in zip(drawn.examples, gains, strict=True) if abs(gain) >= own.least_gain * gains.std()]
+        plan = plan_steps(without_personal_data(telling, self.tokenizer), self.config.batch_size, self.config.max_batch_tokens)
         if not plan:
             return {"prompts": len(prompts), "steps": 0}
         self.on_start(len(plan))
-        one_pass = replace(self.config, learning_rate=own.learning_rate, kl_coefficient=own.kl_coefficient, epochs=1, min_steps=1,
+        one_pass = replace(self.config, learning_rate=learning_rate, kl_coefficient=own.kl_coefficient, epochs=1, min_steps=1,
                            seed=self.config.seed + 100 + number)
         history = train_steps(self.policy, plan, Signals(drawn.lower.float(), torch.ones(len(asked)), gains.float()), drawn.reference,
                               None, one_pass, self.on_step)
         return {"prompts": len(prompts), "fresh": _described(drawn), "reward_spread": round(float(drawn.lower.std()), 4),
                 "problems": {problem: drawn.problems.count(problem) for problem in sorted(set(drawn.problems)) if problem},
-                "steps": len(history), "kl": history[-1].kl}
+                "trained_on": len(telling), "steps": len(history), "kl": history[-1].kl}
 
     def _keep(self, start: Sequence[Tensor], checked: Sequence[tuple[int, ...]], before: Scored, base: Scored) -> tuple[float, Scored, list[dict]]:
         """Go as far from `start` towards where the policy is as helps without harm: (how far, scores there, what was tried)."""
@@ -148,6 +158,12 @@ def _sentence(kept: float, problem: str) -> str:
         return f"The refinement was taken back because {problem}."
     times = f"{kept:g} {'iteration' if kept == 1 else 'iterations'} on fresh replies"
     return f"It was refined by {times}{f', and no further because {problem}' if problem else ''}."
+
+
+def nonsense_bound(by_base: Scored) -> float:
+    """Nats per token from which a freely drawn reply counts as nonsense: what one in fifty of the base model's own passes."""
+    surprise = torch.stack([-by_base.reference.logprobs[place].mean() for place in range(len(by_base.examples))])
+    return float(surprise.mean() + NONSENSE_DEVIATIONS * surprise.std())
 
 
 def split_prompts(prompts: Sequence[tuple[int, ...]], config: LearnerConfig) -> tuple[list, list]:

@@ -64,7 +64,7 @@ def train(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
 
 def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: LearnerConfig, run: Run, pace: Pace,
           make_sampler: Callable[[Policy, ChatTokenizer], Sampler] | None = None, team: Team | None = None) -> Run:
-    """collect -> load -> anchor -> train -> refine -> gate -> publish."""
+    """collect -> load -> anchor -> (refine, or where that is off or comes to nothing) train -> gate -> publish."""
     pace.stage("collect")
     tokenizer = ChatTokenizer(base.folder)
     lessons = lessons_from(store.rated_replies(base.id), tokenizer)
@@ -109,13 +109,15 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     plan = plan_steps(examples, config.batch_size, config.max_batch_tokens)
     steps = count_steps(len(plan), config)
 
-    pace.stage("train", steps=steps)
     sampler = (make_sampler or _own_sampler)(policy, tokenizer)
     judging = Judging(policy, sampler, tokenizer, reference, found, config, pace)
     learning = lessons.signals(examples, config)
     try:
-        history = train_steps(policy, plan, learning, reference, behavior, config, pace.step)
         refinement = judging.refine(examples) if refines else None
+        history = []
+        if not (refinement and refinement.kept):
+            pace.stage("train", steps=steps)
+            history = train_steps(policy, plan, learning, reference, behavior, config, pace.step)
     except Diverged:
         why = reasoned(said("diverged", step=pace.steps_done(), rate=f"{config.learning_rate:g}"))
         return store.finish_run(run.id, "refused", report={**report, "behavior": behavior_report, **why,

@@ -6,8 +6,9 @@ them. So these are told apart by rule, and their reward is set from outside:
     empty, repeated, off topic, nonsense       -1, the worst there is
     truncated                                  at most the mean reward of the rated replies
 
-Off topic: over its opening, a reply that is no likelier after its own prompt than after another one. Nonsense: the base
-model finds it less likely per token than nearly all of the rated replies.
+Nonsense: the base model finds it less likely per token than nearly all of the rated replies. Off topic: over its opening, a
+reply that is no likelier after its own prompt than after another one; asked last, of those nothing else is wrong with,
+because it costs a pass.
 """
 
 from __future__ import annotations
@@ -87,40 +88,44 @@ def bounds_of(examples: Sequence[Example], reference: Reference, rewards: Tensor
 
 def score(policy: Policy, tokenizer: ChatTokenizer, model: RewardModel, examples: Sequence[Example], bounds: Bounds, *, penalty: float,
           max_batch_tokens: int, check: Callable[[], None], anchored: frozenset[int] = frozenset()) -> Scored:
-    """Two passes of the base model: over the replies, and over their openings after another prompt.
+    """Two passes of the base model: over the replies, and over the openings of those that are sound so far after another prompt.
 
     Args: anchored: indexes whose hidden rows are kept, for the KL.
     """
     reference = reference_pass(policy, micro_batches(examples, max_batch_tokens), anchored, check)
     mean, std = model.predict(*feature_table(examples, reference, tokenizer.eos_ids))
-    relevance = opening_relevance(policy, examples, reference, max_batch_tokens, check)
-    problems = tuple(_problem(example, reference, relevance[place], tokenizer, bounds) for place, example in enumerate(examples))
+    struck = {example.index: _problem(example, reference, tokenizer, bounds) for example in examples}
+    sound = [example for example in examples if not struck[example.index]]
+    relevance = opening_relevance(policy, sound, [example.prompt_ids for example in examples], reference, max_batch_tokens, check)
+    problems = tuple("off topic" if relevance.get(example.index, 1.0) <= 0 else struck[example.index] for example in examples)
     lower = mean - penalty * std
     ceiling = torch.tensor([{"": 1.0, "truncated": bounds.mean_reward}.get(problem, -1.0) for problem in problems], dtype=lower.dtype)
     return Scored(tuple(examples), reference, mean, torch.minimum(lower, ceiling), problems)
 
 
-def opening_relevance(policy: Policy, examples: Sequence[Example], reference: Reference, max_batch_tokens: int,
-                      check: Callable[[], None]) -> list[float]:
-    """Nats per token: log p(opening | its prompt) - log p(opening | the next other prompt), by the base model; 1 where there is no other."""
-    prompts = list(dict.fromkeys(example.prompt_ids for example in examples))
-    if len(prompts) < 2:
-        return [1.0] * len(examples)
+def opening_relevance(policy: Policy, examples: Sequence[Example], prompts: Sequence[tuple[int, ...]], reference: Reference,
+                      max_batch_tokens: int, check: Callable[[], None]) -> dict[int, float]:
+    """By example index, nats per token: log p(opening | its prompt) - log p(opening | the next other of `prompts`), by the base model.
+
+    Empty where there is no other prompt.
+    """
+    prompts = list(dict.fromkeys(prompts))
+    if len(prompts) < 2 or not examples:
+        return {}
     other = dict(zip(prompts, prompts[1:] + prompts[:1], strict=True))
     swapped = [Example(e.index, other[e.prompt_ids], e.completion_ids[:OPENING], e.temperature) for e in examples]
     with policy.reference():
         without, _ = logprob_pass(policy, micro_batches(swapped, max_batch_tokens), check)
-    return [float((reference.logprobs[e.index][:OPENING] - without[e.index]).mean()) for e in examples]
+    return {e.index: float((reference.logprobs[e.index][:OPENING] - without[e.index]).mean()) for e in examples}
 
 
-def _problem(example: Example, reference: Reference, relevance: float, tokenizer: ChatTokenizer, bounds: Bounds) -> str:
+def _problem(example: Example, reference: Reference, tokenizer: ChatTokenizer, bounds: Bounds) -> str:
+    """Which rule strikes, but for the one of topic."""
     ids = example.completion_ids
     if not tokenizer.decode(ids).strip():
         return "empty"
     if repeated_share(ids) > MAX_REPEATED:
         return "repeated"
-    if relevance <= 0:
-        return "off topic"
     if -float(reference.logprobs[example.index].mean()) > bounds.nonsense:
         return "nonsense"
     return "" if ids[-1] in tokenizer.eos_ids else "truncated"

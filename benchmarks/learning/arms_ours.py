@@ -21,8 +21,9 @@ def ours(task: Task, refine: bool = False) -> Trained:
     conduct = record(store, task.base, task.rated, task.sampling)
     settings = Settings(seed=task.seed, refine=refine, temperature=task.sampling.temperature, top_p=task.sampling.top_p,
                         top_k=task.sampling.top_k, max_new_tokens=task.sampling.max_new_tokens)
-    config = replace(learner_config(settings),
-                     **({} if task.rate is None else {"learning_rate": task.rate}))
+    config = learner_config(settings)
+    if task.rate is not None:
+        config = replace(config, learning_rate=task.rate, refine=replace(config.refine, learning_rate=task.rate))
     run = train(store, registry, task.base, config, trigger="shell",
                 make_sampler=sampler_maker("auto", task.base, task.folder / "merged-candidates"))
     report = {"state": run.state, "learner": run.report, "detection_auc": detection_auc(run.report["data"].get("raters_in_doubt", []), conduct)}
@@ -32,7 +33,7 @@ def ours(task: Task, refine: bool = False) -> Trained:
 
 
 def ours_refined(task: Task) -> Trained:
-    """The same with REFINE: on-policy iterations after the ratings."""
+    """The same with REFINE: on-policy iterations in the place of passes over the ratings."""
     return ours(task, refine=True)
 
 

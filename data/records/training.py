@@ -70,7 +70,7 @@ class Progress:
     """Where a run is. Written by the learner, read by the maintainer's page."""
 
     stage: str
-    """`start` (torch is imported), `collect`, `load` (the model), `anchor`, `train`, `refine`, `gate`, `publish`."""
+    """`start` (torch is imported), `collect`, `load` (the model), `anchor`, `refine`, `train`, `gate`, `publish`."""
     step: int = 0
     steps: int = 0
     loss: float | None = None
