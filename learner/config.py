@@ -49,8 +49,8 @@ class RefineConfig:
     """Fresh replies whose advantage is smaller than this share of all advantages' standard deviation take no gradient: it costs as much, and says little."""
     check_prompts: int = 24
     """Further prompts of rated replies, never refined on, that say whether it helped; at most a quarter of all."""
-    check_samples: int = 2
-    """Replies to each of those, before and after."""
+    check_replies: int = 64
+    """Replies to those in all, as many to each, before and after: with 16 the mean likelihood of harmless ones was out of bounds by chance."""
     max_new_tokens: int = 320
     """A fresh reply ends here at the latest, and at the longest rated reply's length."""
     learning_rate: float = 5e-4

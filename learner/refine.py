@@ -90,7 +90,7 @@ class Refiner:
         train_prompts, check_prompts = split_prompts(prompts, self.config)
         if not check_prompts:
             return Refinement(0.0, "There was no refinement because too few different prompts were rated.", figures)
-        checked = [prompt for prompt in check_prompts for _ in range(own.check_samples)]
+        checked = [prompt for prompt in check_prompts for _ in range(-(-own.check_replies // len(check_prompts)))]
         with self.policy.reference():
             by_base = self._sample(checked, 1)
             freely = self._sample(checked, 3, freely=True)

@@ -24,7 +24,7 @@ from learner.sampler import PolicySampler
 from learner.scoring import Bounds, Scored, as_examples, score
 from tests.conversations import RATER, add_reply, open_store
 
-CONFIG = LearnerConfig(lora_rank=4, refine=RefineConfig(enabled=True, prompts=8, samples=2, check_prompts=4, max_new_tokens=24, least_gain=0.0))
+CONFIG = LearnerConfig(lora_rank=4, refine=RefineConfig(enabled=True, prompts=8, samples=2, check_prompts=4, check_replies=8, max_new_tokens=24, least_gain=0.0))
 END = 2
 
 
