@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from learner.batches import Example, make_batch
+from learner.lanes import in_lanes
 from learner.policy import Policy
 from learner.team import ALONE
 
@@ -48,8 +49,13 @@ def reference_pass(policy: Policy, micro_batches: Sequence[Sequence[Example]], a
     team = policy.team
     team.send("reference", micro_batches, anchored)
     logprobs, hidden, summaries = {}, {}, {}
+    mine = list(filter(None, map(team.share, micro_batches)))
     try:
-        _base_view(policy, [team.share(examples) for examples in micro_batches], anchored, on_batch, logprobs, hidden, summaries)
+        with policy.reference():
+            for views in in_lanes(lambda examples: _base_view(policy, examples, anchored), mine, policy.device):
+                for table, rows in zip((logprobs, hidden, summaries), views, strict=True):
+                    table.update(rows)
+                on_batch()
     finally:                                                 # also when it is stopped: the others wait here
         reference = Reference(team.gather(logprobs, policy.device), team.gather(hidden, policy.device), team.gather(summaries, "cpu"))
     if team.size > 1:
@@ -57,20 +63,18 @@ def reference_pass(policy: Policy, micro_batches: Sequence[Sequence[Example]], a
     return reference
 
 
-def _base_view(policy: Policy, micro_batches: Sequence[Sequence[Example]], anchored: frozenset[int], on_batch: Callable[[], None],
-               logprobs: dict[int, Tensor], hidden: dict[int, Tensor], summaries: dict[int, Tensor]) -> None:
-    """Fill in the three tables of a `Reference`."""
-    with policy.reference():
-        for examples in filter(None, micro_batches):
-            batch = make_batch(examples, policy.device)
-            states = policy.hidden(batch)
-            lengths = [len(example.completion_ids) for example in examples]
-            for example, scores, rows in zip(examples, policy.head(states, batch).logprobs, states.split(lengths), strict=True):
-                logprobs[example.index] = scores[:len(example.completion_ids)].clone()
-                summaries[example.index] = torch.cat((rows.float().mean(dim=0), rows[-1].float())).cpu()
-                if example.index in anchored:
-                    hidden[example.index] = rows.clone()
-            on_batch()
+def _base_view(policy: Policy, examples: Sequence[Example], anchored: frozenset[int]) -> tuple[dict[int, Tensor], ...]:
+    """One micro-batch's part of the three tables of a `Reference`."""
+    batch = make_batch(examples, policy.device)
+    states = policy.hidden(batch)
+    lengths = [len(example.completion_ids) for example in examples]
+    logprobs, hidden, summaries = {}, {}, {}
+    for example, scores, rows in zip(examples, policy.head(states, batch).logprobs, states.split(lengths), strict=True):
+        logprobs[example.index] = scores[:len(example.completion_ids)].clone()
+        summaries[example.index] = torch.cat((rows.float().mean(dim=0), rows[-1].float())).cpu()
+        if example.index in anchored:
+            hidden[example.index] = rows.clone()
+    return logprobs, hidden, summaries
 
 
 @torch.no_grad()
@@ -85,10 +89,11 @@ def logprob_pass(policy: Policy, micro_batches: Sequence[Sequence[Example]], on_
     if team.size > 1:
         team.send("logprobs", policy.weights(), micro_batches, reference is not None)
     logprobs, kl = {}, torch.zeros(2, dtype=torch.float64)
+    mine = list(filter(None, map(team.share, micro_batches)))
+    anchored = reference.hidden if reference else None
     try:
-        for examples in filter(None, map(team.share, micro_batches)):
-            batch = make_batch(examples, policy.device)
-            scores = policy.scores(batch, reference.hidden if reference else None)
+        every = in_lanes(lambda examples: policy.scores(make_batch(examples, policy.device), anchored), mine, policy.device)
+        for examples, scores in zip(mine, every, strict=True):
             for example, row in zip(examples, scores.logprobs, strict=True):
                 logprobs[example.index] = row[:len(example.completion_ids)].clone()
             kl += torch.tensor([float(scores.kl_sum), scores.kl_tokens], dtype=torch.float64)

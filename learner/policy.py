@@ -21,6 +21,7 @@ from data.files import plain_errors_of_safetensors
 from data.records import BaseModel
 from data.sentences import said
 from data.unpacked import unpacked
+from learner.attention import BY_WIDTH
 from learner.batches import Batch
 from learner.head import completion_scores
 from learner.team import ALONE, Team
@@ -29,8 +30,6 @@ LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 ADAPTER = "default"
 """peft's name for the adapter in training; a folder saved under it carries no extra path component."""
 BEHAVIOR = "behavior"
-EAGER_TOKENS = 512
-"""Up to this width eager attention is fastest in bf16 on a CPU; beyond it its T x T matrices would not fit in memory."""
 
 
 class Scores(NamedTuple):
@@ -87,7 +86,6 @@ class Policy:
 
     def hidden(self, batch: Batch) -> Tensor:
         """(N, H): last hidden states of the N completion tokens, in the order of `completion_mask`'s True places."""
-        self._decoder.config._attn_implementation = "eager" if batch.input_ids.shape[1] <= EAGER_TOKENS else "sdpa"
         states = self._decoder(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).last_hidden_state
         rows = torch.arange(len(batch), device=states.device)[:, None].expand_as(batch.positions)
         return states[rows[batch.completion_mask], batch.positions[batch.completion_mask]]
@@ -209,8 +207,7 @@ def _load_base(base: BaseModel, dtype: torch.dtype) -> torch.nn.Module:
 
 def _read_base(base: BaseModel, dtype: torch.dtype) -> torch.nn.Module:
     folder = base.transformers or unpacked(base, str(dtype).removeprefix("torch."), lambda folder: _unpack(base, dtype, folder))
-    # eager attention: in bf16 on a CPU it was faster than the fused kinds
-    return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, attn_implementation="eager")
+    return AutoModelForCausalLM.from_pretrained(str(folder), dtype=dtype, attn_implementation=BY_WIDTH)
 
 
 def _unpack(base: BaseModel, dtype: torch.dtype, folder: Path) -> None:

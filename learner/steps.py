@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,7 +14,8 @@ from learner.anchor import Reference, pad
 from learner.batches import Example, make_batch, shuffled
 from learner.config import LearnerConfig
 from learner.errors import Diverged
-from learner.estimator import policy_gradient_loss, weighted_reward
+from learner.estimator import LossParts, policy_gradient_loss, weighted_reward
+from learner.lanes import count, in_lanes
 from learner.policy import Policy
 
 FEW_RATINGS_EPOCHS = 8
@@ -95,29 +97,24 @@ def _step(policy: Policy, optimizer, parameters, micro_batches, signals: Signals
     """Forward, backward and update over one step's micro-batches, this process's rows of each; renews `old` for the replies it visits."""
     anchored_tokens = sum(len(example.completion_ids) for examples in micro_batches for example in examples
                           if example.index in reference.hidden)
+    learnt_tokens = sum(len(example.completion_ids) - len(example.left_out) for examples in micro_batches for example in examples)
     order = {example.index: place for place, example in enumerate(example for examples in micro_batches for example in examples)}
     sums, ratios, tapers = torch.zeros(3, dtype=torch.float64), torch.zeros(len(order)), torch.zeros(len(order))
-    for examples in filter(None, map(policy.team.share, micro_batches)):
-        batch = make_batch(examples, policy.device)
-        indexes, width = list(batch.indexes), batch.completion_mask.shape[1]
-        scores = policy.scores(batch, reference.hidden)
-        now = scores.logprobs.detach()
-        parts = policy_gradient_loss(
-            scores.logprobs, now if behavior is None else pad(behavior, indexes, width).to(policy.device),
-            now if behavior is None else pad(old, indexes, width).to(policy.device),
-            signals.advantages[indexes].to(policy.device), signals.weights[indexes].to(policy.device), batch.learnt_mask,
-            trust_region=config.trust_region, max_length=max_length, batch_size=config.batch_size)
-        anchor = config.kl_coefficient * scores.kl_sum / max(1, anchored_tokens)
-        loss = parts.loss + anchor
-        loss.backward()
-        sums += torch.tensor([float(loss.detach()), float(scores.kl_sum.detach()), float(parts.masked) * len(examples)], dtype=torch.float64)
-        places = [order[index] for index in indexes]
-        ratios[places], tapers[places] = parts.ratio.float().cpu(), parts.taper.float().cpu()
-        for example, row in zip(examples, now, strict=True):
-            old[example.index] = row[:len(example.completion_ids)].clone()
     for parameter in parameters:
-        if parameter.grad is None:                           # this process had no row in the step
-            parameter.grad = torch.zeros_like(parameter)
+        parameter.grad = torch.zeros_like(parameter)
+    lanes = count(policy.device)
+    shares = [examples[lane::lanes] for examples in map(policy.team.share, micro_batches) for lane in range(lanes)]
+
+    def look(examples: list[Example]) -> _Share:
+        return _look(policy, parameters, examples, signals, reference, behavior, old, max_length, anchored_tokens, config)
+
+    for share in in_lanes(look, list(filter(None, shares)), policy.device):
+        for parameter, gradient in zip(parameters, share.gradients, strict=True):
+            parameter.grad += gradient
+        sums += torch.tensor(share.sums, dtype=torch.float64)
+        places = [order[index] for index in share.now]
+        ratios[places], tapers[places] = share.parts.ratio.float().cpu(), share.parts.taper.float().cpu()
+        old.update(share.now)
     policy.team.add_up([*(parameter.grad for parameter in parameters), sums, ratios, tapers])
     loss_sum, kl_sum, masked = sums.tolist()
     norm = torch.nn.utils.clip_grad_norm_(parameters, config.max_gradient_norm)
@@ -127,4 +124,34 @@ def _step(policy: Policy, optimizer, parameters, micro_batches, signals: Signals
     optimizer.zero_grad(set_to_none=True)
     indexes = list(order)
     reward = float(weighted_reward(signals.rewards[indexes], signals.weights[indexes], ratios))
-    return loss_sum, reward, kl_sum / anchored_tokens if anchored_tokens else None, masked / len(indexes), float(tapers.mean()), float(norm)
+    return loss_sum, reward, kl_sum / anchored_tokens if anchored_tokens else None, masked / learnt_tokens, float(tapers.mean()), float(norm)
+
+
+class _Share(NamedTuple):
+    """What some rows of a step say."""
+
+    gradients: tuple[Tensor, ...]
+    """Of their part of the step's loss, by LoRA weight."""
+    sums: tuple[float, float, float]
+    """Loss, nats of KL, and tokens outside the trust region."""
+    parts: LossParts
+    now: dict[int, Tensor]
+    """(completion length,) nats by example index, before the step."""
+
+
+def _look(policy: Policy, parameters, examples: list[Example], signals: Signals, reference: Reference, behavior, old,
+          max_length: int, anchored_tokens: int, config: LearnerConfig) -> _Share:
+    """Forward and backward over some rows. Changes nothing: several threads are in here at once."""
+    batch = make_batch(examples, policy.device)
+    indexes, width = list(batch.indexes), batch.completion_mask.shape[1]
+    scores = policy.scores(batch, reference.hidden)
+    now = scores.logprobs.detach()
+    parts = policy_gradient_loss(
+        scores.logprobs, now if behavior is None else pad(behavior, indexes, width).to(policy.device),
+        now if behavior is None else pad(old, indexes, width).to(policy.device),
+        signals.advantages[indexes].to(policy.device), signals.weights[indexes].to(policy.device), batch.learnt_mask,
+        trust_region=config.trust_region, max_length=max_length, batch_size=config.batch_size)
+    loss = parts.loss + config.kl_coefficient * scores.kl_sum / max(1, anchored_tokens)
+    gradients = torch.autograd.grad(loss, parameters)
+    rows = {example.index: row[:len(example.completion_ids)].clone() for example, row in zip(examples, now, strict=True)}
+    return _Share(gradients, (float(loss.detach()), float(scores.kl_sum.detach()), float(parts.masked * batch.learnt_mask.sum())), parts, rows)

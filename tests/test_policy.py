@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
 from data.errors import AdapterMismatch, ModelUnavailable
 from data.records import BaseModel
 from data.base_models import import_base_model
@@ -156,9 +158,11 @@ def test_a_missing_model_file_is_told_in_one_sentence(tiny_base, tmp_path):
 def test_a_long_reply_takes_the_attention_that_fits_in_memory_and_says_the_same(policy, monkeypatch):
     disturb(policy)
     eager = policy.scores(make_batch(EXAMPLES)).logprobs
-    monkeypatch.setattr("learner.policy.EAGER_TOKENS", 4)
+    fused = []
+    monkeypatch.setattr("learner.attention.sdpa_attention_forward", lambda *rest, **options: fused.append(1) or sdpa_attention_forward(*rest, **options))
+    monkeypatch.setattr("learner.attention.EAGER_TOKENS", 4)
     assert torch.allclose(policy.scores(make_batch(EXAMPLES)).logprobs, eager, atol=1e-4)
-    assert policy._decoder.layers[0].self_attn.config._attn_implementation == "sdpa"
+    assert len(fused) == 2                                              # the tiny model's layers
 
 
 def test_steps_hold_every_reply_once_and_no_micro_batch_is_too_wide():
