@@ -21,6 +21,7 @@ from learner.gate import Gate
 from learner.policy import Policy
 from learner.run import train
 from learner.sampler import PolicySampler
+from serving_sampler import sampler_maker
 from tests.conversations import RATER, add_reply, open_store
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
@@ -44,7 +45,8 @@ def learned(real_base, tmp_path_factory):
         for kind, thumb in (("short", 1), ("long", -1)):
             store.add_rating(add_reply(store, real_base, pair["prompt"], completion(tokenizer, pair, kind)).id, RATER, "thumb", thumb)
     started = time.monotonic()
-    run = train(store, registry, real_base, LearnerConfig(min_steps=8, gate=GateLimits(prompts=4, new_tokens=24)), trigger="shell")      # half the passes and a shorter gate: time
+    run = train(store, registry, real_base, LearnerConfig(min_steps=8, gate=GateLimits(prompts=4, new_tokens=24)), trigger="shell",     # half the passes and a shorter gate: time
+                make_sampler=sampler_maker("openvino", real_base, folder / "merged"))
     return run, registry, time.monotonic() - started
 
 
