@@ -36,7 +36,7 @@ class Side:
         self._log = (folder / f"{arm}.log").open("w")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.training.side", str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
-            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})        # who waits for the other sleeps
+            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"} if arm == "ours" else None)     # as the learner starts; a peer as it comes
         self._until("ready")
 
     def step(self) -> dict:
