@@ -6,12 +6,13 @@ import io
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GgufConfig
 from transformers.utils import logging as transformers_logging
@@ -47,7 +48,8 @@ class Policy:
     """A causal language model whose LoRA weights are the only parameters.
 
     Base weights and arithmetic are bf16 where the processor multiplies bf16 (measured 1.7 times faster), else fp32.
-    LoRA weights are fp32: steps of 5e-4 would be rounded away in bf16.
+    LoRA weights are fp32: steps of 5e-4 would be rounded away in bf16. They are multiplied as bf16 where the base is (a
+    step took an eighth less time and a fifth less memory than with the inputs widened to fp32).
 
     Raises: ModelUnavailable: the base model cannot be read, or computes its output in a way we do not reproduce.
     """
@@ -64,11 +66,18 @@ class Policy:
             warnings.simplefilter("ignore", FutureWarning)    # peft asks transformers for a name that it renamed
             self.model: PeftModel = get_peft_model(model, LoraConfig(
                 r=rank, lora_alpha=2 * rank, lora_dropout=0.0, bias="none", task_type="CAUSAL_LM", target_modules=list(LINEARS)))
+        for layer in self.model.modules():
+            if isinstance(layer, BaseTunerLayer):
+                layer.cast_input_dtype_enabled = False    # else every layer's input would be widened to fp32, see `arithmetic`
         self.model.eval()                             # no dropout anywhere: old and new log-probs differ by the weights alone
         self._decoder = model.get_decoder()
         self._head = model.get_output_embeddings().weight
         self.acting: Literal["candidate", "base"] | Path = "candidate"
         """Who computes at this instant: the adapter in training, the base model alone, or a version's folder."""
+
+    def arithmetic(self) -> AbstractContextManager:
+        """Where the model's layers are called: the adapter's fp32 weights take part in the base model's kind of numbers."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """The LoRA weights in training, in a fixed order."""
@@ -86,7 +95,8 @@ class Policy:
 
     def hidden(self, batch: Batch) -> Tensor:
         """(N, H): last hidden states of the N completion tokens, in the order of `completion_mask`'s True places."""
-        states = self._decoder(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).last_hidden_state
+        with self.arithmetic():
+            states = self._decoder(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).last_hidden_state
         rows = torch.arange(len(batch), device=states.device)[:, None].expand_as(batch.positions)
         return states[rows[batch.completion_mask], batch.positions[batch.completion_mask]]
 
