@@ -26,7 +26,7 @@ from data.progress import terminal_progress
 from data.records import BASE_VERSION, BaseModel, Run
 from data.settings import Settings, load_settings
 from data.store import Store
-from data.sync.sync import sync_thread
+from data.sync.sync import LEASE_SECONDS, sync_thread
 from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig, RefineConfig
 from learner.schedule import PATIENCE, next_due
@@ -84,7 +84,7 @@ def _do(options: argparse.Namespace, settings: Settings, stopping: threading.Eve
     elif options.once:
         by_hand = syncing if options.trigger == "shell" else None           # else the watcher does it
         if by_hand:
-            by_hand.once()
+            by_hand.once(LEASE_SECONDS)                                     # a chat server may be sending just now
         try:
             run = train_once(store, settings, base, options.trigger, stopping)
         except Exception as error:
@@ -92,7 +92,7 @@ def _do(options: argparse.Namespace, settings: Settings, stopping: threading.Eve
                 print_last(json_line(summary_of_error(error, base, store)))
             raise
         if by_hand:
-            by_hand.once()
+            by_hand.once(LEASE_SECONDS)
         print_last(json_line(summary(run, store)) if options.json else in_words(run))
     if options.watch:
         os.nice(NICENESS)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 
 import pytest
 
@@ -10,6 +11,7 @@ from data.errors import BadSetting
 from data.records import CorrectionReceipt, Outcome, ReceiptRow
 from data.sync.place import PlaceUnreachable, SharedPlace
 from data.sync.shards import BadShard
+from data.sync.sync import LEASE
 from tests.factories import add_reply
 from tests.hosts import Host, rounds, said_everything, texts_in
 
@@ -36,6 +38,20 @@ def test_what_people_say_on_two_hosts_is_what_the_learner_trains_on_once(hosts, 
     there, here = learner.store.reply(reply), a.store.reply(reply)
     for name in ("text", "prompt_ids", "completion_ids", "behavior_logprobs", "sampling", "logprobs_temperature", "engine", "started_at", "task", "version"):
         assert getattr(there, name) == getattr(here, name), name
+
+
+def test_a_learner_started_by_hand_waits_for_the_round_of_another_process_on_its_folder(hosts):
+    a, _, learner = hosts
+    said_everything(a)
+    a.sync.round()
+    assert learner.store.acquire_lease(LEASE, "another process", 120)
+    learner.sync.round(patience=0.2)
+    assert not learner.trained(), "two processes deal with the place at a time"
+    waiting = threading.Thread(target=learner.sync.round, args=(60,))
+    waiting.start()
+    learner.store.release_lease(LEASE, "another process")
+    waiting.join(30)
+    assert learner.trained() == a.trained() != {}
 
 
 def test_no_more_leaves_a_host_than_the_learner_needs(hosts, place):

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable
 from datetime import datetime
 
@@ -34,14 +35,16 @@ class Sync:
         self._checked = False
         self._bad: BadShard | None = None
 
-    def round(self) -> None:
-        """Everything there is to do now.
+    def round(self, patience: float = 0.0) -> None:
+        """Everything there is to do now. While another process of this state folder is at it, nothing, after `patience` seconds.
 
         Raises: PlaceUnreachable, BadShard, StorageFull, Busy: what was done stays done, and the next round goes on from there.
         """
-        owner = this_process()
-        if not self.store.acquire_lease(LEASE, owner, LEASE_SECONDS):
-            return
+        owner, until = this_process(), time.monotonic() + patience
+        while not self.store.acquire_lease(LEASE, owner, LEASE_SECONDS):
+            if time.monotonic() >= until:
+                return
+            time.sleep(0.05)
         self._bad = None
         try:
             if not self._checked:
@@ -196,10 +199,10 @@ class SyncThread:
         self._stop.set()
         self._thread.join(timeout=5)
 
-    def once(self) -> None:
+    def once(self, patience: float = 0.0) -> None:
         """One round in the caller's thread; never raises."""
         try:
-            self._sync.round()
+            self._sync.round(patience)
             if self._said:
                 log.warning("SYNC_URL works again")
             self._said = ""
