@@ -3,7 +3,7 @@
     said("gate_refused", problem=said("moved", kl=2.5, limit=2.0))   is stored; `sentence` of it is read
 
 The sentences are in `sentences.json`, English and Chinese, because both sides say them: the command line here, the pages
-through their catalogue. A placeholder may carry a format, one of `.0%`, `.2f`, `+.2f` and `,`, which pages know too.
+through their catalogue. A placeholder may carry a format, one of `.0%`, `.2f`, `+.2f`, `+.3f`, `g` and `,`, which pages know too.
 """
 
 from __future__ import annotations

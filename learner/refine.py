@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from data.records import Generated
+from data.sentences import Said, reasoned, said, sentence
 from data.tokenizer import ChatTokenizer
 from learner.batches import plan_steps
 from learner.config import LearnerConfig
@@ -48,13 +49,12 @@ class Refinement:
 
     kept: float
     """Iterations, a part of one as a fraction; 0: the weights are those of before."""
-    reason: str
-    """One sentence for people."""
+    said: Said
     figures: dict
     """JSON-able."""
 
     def as_dict(self) -> dict:
-        return {"kept": self.kept, "reason": self.reason, **self.figures}
+        return {"kept": self.kept, **reasoned(self.said), **self.figures}
 
 
 @dataclass(frozen=True)
@@ -86,27 +86,27 @@ class Refiner:
         """
         own, figures = self.config.refine, {"reward_model": self.model.fit.as_dict()}
         if not self.model.fit.useful:
-            return Refinement(0.0, "There was no refinement because the ratings do not predict each other yet.", figures)
+            return Refinement(0.0, said("not_refined_unpredictable"), figures)
         train_prompts, check_prompts = split_prompts(prompts, self.config)
         if not check_prompts:
-            return Refinement(0.0, "There was no refinement because too few different prompts were rated.", figures)
+            return Refinement(0.0, said("not_refined_few"), figures)
         checked = [prompt for prompt in check_prompts for _ in range(-(-own.check_replies // len(check_prompts)))]
         with self.policy.reference():
             by_base = self._sample(checked, 1)
             freely = self._sample(checked, 3, freely=True)
         base, before = self._score(checked, by_base), self._score(checked, self._sample(checked, 2))
         explorer = replace(self, bounds=replace(self.bounds, nonsense=nonsense_bound(self._score(checked, freely))))
-        kept, problem, pace = 0.0, "", 1.0
+        kept, problem, pace = 0.0, None, 1.0
         figures |= {"base": _described(base), "before": _described(before), "iterations": []}
         for number in range(own.iterations):
             start = [parameter.detach().clone() for parameter in self.policy.parameters()]
             report = explorer._push(turn_of(train_prompts, number, own.prompts), number, pace * own.learning_rate)
             strength, before, tried = self._keep(start, checked, before, base)
             figures["iterations"].append({**report, "tried": tried})
-            kept, problem, pace = kept + strength, tried[0]["problem"], pace * strength
+            kept, problem, pace = kept + strength, tried[0]["said"], pace * strength
             if not strength:
                 break
-        return Refinement(kept, _sentence(kept, problem), figures)
+        return Refinement(kept, _said(kept, problem), figures)
 
     def _sample(self, prompts: Sequence[tuple[int, ...]], seed: int, *, freely: bool = False) -> list[Generated]:
         """Args: freely: from the whole vocabulary, not as the chat draws."""
@@ -146,18 +146,17 @@ class Refiner:
             go(self.policy, start, end, strength)
             after = self._score(checked, self._sample(checked, 2))
             problem = step_problem(before, after, base, self.config.refine.max_surprise_rise)
-            tried.append({"strength": strength, "problem": problem, **_described(after)})
+            tried.append({"strength": strength, "problem": sentence(problem) if problem else "", "said": problem, **_described(after)})
             if not problem:
                 return strength, after, tried
         go(self.policy, start, end, 0.0)
         return 0.0, before, tried
 
 
-def _sentence(kept: float, problem: str) -> str:
+def _said(kept: float, problem: Said | None) -> Said:
     if not kept:
-        return f"The refinement was taken back because {problem}."
-    times = f"{kept:g} {'iteration' if kept == 1 else 'iterations'} on fresh replies"
-    return f"It was refined by {times}{f', and no further because {problem}' if problem else ''}."
+        return said("refinement_undone", problem=problem)
+    return said("refined", n=kept, until=said("refined_until", problem=problem) if problem else "")
 
 
 def nonsense_bound(by_base: Scored) -> float:
@@ -191,18 +190,18 @@ def leave_one_out_advantages(rewards: Tensor, samples: int) -> Tensor:
     return ((grouped - grouped.mean(dim=1, keepdim=True)) * samples / (samples - 1)).reshape(-1)
 
 
-def step_problem(before: Scored, after: Scored, base: Scored, max_surprise_rise: float) -> str:
-    """Why the step is not kept, '' when it is. All three answered the same prompts."""
+def step_problem(before: Scored, after: Scored, base: Scored, max_surprise_rise: float) -> Said | None:
+    """Why the step is not kept, None when it is. All three answered the same prompts."""
     everything = range(len(after.examples))
     gain = float(after.lower.mean() - before.lower.mean())
     rise = after.surprise(everything) / base.surprise(everything) - 1
     if after.share_with_problems(everything) > max(base.share_with_problems(everything), 0.1):
-        return f"{after.share_with_problems(everything):.0%} of the fresh replies were empty, cut, repeated, off topic or nonsense"
+        return said("fresh_broken", share=after.share_with_problems(everything))
     if rise > max_surprise_rise:
-        return f"the base model found the fresh replies {rise:.0%} less likely per token than its own"
+        return said("fresh_surprising", rise=rise)
     if gain <= 0:
-        return f"the reward model was not more pleased than before ({gain:+.3f})"
-    return ""
+        return said("not_more_pleased", gain=gain)
+    return None
 
 
 def go(policy: Policy, start: Sequence[Tensor], end: Sequence[Tensor], strength: float) -> None:

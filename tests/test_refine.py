@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from data.adapters import AdapterRegistry
 from data.records import Generated
+from data.sentences import sentence
 from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference
 from learner.batches import Example
@@ -75,11 +76,11 @@ def scored(lower: float, nll: float = 1.0, problem: str = "") -> Scored:
 
 def test_a_step_is_kept_only_when_it_pleases_more_and_harms_nothing():
     before, base = scored(-0.5), scored(-0.6, nll=1.0)
-    assert step_problem(before, scored(-0.2, nll=1.09), base, 0.10) == ""
-    assert "less likely per token" in step_problem(before, scored(0.9, nll=1.11), base, 0.10)
-    assert "not more pleased" in step_problem(before, scored(-0.5), base, 0.10)
-    assert "were empty" in step_problem(before, scored(0.9, problem="empty"), base, 0.10)
-    assert step_problem(before, scored(-0.2, problem="truncated"), scored(-0.6, problem="truncated"), 0.10) == ""      # no worse than base
+    assert step_problem(before, scored(-0.2, nll=1.09), base, 0.10) is None
+    assert "less likely per token" in sentence(step_problem(before, scored(0.9, nll=1.11), base, 0.10))
+    assert "not more pleased than before (+0.000)" in sentence(step_problem(before, scored(-0.5), base, 0.10))
+    assert "100% of the fresh replies were empty" in sentence(step_problem(before, scored(0.9, problem="empty"), base, 0.10))
+    assert step_problem(before, scored(-0.2, problem="truncated"), scored(-0.6, problem="truncated"), 0.10) is None      # no worse than base
 
 
 def test_the_way_back_is_exact(tiny_base):

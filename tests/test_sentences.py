@@ -56,4 +56,4 @@ def test_every_sentence_is_said_somewhere_with_its_values_and_formats_that_the_p
         wanted = set(re.findall(r"\{(\w+)", str(sentences()["en"][call.args[0].value])))
         assert {value.arg for value in call.keywords} == wanted, ast.unparse(call)
     formats = {form for language in sentences().values() for words in language.values() for form in re.findall(r"\{\w+:([^{}]+)\}", str(words))}
-    assert formats <= {".0%", ".2f", "+.2f", ","}
+    assert formats <= {".0%", ".2f", "+.2f", "+.3f", "g", ","}
