@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 from data.errors import CorruptAdapter, NotAllowed
 from data.importing import import_conversations
 from data.records import Progress
-from data.sentences import said, sentence
+from data.sentences import reasoned, said, sentence
 from data.tokenizer import ChatTokenizer
 from tests.browser_fixtures import browser, chat_server, contribute, endless_server, finished, open_chat, person, sign_in, write  # noqa: F401
 
@@ -140,9 +140,12 @@ def test_a_version_goes_live_and_is_rolled_back_while_a_reply_is_being_written(p
 
     stuck = said("learner_did_not_start")
     store.finish_run(store.start_run(endless_server.base.id, "shell").id, "failed", error="As in an older store.")
-    store.finish_run(store.start_run(endless_server.base.id, "shell").id, "failed", report={"said": stuck}, error=sentence(stuck))
+    refined = said("refined", n=1.5, until=said("refined_until", problem=said("not_more_pleased", gain=0.0125)))
+    store.finish_run(store.start_run(endless_server.base.id, "shell").id, "failed", error=sentence(stuck),
+                     report={"said": stuck, "refinement": {"kept": 1.5, **reasoned(refined)}})
     page.goto(f"{endless_server.url}/maintainer?lang=zh")
     expect(page.locator(f"[data-version='{broken}'] .problem")).to_have_text(sentence(altered.said, "zh"))
+    expect(page.get_by_text(sentence(refined, "zh"))).to_be_visible()
     expect(page.locator(".run.failed .problem")).to_have_text([sentence(stuck, "zh"), "As in an older store."])
 
 

@@ -33,6 +33,7 @@ function createTraining({train, stopTraining}) {
                    stopped: words.run_stopped, interrupted: words.run_interrupted, failed: words.run_failed, running: words.run_running}[run.state];
     const gate = run.report?.gate, details = [make('p', {class: 'muted'}, `${words.triggers[run.trigger] || run.trigger} · ${shortTime(run.started_at)}`)];
     if (run.report?.reason) details.push(toldLine(run.report, {class: 'reason'}));
+    if (run.report?.refinement) details.push(toldLine(run.report.refinement, {class: 'muted'}));
     if (run.error) details.push(toldLine({said: run.report?.said, reason: run.error}, {class: 'problem'}));
     if (gate?.replies?.length) details.push(beforeAfter(gate.replies));
     return make('li', {'data-run': run.id, class: `run ${run.state}`}, make('p', {class: 'run-title'}, make('strong', {}, title)), ...details);
