@@ -1,4 +1,4 @@
-"""A real chat server as a process of its own, and people with browsers in front of it."""
+"""A real chat server as a process of its own, and people with browsers in front of it; conftest.py takes the fixtures from here."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class ChatServer(ServerProcess):
         return version.number
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def chat_server(tiny_base, tmp_path_factory):
-    """Replies are a few words of nonsense, at once."""
+    """Replies are a few words of nonsense, at once. One server for all files: a test finds what others left, and only it knows its people."""
     with ChatServer(tmp_path_factory.mktemp("chat") / "state", tiny_base, max_new_tokens=40) as server:
         yield server
 
@@ -56,7 +56,7 @@ def endless_server(endless_base, tmp_path_factory):
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser():
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

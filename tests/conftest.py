@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from data.base_models import import_base_model
 from data.records import BaseModel
+from tests.browser_fixtures import browser, chat_server, endless_server, person  # noqa: F401
 from tests.tiny import write_tiny_gguf
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])      # a busy machine disproves nothing

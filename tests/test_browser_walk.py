@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser_fixtures import ChatServer, browser, contribute, finished, open_chat, person, sign_in, write  # noqa: F401
+from tests.browser_fixtures import ChatServer, contribute, finished, open_chat, sign_in, write
 
 TRAINING_SECONDS = 420
 LONG_REPLY_MS = 240_000

@@ -10,7 +10,7 @@ from data.importing import import_conversations
 from data.records import Progress
 from data.sentences import reasoned, said, sentence
 from data.tokenizer import ChatTokenizer
-from tests.browser_fixtures import browser, chat_server, contribute, endless_server, finished, open_chat, person, sign_in, write  # noqa: F401
+from tests.browser_fixtures import contribute, finished, open_chat, sign_in, write
 
 pytestmark = pytest.mark.browser
 
@@ -91,9 +91,9 @@ def test_a_run_is_asked_for_watched_and_stopped(person, chat_server):
     store.finish_run(run.id, "refused", report={"reason": "It repeats itself too often.", "gate": {
         "passed": False, "scale": 0, "reason": "It repeats itself too often.", "replies": [
             {"prompt": "Say hi", "before": "Hi!", "after": "<b>hi hi hi</b>"}]}})
-    expect(page.locator(".run.refused")).to_contain_text("It repeats itself too often.")
-    page.locator("summary").click()
-    expect(page.locator(".pair")).to_contain_text("<b>hi hi hi</b>")
+    expect(page.locator(".run.refused").first).to_contain_text("It repeats itself too often.")
+    page.locator("summary").first.click()
+    expect(page.locator(".pair").first).to_contain_text("<b>hi hi hi</b>")
     expect(page.get_by_role("button", name="Start training")).to_be_enabled()
 
 

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from data.records import Generated, Sampling
-from tests.browser_fixtures import browser, chat_server, endless_server, finished, open_chat, person, write  # noqa: F401
+from tests.browser_fixtures import finished, open_chat, write
 from tests.waiting import until
 
 pytestmark = pytest.mark.browser

@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 from data.records import Generated, Sampling
 from tests.accessibility import DESK, check_accessibility
-from tests.browser_fixtures import browser, chat_server, contribute, finished, open_chat, person, sign_in, write  # noqa: F401
+from tests.browser_fixtures import contribute, finished, open_chat, sign_in, write
 from tests.test_page_consequence import train_on
 
 pytestmark = pytest.mark.browser

@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 from data.adapters import AdapterRegistry
 from data.records import ReceiptRow
 from data.sentences import reasoned, said, sentence
-from tests.browser_fixtures import browser, chat_server, contribute, finished, open_chat, person, write  # noqa: F401
+from tests.browser_fixtures import contribute, finished, open_chat, write
 from tests.random_adapter import write_random_adapter
 
 pytestmark = pytest.mark.browser

@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 from data.errors import NotYourReply
 from tests.accessibility import check_accessibility
-from tests.browser_fixtures import ChatServer, browser, contribute, open_chat, person  # noqa: F401
+from tests.browser_fixtures import ChatServer, contribute, open_chat
 from tests.factories import add_reply
 
 pytestmark = pytest.mark.browser

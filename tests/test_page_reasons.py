@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser_fixtures import browser, chat_server, contribute, finished, open_chat, person, write  # noqa: F401
+from tests.browser_fixtures import contribute, finished, open_chat, write
 
 pytestmark = pytest.mark.browser
 

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser_fixtures import browser, chat_server, open_chat, person  # noqa: F401
+from tests.browser_fixtures import open_chat
 
 pytestmark = pytest.mark.browser
 

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser_fixtures import browser, chat_server, finished, open_chat, person, write  # noqa: F401
+from tests.browser_fixtures import finished, open_chat, write
 
 pytestmark = pytest.mark.browser
 
