@@ -12,8 +12,9 @@ later version, or was imported) it uses the replies at hand: still the exact KL,
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,7 +22,10 @@ from torch import Tensor
 from learner.batches import Example, make_batch
 from learner.lanes import in_lanes
 from learner.policy import Policy
-from learner.team import ALONE
+from learner.roles import role_of
+from learner.team import Team
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,17 @@ class Reference:
     """(completion length, H), only for anchored replies, in the policy's dtype."""
     summaries: dict[int, Tensor] = field(default_factory=dict)
     """(2 H,) fp32: the mean of the reply's hidden rows, then its last one; what a reward model sees."""
+
+    def told(self, team: Team) -> Reference | Literal["latest"]:
+        """What a process sends the others of it, for steps and for the KL: they have the one that was made last."""
+        return "latest" if self is team.latest else self._on("cpu")
+
+    @classmethod
+    def heard(cls, sent: Reference | Literal["latest"] | None, team: Team, device: torch.device) -> Reference | None:
+        return team.latest if sent == "latest" else sent and sent._on(device)
+
+    def _on(self, device: torch.device | str) -> Reference:
+        return Reference(*({index: rows.to(device) for index, rows in table.items()} for table in (self.logprobs, self.hidden)))
 
 
 def choose_anchor(indexes: Sequence[int], sampled_by_base: Sequence[bool], limit: int, seed: int) -> frozenset[int]:
@@ -49,13 +64,11 @@ def reference_pass(policy: Policy, micro_batches: Sequence[Sequence[Example]], a
     team = policy.team
     team.send("reference", micro_batches, anchored)
     logprobs, hidden, summaries = {}, {}, {}
-    mine = list(filter(None, map(team.share, micro_batches)))
     try:
         with policy.reference():
-            for views in in_lanes(lambda examples: _base_view(policy, examples, anchored), mine, policy.device):
+            for _, views in _visit(policy, micro_batches, lambda examples: _base_view(policy, examples, anchored), on_batch):
                 for table, rows in zip((logprobs, hidden, summaries), views, strict=True):
                     table.update(rows)
-                on_batch()
     finally:                                                 # also when it is stopped: the others wait here
         reference = Reference(team.gather(logprobs, policy.device), team.gather(hidden, policy.device), team.gather(summaries, "cpu"))
     if team.size > 1:
@@ -84,25 +97,41 @@ def logprob_pass(policy: Policy, micro_batches: Sequence[Sequence[Example]], on_
 
     Returns: by example index (completion length,) nats; nats per token, or None without anchored replies.
     """
-    # A version's folder is the first process's own, and the others know the last reference alone.
-    team = policy.team if policy.acting == "candidate" and policy.team.knows(reference) else ALONE
+    team = policy.team
     if team.size > 1:
-        team.send("logprobs", policy.weights(), micro_batches, reference is not None)
+        team.send("logprobs", role_of(policy), micro_batches, reference and reference.told(team))
     logprobs, kl = {}, torch.zeros(2, dtype=torch.float64)
-    mine = list(filter(None, map(team.share, micro_batches)))
     anchored = reference.hidden if reference else None
     try:
-        every = in_lanes(lambda examples: policy.scores(make_batch(examples, policy.device), anchored), mine, policy.device)
-        for examples, scores in zip(mine, every, strict=True):
+        for examples, scores in _visit(policy, micro_batches, lambda rows: policy.scores(make_batch(rows, policy.device), anchored), on_batch):
             for example, row in zip(examples, scores.logprobs, strict=True):
                 logprobs[example.index] = row[:len(example.completion_ids)].clone()
             kl += torch.tensor([float(scores.kl_sum), scores.kl_tokens], dtype=torch.float64)
-            on_batch()
     finally:                                                 # also when it is stopped: the others wait here
         logprobs = team.gather(logprobs, policy.device)
         team.add_up([kl])
     kl_sum, kl_tokens = kl.tolist()
     return logprobs, (kl_sum / kl_tokens if kl_tokens else None)
+
+
+def _visit(policy: Policy, micro_batches: Sequence[Sequence[Example]], work: Callable[[list[Example]], Found],
+           on_batch: Callable[[], None]) -> Iterator[tuple[list[Example], Found]]:
+    """(rows, work of them) for this process's rows of every micro-batch.
+
+    Where the base model is sharded, what stops the pass is raised at its end: the others are in the same layers.
+    """
+    parts, problem = policy.team.parts(micro_batches), None
+    for part, found in zip(parts, in_lanes(work, [part.rows for part in parts], policy.lanes), strict=True):
+        if part.counts:
+            yield part.rows, found
+        try:
+            on_batch()
+        except BaseException as error:
+            if not policy.team.sharded:
+                raise
+            problem = problem or error
+    if problem:
+        raise problem
 
 
 def pad(rows: dict[int, Tensor], indexes: Sequence[int], width: int) -> Tensor:

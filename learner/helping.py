@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 from data.records import BaseModel
-from learner.anchor import logprob_pass, reference_pass
+from learner.anchor import Reference, logprob_pass, reference_pass
 from learner.config import LearnerConfig
 from learner.errors import Diverged, Stopped
 from learner.policy import Policy
+from learner.roles import in_role
+from learner.sampler import PolicySampler
 from learner.steps import train_steps
 from learner.team import ManyProcesses
 
@@ -26,14 +29,19 @@ def help_along(team: ManyProcesses, base: BaseModel, config: LearnerConfig) -> N
         if name == "reference":
             reference_pass(policy, *work, lambda: None)
             continue
-        weights, *work = work
-        policy.set_weights(weights)
         if name == "logprobs":
-            micro_batches, with_reference = work
-            logprob_pass(policy, micro_batches, lambda: None, team.latest if with_reference else None)
+            role, micro_batches, reference = work
+            with in_role(policy, role):
+                logprob_pass(policy, micro_batches, lambda: None, Reference.heard(reference, team, policy.device))
             continue
-        plan, signals, behavior, learning = work
+        if name == "sample":
+            role, eos_ids, prompts, sampling = work
+            with in_role(policy, role), suppress(Diverged):
+                PolicySampler(policy, eos_ids).sample(prompts, sampling)
+            continue
+        weights, plan, signals, reference, behavior, learning = work
+        policy.set_weights(weights)
         try:
-            train_steps(policy, plan, signals, team.latest, behavior, learning, lambda step: None)
+            train_steps(policy, plan, signals, Reference.heard(reference, team, policy.device), behavior, learning, lambda step: None)
         except (Diverged, Stopped) as reason:                # the first process knows it too, and tells people
             log.info("the steps ended early: %s", type(reason).__name__)

@@ -26,13 +26,12 @@ def count(device: torch.device) -> int:
     return min(usable_cpus(), torch.get_num_threads()) if device.type == "cpu" else 1
 
 
-def in_lanes(work: Callable[[Item], Found], items: Sequence[Item], device: torch.device) -> Iterator[Found]:
-    """`work(item)` for every item, in the order of the items, as soon as each is known.
+def in_lanes(work: Callable[[Item], Found], items: Sequence[Item], lanes: int) -> Iterator[Found]:
+    """`work(item)` for every item, in the order of the items, as soon as each is known; in at most `lanes` threads.
 
     Nothing of it goes on when the iterator ends, early or not: what `work` looks at may be changed again.
     """
-    lanes = min(count(device), len(items))
-    if lanes < 2:
+    if min(lanes, len(items)) < 2:
         yield from map(work, items)
         return
     with_gradient = torch.is_grad_enabled()                 # of this thread; each thread has its own
@@ -41,7 +40,7 @@ def in_lanes(work: Callable[[Item], Found], items: Sequence[Item], device: torch
         with torch.set_grad_enabled(with_gradient):
             return work(item)
 
-    futures = [_threads(count(device)).submit(there, item) for item in items]
+    futures = [_threads(lanes).submit(there, item) for item in items]
     try:
         for future in futures:
             yield future.result()

@@ -22,9 +22,11 @@ from data.files import plain_errors_of_safetensors
 from data.records import BaseModel
 from data.sentences import said
 from data.unpacked import unpacked
+from learner import lanes
 from learner.attention import BY_WIDTH
 from learner.batches import Batch
 from learner.head import completion_scores
+from learner.sharding import shard_layers
 from learner.team import ALONE, Team
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -60,7 +62,9 @@ class Policy:
         self.base, self.team = base, team
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.dtype = dtype or fast_dtype(self.device)
-        model = _load_base(base, self.dtype).to(self.device)
+        model = _load_base(base, self.dtype)
+        if not team.sharded:
+            model.to(self.device)
         torch.manual_seed(seed)                       # LoRA's A starts random, B at zero
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)    # peft asks transformers for a name that it renamed
@@ -71,9 +75,16 @@ class Policy:
                 layer.cast_input_dtype_enabled = False    # else every layer's input would be widened to fp32, see `arithmetic`
         self.model.eval()                             # no dropout anywhere: old and new log-probs differ by the weights alone
         self._decoder = model.get_decoder()
+        if team.sharded:
+            shard_layers(self.model, self._decoder, self.device, team.size)
         self._head = model.get_output_embeddings().weight
         self.acting: Literal["candidate", "base"] | Path = "candidate"
         """Who computes at this instant: the adapter in training, the base model alone, or a version's folder."""
+
+    @property
+    def lanes(self) -> int:
+        """How many threads may compute with it at once."""
+        return 1 if self.team.sharded else lanes.count(self.device)
 
     def arithmetic(self) -> AbstractContextManager:
         """Where the model's layers are called: the adapter's fp32 weights take part in the base model's kind of numbers."""

@@ -10,6 +10,7 @@ import torch
 from data.records import Generated, Sampling
 from learner.errors import Diverged
 from learner.policy import Policy
+from learner.roles import role_of
 
 ROWS = 32
 """Replies at a time; bounds the attention cache."""
@@ -36,6 +37,8 @@ class PolicySampler:
         self.eos_ids = eos_ids
 
     def sample(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
+        if self.policy.team.sharded:                                # the others must compute along; all draw the same
+            self.policy.team.send("sample", role_of(self.policy), self.eos_ids, [list(prompt) for prompt in prompts], sampling)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(sampling.seed)
             return [reply for start in range(0, len(prompts), ROWS)
@@ -55,7 +58,8 @@ class PolicySampler:
                 output = self.policy.model.generate(
                     input_ids=input_ids.to(self.policy.device), attention_mask=mask.to(self.policy.device), do_sample=True,
                     temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p, max_new_tokens=sampling.max_new_tokens,
-                    eos_token_id=sorted(self.eos_ids), pad_token_id=filler)
+                    eos_token_id=sorted(self.eos_ids), pad_token_id=filler,
+                    synced_gpus=self.policy.team.sharded)
         except RuntimeError as error:
             if "probability tensor" not in str(error):
                 raise

@@ -15,7 +15,7 @@ from learner.batches import Example, make_batch, shuffled
 from learner.config import LearnerConfig
 from learner.errors import Diverged
 from learner.estimator import LossParts, policy_gradient_loss, weighted_reward
-from learner.lanes import count, in_lanes
+from learner.lanes import in_lanes
 from learner.policy import Policy
 
 FEW_RATINGS_EPOCHS = 8
@@ -74,9 +74,7 @@ def train_steps(policy: Policy, plan: list[list[list[Example]]], signals: Signal
     """
     parameters, team = policy.parameters(), policy.team
     if team.size > 1:
-        if not team.knows(reference):
-            raise ValueError("the other processes have another reference than this one")
-        team.send("train", policy.weights(), plan, signals, behavior and {index: row.cpu() for index, row in behavior.items()}, config)
+        team.send("train", policy.weights(), plan, signals, reference.told(team), behavior and {index: row.cpu() for index, row in behavior.items()}, config)
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
     old = dict(reference.logprobs)
     max_length = max(len(example.completion_ids) for step in plan for micro_batch in step for example in micro_batch)
@@ -102,13 +100,15 @@ def _step(policy: Policy, optimizer, parameters, micro_batches, signals: Signals
     sums, ratios, tapers = torch.zeros(3, dtype=torch.float64), torch.zeros(len(order)), torch.zeros(len(order))
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
-    lanes = count(policy.device)
-    shares = [examples[lane::lanes] for examples in map(policy.team.share, micro_batches) for lane in range(lanes)]
+    lanes = policy.lanes
+    parts = [part._replace(rows=part.rows[lane::lanes]) for part in policy.team.parts(micro_batches) for lane in range(min(lanes, len(part.rows)))]
 
     def look(examples: list[Example]) -> _Share:
         return _look(policy, parameters, examples, signals, reference, behavior, old, max_length, anchored_tokens, config)
 
-    for share in in_lanes(look, list(filter(None, shares)), policy.device):
+    for part, share in zip(parts, in_lanes(look, [part.rows for part in parts], lanes), strict=True):
+        if not part.counts:
+            continue
         for parameter, gradient in zip(parameters, share.gradients, strict=True):
             parameter.grad += gradient
         sums += torch.tensor(share.sums, dtype=torch.float64)

@@ -4,14 +4,16 @@ The first process is the learner: it alone has the lease, the store, the gates a
 same base model and the same adapter and wait for work, which the first one broadcasts whole: all see the same data.
 Every micro-batch is split between the processes row by row, so that they pad and wait alike, and each divides by the
 whole step's counts: the sum of their gradients is the gradient of one process, up to the order of additions.
-Gradients are those of the LoRA weights alone, a few megabytes, summed in one go; nothing else is exchanged in a step.
+Gradients are those of the LoRA weights alone, a few megabytes, summed in one go; nothing else is exchanged in a step,
+unless the base model is sharded (learner/sharding.py): then each layer's weights are put together wherever it computes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,21 +24,27 @@ PATIENCE = timedelta(hours=12)
 """The others wait so long for the next piece of work while the first is at a gate; that a process died is seen at once, by the launcher."""
 
 
+class Part(NamedTuple):
+    """A process's rows of a micro-batch."""
+
+    rows: list
+    counts: bool
+    """False: another process's rows, computed and thrown away, because all have to take part in every layer."""
+
+
 class Team:
     """One process: everything is its own, nothing is exchanged."""
 
     size = 1
     leads = True
+    sharded = False
+    """Whether each process holds a part of every layer, so that what one computes all must compute with it."""
     latest: object = None
     """The base model's view that was made together last: all processes have it."""
 
-    def knows(self, reference: object) -> bool:
-        """Whether all processes have it, or there is nothing to have."""
-        return reference is None or reference is self.latest
-
-    def share(self, rows: Sequence) -> list:
-        """This process's rows; those of all processes are all rows, each once."""
-        return list(rows)
+    def parts(self, micro_batches: Iterable[Sequence]) -> list[Part]:
+        """This process's rows; those that count, of all processes, are all rows, each once."""
+        return [Part(list(rows), True) for rows in micro_batches]
 
     def send(self, name: str, *work: Any) -> None:
         """The first process has work for the others, `(name, *work)`; they take it by `receive`."""
@@ -61,9 +69,11 @@ class ManyProcesses(Team):
 
         self._state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
         self.size, self.leads = self._state.num_processes, self._state.is_main_process
+        self.sharded = self.size > 1 and os.environ.get("ACCELERATE_USE_FSDP") == "true"       # `accelerate launch --use_fsdp`
 
-    def share(self, rows: Sequence) -> list:
-        return list(rows[self._state.process_index::self.size])
+    def parts(self, micro_batches: Iterable[Sequence]) -> list[Part]:
+        shares = [(rows, list(rows[self._state.process_index::self.size])) for rows in micro_batches]
+        return [Part(mine or list(rows[:1]), bool(mine)) for rows, mine in shares if mine or self.sharded]
 
     def send(self, name: str, *work: Any) -> None:
         if self.leads:

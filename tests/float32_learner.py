@@ -1,4 +1,4 @@
-"""`python -m learner` in single precision throughout, so that numbers can be compared."""
+"""`python -m learner` in single precision throughout, so that numbers can be compared; says how much of a sharded model's layers this process holds."""
 
 import sys
 
@@ -6,6 +6,14 @@ import torch
 
 import learner.policy
 from learner.__main__ import main
+from learner.sharding import shard_layers
 
+
+def and_say_how_much(model, decoder, *rest) -> None:
+    shard_layers(model, decoder, *rest)
+    print("holds", sum(weight.to_local().numel() for weight in decoder.layers.parameters() if hasattr(weight, "to_local")), file=sys.stderr)
+
+
+learner.policy.shard_layers = and_say_how_much
 learner.policy.fast_dtype = lambda device: torch.float32
 sys.exit(main(sys.argv[1:]))

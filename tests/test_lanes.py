@@ -20,12 +20,7 @@ CPU = torch.device("cpu")
 EXAMPLES = [Example(i, (1 + i,) * (2 + i % 3), tuple(5 + (7 * i + t) % 40 for t in range(3 + 2 * i)), 0.9) for i in range(7)]
 
 
-@pytest.fixture
-def three(monkeypatch):
-    monkeypatch.setattr(lanes, "count", lambda device: 3)
-
-
-def test_results_come_in_the_order_of_the_items_and_several_are_worked_on_at_once(three):
+def test_results_come_in_the_order_of_the_items_and_several_are_worked_on_at_once():
     met = threading.Barrier(3, timeout=20)               # broken unless three are in here together
 
     def work(item: int) -> int:
@@ -33,10 +28,10 @@ def test_results_come_in_the_order_of_the_items_and_several_are_worked_on_at_onc
         time.sleep(0.05 * (3 - item % 3))                 # the first of them is ready last
         return item * item
 
-    assert list(in_lanes(work, range(9), CPU)) == [item * item for item in range(9)]
+    assert list(in_lanes(work, range(9), 3)) == [item * item for item in range(9)]
 
 
-def test_nothing_goes_on_after_an_early_end_and_an_error_is_the_callers(three):
+def test_nothing_goes_on_after_an_early_end_and_an_error_is_the_callers():
     running, seen = [], []
 
     def work(item: int) -> int:
@@ -46,19 +41,19 @@ def test_nothing_goes_on_after_an_early_end_and_an_error_is_the_callers(three):
         running.remove(item)
         return item
 
-    for found in in_lanes(work, range(50), CPU):
+    for found in in_lanes(work, range(50), 3):
         if found == 1:
             break
     assert not running and len(seen) < 12
     with pytest.raises(ZeroDivisionError):
-        list(in_lanes(lambda item: 1 // item, [2, 1, 0, 1], CPU))
+        list(in_lanes(lambda item: 1 // item, [2, 1, 0, 1], 3))
 
 
-def test_a_lane_keeps_to_one_core_and_to_the_callers_choice_of_gradients(three):
+def test_a_lane_keeps_to_one_core_and_to_the_callers_choice_of_gradients():
     cores = torch.get_num_threads()
     with torch.no_grad():
-        assert list(in_lanes(lambda _: (torch.get_num_threads(), torch.is_grad_enabled()), range(3), CPU)) == [(1, False)] * 3
-    assert list(in_lanes(lambda _: torch.is_grad_enabled(), range(3), CPU)) == [True] * 3
+        assert list(in_lanes(lambda _: (torch.get_num_threads(), torch.is_grad_enabled()), range(3), 3)) == [(1, False)] * 3
+    assert list(in_lanes(lambda _: torch.is_grad_enabled(), range(3), 3)) == [True] * 3
     assert torch.get_num_threads() == cores
 
 
@@ -75,7 +70,6 @@ def test_three_lanes_learn_what_one_learns(tiny_base, monkeypatch):
     found = {}
     for number in (1, 3):
         monkeypatch.setattr(lanes, "count", lambda device, number=number: number)
-        monkeypatch.setattr("learner.steps.count", lambda device, number=number: number)
         policy = Policy(tiny_base, rank=4, seed=0, dtype=torch.float32, device="cpu")
         reference = reference_pass(policy, [EXAMPLES[:4], EXAMPLES[4:]], frozenset({0, 3, 5}), lambda: None)
         figures = train_steps(policy, plan, signals, reference, reference.logprobs, config, lambda step: None)
