@@ -25,8 +25,10 @@ def check_message(text: str, max_chars: int) -> str:
 
     Raises: EmptyMessage, MessageTooLong.
     """
+    if not isinstance(text, str | None):
+        raise EmptyMessage(said("message_not_text", kind=type(text).__name__))
     # half of a surrogate pair is no character: it can be neither stored nor read by the model
-    text = text.encode("utf-8", "replace").decode().strip() if isinstance(text, str) else ""
+    text = (text or "").encode("utf-8", "replace").decode().strip()
     if not text:
         raise EmptyMessage(said("empty_message"))
     if len(text) > max_chars:

@@ -6,6 +6,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import get_type_hints
 
@@ -118,7 +119,7 @@ class Settings:
 def load_settings(environment: Mapping[str, str] = os.environ, file: Path | None = None) -> Settings:
     """Settings from the environment over those from a TOML file (`SETTINGS_FILE`, else `settings.toml` if there is one) over the defaults.
 
-    Raises: BadSetting: an unknown key in the file, or a value that cannot be used; the sentence names it.
+    Raises: BadSetting: an unknown key in the file, a variable that is nearly a setting's name, or a value that cannot be used; the sentence names it.
     """
     named = environment.get("SETTINGS_FILE")
     path = file or Path(named or "settings.toml")
@@ -129,6 +130,9 @@ def load_settings(environment: Mapping[str, str] = os.environ, file: Path | None
         raise BadSetting(f"The settings file {path} does not exist; create it or unset SETTINGS_FILE.")
     if environment.get("SPACE_ID"):
         values.setdefault("host", "0.0.0.0")                  # inside a Space only its proxy can reach us
+    for name in environment:
+        if name not in _VARIABLES and (meant := get_close_matches(name, [known for known in _VARIABLES if "_" in known], 1, NEARLY)):
+            raise BadSetting(f"{name} is no setting; {meant[0]} is. Rename the variable, or unset it.")
     for name in _NAMES:
         if environment.get(name.upper(), "") != "":          # an empty variable means "not set", as in most hosts' forms
             values[name] = environment[name.upper()]
@@ -136,6 +140,9 @@ def load_settings(environment: Mapping[str, str] = os.environ, file: Path | None
 
 
 _NAMES = [f.name for f in fields(Settings)]
+_VARIABLES = [*map(str.upper, _NAMES), "SETTINGS_FILE"]
+NEARLY = 0.94
+"""How like a setting's name an unknown variable of several words must be, to be taken for a slip: other programs' names are in the environment too."""
 _TYPES = get_type_hints(Settings)
 
 

@@ -29,10 +29,15 @@ def test_a_message_loses_only_the_white_space_around_it():
     assert check_message("  two\n words \n", 20) == "two\n words"
 
 
-@pytest.mark.parametrize("text", ["", "   \n\t ", None, 7])
+@pytest.mark.parametrize("text", ["", "   \n\t ", None])
 def test_an_empty_message_is_refused(text):
     with pytest.raises(EmptyMessage):
         check_message(text, 20)
+
+
+def test_what_is_no_text_is_refused_as_that():
+    with pytest.raises(EmptyMessage, match=r"must be text; what came is of another kind \(int\)"):
+        check_message(5, 10)
 
 
 def test_a_message_over_the_limit_is_refused_with_both_numbers():

@@ -42,6 +42,15 @@ def test_a_bad_value_is_one_sentence_that_names_the_setting(name, value, says, t
     assert name in str(error.value) and value in str(error.value) and says in str(error.value)
 
 
+def test_a_slip_in_a_variables_name_is_said_and_other_programs_names_are_left_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for slip, meant in (("TRAIN_EVERY_RATING", "TRAIN_EVERY_RATINGS"), ("BASEMODEL", "BASE_MODEL"), ("STATE_DIRS", "STATE_DIR")):
+        with pytest.raises(BadSetting, match=f"^{slip} is no setting; {meant} is"):
+            load_settings({slip: "3"})
+    others = {"HOSTNAME": "a", "PORTS": "b", "TOP": "c", "SYNC_URI": "d", "MODEL_DIR": "e", "SPACE_HOST": "f", "VLLM_PORT": "g", "CUDA_VISIBLE_DEVICES": "0"}
+    assert load_settings(others) == load_settings({})
+
+
 def test_a_secret_is_never_repeated_in_an_error(tmp_path):
     file = tmp_path / "settings.toml"
     file.write_text('maintainer_password = "hush"\nunknown_thing = 1\n')
