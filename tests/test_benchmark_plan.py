@@ -96,6 +96,6 @@ def test_quick_is_one_taste_one_seed_and_few_rates():
     g = make_grid(parser().parse_args(["--quick", "--arms", "base", "sft", "ours"]), "b")
     assert g.tastes == ("length",) and g.seeds == (0,) and len(g.n) == 1 and g.sweep_seed == 0
     assert all(len(rates) <= 2 for rates in g.rates.values())
-    full = make_grid(parser().parse_args(["--flip", "0.25", "--rate", "sft=1e-4,2e-4", "--arms", "sft"]), "b")
+    full = make_grid(parser().parse_args(["--flip", "0.25", "--rate", "sft=1e-4,2e-4", "--rate", "ours=5e-4", "--arms", "sft", "ours"]), "b")
     assert full.n == (16, 64, 192, 600) and len(full.seeds) == 5 and len(full.tastes) == 5 and full.crowd == "varied"
     assert full.rates["sft"] == (1e-4, 2e-4) and full.sweep_seed not in full.seeds

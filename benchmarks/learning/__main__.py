@@ -78,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--flip", nargs="+", type=float, help="shares of ratings turned round (0)")
     found.add_argument("--hostile", nargs="+", type=float, help="shares of ratings by hostile people (0)")
     found.add_argument("--rates", type=int, help="learning rates tried per arm (3)")
-    found.add_argument("--rate", nargs="+", metavar="ARM=R[,R]", help="these rates for an arm instead; one rate is no sweep")
+    found.add_argument("--rate", nargs="+", action="extend", metavar="ARM=R[,R]", help="these rates for an arm instead; one rate is no sweep")
     found.add_argument("--sweep-seed", type=int, help="ratings the rates are chosen on (1000; with --quick 0, the reported ones)")
     found.add_argument("--sweep-tastes", nargs="+", choices=list(TASTES))
     found.add_argument("--max-new-tokens", type=int, default=160)
