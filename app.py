@@ -14,7 +14,7 @@ from pathlib import Path
 from chat_app.engines import engine_name, make_engine
 from chat_app.identity import Identity, cookie_key
 from chat_app.maintenance import Maintenance
-from chat_app.page import build_pages, launch_arguments
+from chat_app.page import build_pages, launch_arguments, open_queue
 from chat_app.service import ChatService
 from chat_app.serving import Serving
 from chat_app.sign_in import Door
@@ -65,7 +65,7 @@ def serve(settings: Settings) -> int:
 
     door = Door(identity, settings.maintainer_password, announce)
     pages = build_pages(service, identity, maintenance, settings)
-    pages.queue(max_size=4 * (settings.max_streams + settings.max_waiting))
+    open_queue(pages, max_size=4 * (settings.max_streams + settings.max_waiting))
     _, local_url, _ = pages.launch(server_name=settings.host, server_port=settings.port or None, prevent_thread_lock=True,
                                    quiet=True, **launch_arguments(door.middleware()))
     url = local_url.rstrip("/")

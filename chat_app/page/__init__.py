@@ -3,6 +3,6 @@
 What a handler does is asked of the service, identity and maintenance it is given; nothing is stored here.
 """
 
-from chat_app.page.build import build_pages, launch_arguments
+from chat_app.page.build import build_pages, launch_arguments, open_queue
 
-__all__ = ["build_pages", "launch_arguments"]
+__all__ = ["build_pages", "launch_arguments", "open_queue"]

@@ -28,6 +28,12 @@ def build_pages(service, identity, maintenance, settings) -> gr.Blocks:
     return pages
 
 
+def open_queue(pages: gr.Blocks, max_size: int) -> None:
+    """Take calls, `max_size` waiting at most. Gradio looks for one every millisecond, a tenth of a core on an idle server; here every hundredth of a second."""
+    pages.queue(max_size=max_size)
+    pages._queue.sleep_when_free, pages._queue.progress_update_sleep_when_free = 0.01, 0.1
+
+
 def launch_arguments(middleware: list) -> dict:
     """What `Blocks.launch` needs for these pages, beside host and port; `middleware` sets the cookies and signs people in."""
     return {
