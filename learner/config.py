@@ -39,7 +39,7 @@ class RefineConfig:
     """Whether a run refines at all."""
     min_replies: int = 32
     """With fewer rated replies there is no reward model."""
-    iterations: int = 3
+    iterations: int = 5
     """At most; one that is not kept at all is the last."""
     prompts: int = 32
     """Prompts of rated replies that are answered anew in an iteration, at most."""
@@ -53,7 +53,7 @@ class RefineConfig:
     """Replies to those in all, as many to each, before and after: with 16 the mean likelihood of harmless ones was out of bounds by chance."""
     max_new_tokens: int = 320
     """A fresh reply ends here at the latest, and at the longest rated reply's length."""
-    learning_rate: float = 5e-4
+    learning_rate: float = 7.5e-4
     """AdamW's, for the one pass over an iteration's fresh replies; shorter after a step that was kept in part."""
     kl_coefficient: float = 0.03
     """beta in these iterations: with that of the logged ratings, 0.1, the policy hardly moved."""

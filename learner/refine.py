@@ -30,6 +30,7 @@ from data.sentences import Said, reasoned, said, sentence
 from data.tokenizer import ChatTokenizer
 from learner.batches import plan_steps
 from learner.config import LearnerConfig
+from learner.nonsense import Nonsense
 from learner.personal import without_personal_data
 from learner.policy import Policy
 from learner.reward_model import RewardModel
@@ -39,8 +40,6 @@ from learner.steps import Signals, StepFigures, train_steps
 
 MIN_PROMPTS = 8
 """With fewer there is nothing to keep aside."""
-NONSENSE_DEVIATIONS = 2.05
-"""A normal distribution leaves 2% beyond so many standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -92,15 +91,14 @@ class Refiner:
             return Refinement(0.0, said("not_refined_few"), figures)
         checked = [prompt for prompt in check_prompts for _ in range(-(-own.check_replies // len(check_prompts)))]
         with self.policy.reference():
-            by_base = self._sample(checked, 1)
-            freely = self._sample(checked, 3, freely=True)
-        base, before = self._score(checked, by_base), self._score(checked, self._sample(checked, 2))
-        explorer = replace(self, bounds=replace(self.bounds, nonsense=nonsense_bound(self._score(checked, freely))))
+            base = before = self._score(checked, self._sample(checked, 1))     # the adapter is still zero
+        explorer = replace(self, bounds=replace(self.bounds, nonsense=None))
         kept, problem, pace = 0.0, None, 1.0
-        figures |= {"base": _described(base), "before": _described(before), "iterations": []}
+        figures |= {"base": _described(base), "iterations": []}
         for number in range(own.iterations):
             start = [parameter.detach().clone() for parameter in self.policy.parameters()]
-            report = explorer._push(turn_of(train_prompts, number, own.prompts), number, pace * own.learning_rate)
+            report, nonsense = explorer._push(turn_of(train_prompts, number, own.prompts), number, pace * own.learning_rate)
+            explorer = replace(self, bounds=replace(self.bounds, nonsense=nonsense))
             strength, before, tried = self._keep(start, checked, before, base)
             figures["iterations"].append({**report, "tried": tried})
             kept, problem, pace = kept + strength, tried[0]["said"], pace * strength
@@ -119,8 +117,8 @@ class Refiner:
         return score(self.policy, self.tokenizer, self.model, examples, self.bounds, penalty=self.config.refine.disagreement_penalty,
                      max_batch_tokens=self.config.max_batch_tokens, check=self.check, anchored=frozenset(range(len(examples)) if anchored else ()))
 
-    def _push(self, prompts: Sequence[tuple[int, ...]], number: int, learning_rate: float) -> dict:
-        """Sample fresh replies and take one pass of gradient over them."""
+    def _push(self, prompts: Sequence[tuple[int, ...]], number: int, learning_rate: float) -> tuple[dict, Nonsense]:
+        """Sample fresh replies and take one pass of gradient over them. Returns: what came of it, and what counts as nonsense."""
         own = self.config.refine
         asked = [prompt for prompt in prompts for _ in range(own.samples)]
         drawn = self._score(asked, self._sample(asked, 100 + number, freely=True), anchored=True)
@@ -128,15 +126,15 @@ class Refiner:
         telling = [example for example, gain in zip(drawn.examples, gains, strict=True) if abs(gain) >= own.least_gain * gains.std()]
         plan = plan_steps(without_personal_data(telling, self.tokenizer), self.config.batch_size, self.config.max_batch_tokens)
         if not plan:
-            return {"prompts": len(prompts), "steps": 0}
+            return {"prompts": len(prompts), "steps": 0}, drawn.nonsense
         self.on_start(len(plan))
         one_pass = replace(self.config, learning_rate=learning_rate, kl_coefficient=own.kl_coefficient, epochs=1, min_steps=1,
                            seed=self.config.seed + 100 + number)
         history = train_steps(self.policy, plan, Signals(drawn.lower.float(), torch.ones(len(asked)), gains.float()), drawn.reference,
                               None, one_pass, self.on_step)
-        return {"prompts": len(prompts), "fresh": _described(drawn), "reward_spread": round(float(drawn.lower.std()), 4),
+        return {"prompts": len(prompts), "learning_rate": learning_rate, "fresh": _described(drawn), "reward_spread": round(float(drawn.lower.std()), 4),
                 "problems": {problem: drawn.problems.count(problem) for problem in sorted(set(drawn.problems)) if problem},
-                "trained_on": len(telling), "steps": len(history), "kl": history[-1].kl}
+                "trained_on": len(telling), "steps": len(history), "kl": history[-1].kl}, drawn.nonsense
 
     def _keep(self, start: Sequence[Tensor], checked: Sequence[tuple[int, ...]], before: Scored, base: Scored) -> tuple[float, Scored, list[dict]]:
         """Go as far from `start` towards where the policy is as helps without harm: (how far, scores there, what was tried)."""
@@ -149,6 +147,8 @@ class Refiner:
             tried.append({"strength": strength, "problem": sentence(problem) if problem else "", "said": problem, **_described(after)})
             if not problem:
                 return strength, after, tried
+            if problem["code"] == "not_more_pleased":                # the whole way does not please, nor will half of it
+                break
         go(self.policy, start, end, 0.0)
         return 0.0, before, tried
 
@@ -157,12 +157,6 @@ def _said(kept: float, problem: Said | None) -> Said:
     if not kept:
         return said("refinement_undone", problem=problem)
     return said("refined", n=kept, until=said("refined_until", problem=problem) if problem else "")
-
-
-def nonsense_bound(by_base: Scored) -> float:
-    """Nats per token from which a freely drawn reply counts as nonsense: what one in fifty of the base model's own passes."""
-    surprise = torch.stack([-by_base.reference.logprobs[place].mean() for place in range(len(by_base.examples))])
-    return float(surprise.mean() + NONSENSE_DEVIATIONS * surprise.std())
 
 
 def split_prompts(prompts: Sequence[tuple[int, ...]], config: LearnerConfig) -> tuple[list, list]:

@@ -6,7 +6,7 @@ them. So these are told apart by rule, and their reward is set from outside:
     empty, repeated, off topic, nonsense       -1, the worst there is
     truncated                                  at most the mean reward of the rated replies
 
-Nonsense: the base model finds it less likely per token than nearly all of the rated replies. Off topic: over its opening, a
+Nonsense: the base model finds it less likely per token than nearly all replies it is compared with (nonsense.py). Off topic: over its opening, a
 reply that is no likelier after its own prompt than after another one; asked last, of those nothing else is wrong with,
 because it costs a pass.
 """
@@ -24,6 +24,7 @@ from data.reply_features import cheap_features, repeated_share
 from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference, logprob_pass, reference_pass
 from learner.batches import Example, micro_batches
+from learner.nonsense import Nonsense
 from learner.policy import Policy
 from learner.reward_model import RewardModel
 
@@ -31,8 +32,6 @@ MAX_REPEATED = 0.3
 """Share of repeated 4-grams from which a reply counts as a loop."""
 OPENING = 32
 """Tokens over which a reply must have to do with its prompt."""
-NONSENSE_QUANTILE = 0.98
-"""Of the rated replies' nats per token under the base model."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,8 @@ class Bounds:
     """What the rated replies say about replies in general."""
 
     mean_reward: float
-    nonsense: float
-    """Nats per token under the base model."""
+    nonsense: Nonsense | None
+    """None: the replies at hand are the base model's own and tell it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,8 @@ class Scored:
     """(M,) mean - penalty * std, after the rules, in [-1 - penalty, 1]."""
     problems: tuple[str, ...]
     """Which rule struck, '' for none."""
+    nonsense: Nonsense = Nonsense()
+    """What it was told by."""
 
     def surprise(self, places: Sequence[int]) -> float:
         """Nats per token of these replies under the base model."""
@@ -82,8 +83,7 @@ def feature_table(examples: Sequence[Example], reference: Reference, eos_ids: fr
 
 def bounds_of(examples: Sequence[Example], reference: Reference, rewards: Tensor, weights: Tensor) -> Bounds:
     """Args: rewards, weights: (N,) of the examples, in their order."""
-    surprise = torch.tensor([-float(reference.logprobs[example.index].mean()) for example in examples])
-    return Bounds(float((weights * rewards).sum() / weights.sum()), float(surprise.quantile(NONSENSE_QUANTILE)))
+    return Bounds(float((weights * rewards).sum() / weights.sum()), Nonsense(reference.logprobs[example.index] for example in examples))
 
 
 def score(policy: Policy, tokenizer: ChatTokenizer, model: RewardModel, examples: Sequence[Example], bounds: Bounds, *, penalty: float,
@@ -94,13 +94,14 @@ def score(policy: Policy, tokenizer: ChatTokenizer, model: RewardModel, examples
     """
     reference = reference_pass(policy, micro_batches(examples, max_batch_tokens), anchored, check)
     mean, std = model.predict(*feature_table(examples, reference, tokenizer.eos_ids))
-    struck = {example.index: _problem(example, reference, tokenizer, bounds) for example in examples}
+    nonsense = bounds.nonsense or Nonsense(reference.logprobs.values())
+    struck = {example.index: _problem(example, reference, tokenizer, nonsense) for example in examples}
     sound = [example for example in examples if not struck[example.index]]
     relevance = opening_relevance(policy, sound, [example.prompt_ids for example in examples], reference, max_batch_tokens, check)
     problems = tuple("off topic" if relevance.get(example.index, 1.0) <= 0 else struck[example.index] for example in examples)
     lower = mean - penalty * std
     ceiling = torch.tensor([{"": 1.0, "truncated": bounds.mean_reward}.get(problem, -1.0) for problem in problems], dtype=lower.dtype)
-    return Scored(tuple(examples), reference, mean, torch.minimum(lower, ceiling), problems)
+    return Scored(tuple(examples), reference, mean, torch.minimum(lower, ceiling), problems, nonsense)
 
 
 def opening_relevance(policy: Policy, examples: Sequence[Example], prompts: Sequence[tuple[int, ...]], reference: Reference,
@@ -119,13 +120,13 @@ def opening_relevance(policy: Policy, examples: Sequence[Example], prompts: Sequ
     return {e.index: float((reference.logprobs[e.index][:OPENING] - without[e.index]).mean()) for e in examples}
 
 
-def _problem(example: Example, reference: Reference, tokenizer: ChatTokenizer, bounds: Bounds) -> str:
+def _problem(example: Example, reference: Reference, tokenizer: ChatTokenizer, nonsense: Nonsense) -> str:
     """Which rule strikes, but for the one of topic."""
     ids = example.completion_ids
     if not tokenizer.decode(ids).strip():
         return "empty"
     if repeated_share(ids) > MAX_REPEATED:
         return "repeated"
-    if -float(reference.logprobs[example.index].mean()) > bounds.nonsense:
+    if nonsense.strikes(reference.logprobs[example.index]):
         return "nonsense"
     return "" if ids[-1] in tokenizer.eos_ids else "truncated"

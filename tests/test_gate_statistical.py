@@ -15,6 +15,7 @@ from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
 from learner.gate import GateReport
 from learner.gate_statistical import bootstrap_lower_bound, cluster_means, compare, hold_out, verdict
+from learner.nonsense import Nonsense
 from learner.policy import Policy
 from learner.reward_model import fit_reward_model
 from learner.run import train
@@ -66,7 +67,7 @@ def judged(tiny_base):
 
     def decide(candidate: int, incumbent: int, prompts: int = 16):
         asked = [(5, 6, 30 + place) for place in range(prompts)]
-        return compare(policy, tokenizer, judge, Bounds(0.0, 100.0), asked, [of_length(candidate) for _ in asked],
+        return compare(policy, tokenizer, judge, Bounds(0.0, Nonsense()), asked, [of_length(candidate) for _ in asked],
                        [of_length(incumbent) for _ in asked], temperature=0.8, max_batch_tokens=1024, seed=0, check=lambda: None)
 
     return decide

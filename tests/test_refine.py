@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from data.adapters import AdapterRegistry
 from data.records import Generated
-from data.sentences import sentence
+from data.sentences import said, sentence
 from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference
 from learner.batches import Example
 from learner.config import LearnerConfig, RefineConfig
+from learner.nonsense import Nonsense
 from learner.policy import Policy
-from learner.refine import go, leave_one_out_advantages, nonsense_bound, split_prompts, step_problem, turn_of
+from learner.refine import go, leave_one_out_advantages, split_prompts, step_problem, turn_of
 from learner.reward_model import fit_reward_model
 from learner.run import train
 from learner.sampler import PolicySampler
@@ -59,12 +60,12 @@ def test_each_iteration_goes_on_with_the_prompts_where_the_one_before_ended():
 def test_the_rules_strike_empty_repeated_and_truncated_replies_whatever_the_reward_model_says(tiny_base):
     policy, tokenizer = Policy(tiny_base, dtype=torch.float32, device="cpu"), ChatTokenizer(tiny_base.folder)
     model = fit_reward_model(torch.randn(40, 128), torch.zeros(40, 3), torch.ones(40), torch.ones(40), list(range(40)), seed=0)
-    said = [(END,), (65,) * 20 + (END,), (70, 80, 90, 75, 85), (70, 80, 90, 75, END)]
-    examples = as_examples([(5, 6, 7)] * 4, [Generated(ids, (), 1.0, "stop") for ids in said], 0.8)
-    scored = score(policy, tokenizer, model, examples, Bounds(mean_reward=-0.4, nonsense=100.0), penalty=1.0, max_batch_tokens=512, check=lambda: None)
+    spoken = [(END,), (65,) * 20 + (END,), (70, 80, 90, 75, 85), (70, 80, 90, 75, END)]
+    examples = as_examples([(5, 6, 7)] * 4, [Generated(ids, (), 1.0, "stop") for ids in spoken], 0.8)
+    scored = score(policy, tokenizer, model, examples, Bounds(mean_reward=-0.4, nonsense=Nonsense()), penalty=1.0, max_batch_tokens=512, check=lambda: None)
     assert scored.problems == ("empty", "repeated", "truncated", "")
     assert scored.lower.tolist()[:3] == pytest.approx([-1.0, -1.0, -0.4]) and float(scored.lower[3]) > 0 and bool((scored.mean > 0).all())
-    strict = score(policy, tokenizer, model, examples, Bounds(-0.4, nonsense=0.0), penalty=1.0, max_batch_tokens=512, check=lambda: None)
+    strict = score(policy, tokenizer, model, examples, Bounds(-0.4, nonsense=Nonsense([torch.zeros(9)] * 2)), penalty=1.0, max_batch_tokens=512, check=lambda: None)
     assert strict.problems[3] == "nonsense" and float(strict.lower[3]) == -1.0
 
 
@@ -108,7 +109,7 @@ def test_a_run_refines_in_the_place_of_passes_over_the_ratings_and_says_what_cam
     assert run.state == "published" and list(dict.fromkeys(p.stage for p in seen)) == ["collect", "load", "anchor", "refine", "gate", "publish"]
     report = run.report["refinement"]
     assert report["reward_model"]["correlation"] > 0.5 and all(one["steps"] == 2 and one["tried"] for one in report["iterations"])
-    assert report["kept"] in [quarters / 4 for quarters in range(1, 13)] and run.report["training"]["steps"] == 0 and run.report["comparison"]["decision"] == "not evaluable"
+    assert report["kept"] in [quarters / 4 for quarters in range(1, 21)] and run.report["training"]["steps"] == 0 and run.report["comparison"]["decision"] == "not evaluable"
     assert [p.step for p in seen if p.stage == "refine" and p.steps][:3] == [0, 1, 2]
 
 
@@ -124,16 +125,27 @@ def test_it_learns_from_the_whole_vocabulary_judges_as_the_chat_draws_and_spends
     config = replace(CONFIG, refine=replace(CONFIG.refine, iterations=1, strengths=(1.0,), least_gain=1.0))
     run = train(store, registry, tiny_base, config, trigger="shell", make_sampler=lambda policy, tokenizer: Listening(policy, tokenizer.eos_ids))
     chat = (8, config.sampling.top_p, config.sampling.top_k)              # 4 prompts kept aside, 2 replies each
-    assert drawn[:5] == [chat, (8, 1.0, 0), chat, (16, 1.0, 0), chat] and chat[1:] != (1.0, 0)
+    assert drawn[:3] == [chat, (16, 1.0, 0), chat] and chat[1:] != (1.0, 0)
     [iteration] = run.report["refinement"]["iterations"]
     assert 0 < iteration["trained_on"] < 16
 
 
-def test_a_reply_counts_as_nonsense_beyond_what_one_in_fifty_of_the_base_models_own_passes():
-    found = [scored(0.0, nll=nll) for nll in (1.0, 2.0)]
-    both = replace(found[0], examples=tuple(replace(e, index=place) for place, e in enumerate(found[0].examples[:2])),
-                   reference=Reference({place: one.reference.logprobs[0] for place, one in enumerate(found)}, {}))
-    assert nonsense_bound(both) == pytest.approx(1.5 + 2.05 * 0.5 ** 0.5)  # the two are half a nat from their mean
+def test_a_reply_counts_as_nonsense_beyond_what_one_in_fifty_of_the_base_models_own_of_its_length_passes():
+    rows = [torch.tensor([-4.0, -1.0, -1.0, -2.0]), torch.tensor([-2.0, -1.0, -3.0, -2.0])]
+    nonsense = Nonsense(rows)
+    assert nonsense.bound(1) == pytest.approx(3 + 2.05 * 2 ** 0.5) and nonsense.bound(4) == pytest.approx(2)      # means: 4 and 2, then 2 and 2
+    assert nonsense.bound(400) == nonsense.bound(4)                                                               # nobody wrote as much
+    assert nonsense.strikes(torch.tensor([-2.0, -2.0, -2.0, -2.1])) and not nonsense.strikes(torch.tensor([-5.5]))
+    assert not Nonsense(rows[:1]).strikes(torch.tensor([-99.0]))                                                  # one reply bounds nothing
+
+
+def test_what_is_nonsense_is_told_from_the_replies_themselves_where_they_are_the_base_models_own(tiny_base):
+    policy, tokenizer = Policy(tiny_base, dtype=torch.float32, device="cpu"), ChatTokenizer(tiny_base.folder)
+    model = fit_reward_model(torch.randn(40, 128), torch.zeros(40, 3), torch.ones(40), torch.ones(40), list(range(40)), seed=0)
+    examples = as_examples([(5, 6, 7)] * 3, [Generated((70, 80, 90, last, END), (), 1.0, "stop") for last in (75, 76, 77)], 0.8)
+    found = score(policy, tokenizer, model, examples, Bounds(-0.4, None), penalty=1.0, max_batch_tokens=512, check=lambda: None)
+    means = torch.stack([-found.reference.logprobs[place].mean() for place in range(3)])
+    assert found.nonsense.bound(5) == pytest.approx(float(means.mean() + 2.05 * means.std()), abs=1e-4)
 
 
 def test_with_a_useless_reward_model_the_adapter_is_that_of_the_ratings_alone(tmp_path, tiny_base):
@@ -155,6 +167,14 @@ def test_a_refinement_that_is_taken_back_leaves_the_adapter_of_the_ratings_alone
 
     (alone, _), (refined, report) = adapter("off", enabled=False), adapter("on", max_surprise_rise=-1.0)
     assert report["kept"] == 0 and len(report["iterations"][0]["tried"]) == 3 and "taken back" in report["reason"] and refined == alone
+
+
+def test_a_step_that_does_not_please_is_not_tried_in_part(tmp_path, tiny_base, monkeypatch):
+    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+    monkeypatch.setattr("learner.refine.step_problem", lambda *_: said("not_more_pleased", gain=-0.1))
+    run = train(store, registry, tiny_base, CONFIG, trigger="shell")
+    [iteration] = run.report["refinement"]["iterations"]
+    assert run.report["refinement"]["kept"] == 0 and [one["strength"] for one in iteration["tried"]] == [1.0]
 
 
 def test_a_stop_request_is_heard_while_refining(tmp_path, tiny_base):
