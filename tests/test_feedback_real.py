@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]
 PAIRS = json.loads((Path(__file__).parent / "examples" / "short_and_long.json").read_text(encoding="utf-8"))[:4]
 TOKENS = 14
 """Replies are cut here: the shorter, the quicker."""
-CONFIG = LearnerConfig(batch_size=8, min_steps=6)
+CONFIG = LearnerConfig(batch_size=8, min_steps=8)
 
 
 @pytest.fixture(scope="module")
