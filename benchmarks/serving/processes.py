@@ -19,8 +19,6 @@ from benchmarks.serving.jobs import Job
 from data.records import BaseModel
 
 WAIT_SECONDS = 600
-PASSIVE = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
-"""Who waits for the others sleeps."""
 
 
 class EngineProcess:
@@ -32,7 +30,7 @@ class EngineProcess:
         self.engine, self._log = engine, (folder / f"{engine}.log").open("w", encoding="utf-8")
         start = time.monotonic()
         self._process = subprocess.Popen([sys.executable, "-m", "benchmarks.serving.worker", str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         stderr=self._log, text=True, env=PASSIVE)
+                                         stderr=self._log, text=True)
         self._answer()
         self.cold_start = time.monotonic() - start
 
@@ -67,7 +65,8 @@ class Learner:
         file = folder / "job-learner.json"
         file.write_text(json.dumps(given))
         self._log = (folder / "learner.log").open("w", encoding="utf-8")
-        self._process = subprocess.Popen([sys.executable, "-m", "benchmarks.serving.learner", str(file)], stdout=subprocess.PIPE, stderr=self._log, env=PASSIVE)
+        self._process = subprocess.Popen([sys.executable, "-m", "benchmarks.serving.learner", str(file)], stdout=subprocess.PIPE, stderr=self._log,
+                                         env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})            # as the learner starts; an engine as it comes
         if not self._process.stdout.readline():               # one line, when its first step is done
             raise RuntimeError(f"the learner ended with code {self._process.wait()}; {self._log.name} says why")
         self.pause()
