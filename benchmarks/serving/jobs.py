@@ -44,8 +44,8 @@ OURS = "ours"
 ALL_STREAMS = (1, 2, 4, 8, 16, 32)
 BESIDE = 4
 """Replies that run while a version is swapped or the learner trains."""
-LONG = 240
-"""Tokens of those replies: long enough for a version to be built meanwhile."""
+LONG = {"swap": 1500, "learner": 240}
+"""Tokens of those replies: a version is merged and built in about ten seconds, and a reply must outlast that."""
 
 
 def plan(engines: Sequence[str], *, streams: Sequence[int], tokens: int, repeats: int, model: str, code: str) -> list[Job]:
@@ -54,6 +54,6 @@ def plan(engines: Sequence[str], *, streams: Sequence[int], tokens: int, repeats
     for repeat in range(repeats):
         for work, count in [*(("streams", count) for count in streams), ("conversation", 1), ("reading", 1)]:
             jobs += [Job(engine, work, count, tokens, repeat, model, code if engine == OURS else "") for engine in engines]
-        jobs += [Job(OURS, work, BESIDE, LONG, repeat, model, code) for work in ("swap", "learner")]
+        jobs += [Job(OURS, work, BESIDE, count, repeat, model, code) for work, count in LONG.items()]
         jobs.append(Job(OURS, "app", 1, tokens, repeat, model, code))
     return jobs

@@ -21,14 +21,16 @@ class Material:
     def __init__(self, base: BaseModel) -> None:
         self._tokenizer = ChatTokenizer(base.folder)
         self._texts = [prompt.text for prompt in read_prompts()]
-        self._long = min(LONG_TOKENS, base.context_length * 2 // 3)
+        self._context = base.context_length
+        self._long = min(LONG_TOKENS, self._context * 2 // 3)
 
     def of(self, job: Job) -> dict:
         dice = random.Random(f"{job.work} {job.streams} {job.repeat}")
         texts = [f"{text} {dice.randrange(1000)}" for text in dice.sample(self._texts, max(job.streams, TURNS))]
         if job.work == "conversation":
             return {"prompts": self._turns(texts[:TURNS]), "seed": job.repeat}
-        found = {"prompts": [self.prompt(text) for text in texts[: job.streams]], "seed": job.repeat}
+        prompts = [self.prompt(text) for text in texts[: job.streams]]
+        found = {"prompts": prompts, "seed": job.repeat, "tokens": min(job.tokens, self._context - max(map(len, prompts)))}
         if job.work == "reading":
             found |= {"prompts": [self.prompt(text) for text in texts[:4]], "long": [self._long_prompt(dice) for _ in range(3)]}
         return found

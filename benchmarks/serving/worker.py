@@ -89,7 +89,10 @@ def reading(speaker: Speaker, asked: dict) -> dict:
 
 
 def swap(speaker: Ours, asked: dict) -> dict:
-    """Another version is merged, built and made the one that answers while replies run; they end on the old one."""
+    """Another version is merged, built and made the one that answers while replies run; they end on the old one.
+
+    Gaps count until the new version has answered.
+    """
     said, wait = speaker.begin(asked["prompts"], asked["tokens"], asked["seed"])
     _until(lambda: all(len(one.ids) > 16 for one in said))
     calm = [list(one.times) for one in said]
@@ -99,14 +102,15 @@ def swap(speaker: Ours, asked: dict) -> dict:
     fresh, wait_fresh = speaker.begin(asked["prompts"][:1], 2, asked["seed"], version=2)
     speaker.engine.unload(1)
     wait_fresh()
+    answered = time.monotonic()
     wait()
     times = [one.times for one in said]
     speaker.engine.load(1, Path(asked["adapter"]))
     speaker.engine.unload(2)
     servable_path(load_base_model(Path(asked["base"])), Path(asked["second"]), Path(asked["cache"])).unlink()  # merged anew next time: that is part of a swap
-    meanwhile = during(times, start, built) or [0.0]
+    meanwhile = during(times, start, answered) or [0.0]
     return {"build": built - start, "new_first_token": fresh[0].times[0] - built, "dropped": sum(len(one.ids) != asked["tokens"] for one in said),
-            "outlived_build": sum(reply[-1] > built for reply in times),
+            "outlived_build": sum(reply[-1] > answered for reply in times),
             "gap_p50_before": quantile(gaps(calm), 0.5), "gap_p50": quantile(meanwhile, 0.5), "gap_p95": quantile(meanwhile, 0.95), "gap_max": max(meanwhile),
             "line": [[at - start, later - at] for reply in times for at, later in pairwise(reply)]}
 
