@@ -39,6 +39,16 @@ def test_claims_compare_medians_and_leave_out_who_was_not_measured():
     assert [(row["measured"], row["met"]) for row in summarise(rows)["claims"]] == [(0.9, "yes"), (2.0, "no")]
 
 
+def test_what_is_worst_in_one_repeat_is_not_hidden_by_the_median_and_a_swap_that_no_reply_saw_proves_nothing():
+    swaps = [{"dropped": dropped, "outlived_build": 4, "gap_max": gap, "gap_p50_before": 0.01, "gap_p50": gap / 2} for dropped, gap in ((0, 0.02), (1, 0.05), (0, 0.03))]
+    rows = [(Job("ours", "swap", 4, repeat=repeat), figures) for repeat, figures in enumerate(swaps)]
+    found = summarise(rows)
+    assert {name: found["swap"][0][name] for name in ("dropped", "gap_max", "gap_p50")} == {"dropped": 1, "gap_max": 0.05, "gap_p50": 0.015}
+    assert [(row["measured"], row["met"]) for row in found["claims"]] == [(1, "no"), (5.0, "no")]
+    short = {**swaps[0], "outlived_build": 3}
+    assert [row["met"] for row in summarise([rows[0], (rows[1][0], short)])["claims"]] == ["yes", "no"]
+
+
 def test_a_run_writes_its_report_and_a_second_one_measures_nothing_again(tiny_base, tmp_path, monkeypatch):
     asked = ["--engines", "ours", "--works", "streams", "swap", "--streams", "2", "--tokens", "8", "--repeats", "1", "--base-model", tiny_base.source, "--out", str(tmp_path)]
     assert serving.main(asked) == 0
