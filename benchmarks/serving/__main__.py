@@ -39,7 +39,7 @@ class Bench:
         cache = folder / "serving"
         servable_gguf(base, adapter, cache)                    # merged before anybody's clock starts
         self._given = {"base": str(base.folder.resolve()), "adapter": str(adapter.resolve()), "cache": str(cache.resolve()), "vllm_python": vllm_python,
-                       "hello": self.material.prompt("Hello")}
+                       "hello": self.material.prompt("Hello"), "warming": self.material.warming()}
         self._engines: dict[str, EngineProcess] = {}
         self._broken: dict[str, str] = {}
         self._learner: Learner | None = None

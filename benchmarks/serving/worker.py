@@ -17,6 +17,7 @@ from data.base_models import load_base_model
 from data.records import Sampling
 
 WAIT_SECONDS = 120
+WARM_TOKENS = 8
 
 
 class Lateness:
@@ -37,6 +38,13 @@ class Lateness:
             start = time.monotonic()
             time.sleep(0.002)
             self.seconds.append(time.monotonic() - start - 0.002)
+
+
+def warm_up(speaker: Speaker, warming: dict, replies: int, long: bool) -> None:
+    """Say so many replies at once, or read a long prompt: the first of a shape pays for what is compiled, planned and reserved for it."""
+    speaker.say(warming["prompts"][:replies], WARM_TOKENS, 0)
+    if long:
+        speaker.say([warming["long"]], 2, 0)
 
 
 def streams(speaker: Speaker, asked: dict) -> dict:
@@ -127,9 +135,14 @@ def main(job: str) -> int:
     try:
         speaker.say([given["hello"]], 1, 0)
         tell(ready=True)
+        warm = set()
         for line in sys.stdin:
             asked = json.loads(line)
+            shape = (1 if asked["work"] == "conversation" else len(asked["prompts"]), asked["work"] == "reading")
             try:
+                if shape not in warm:
+                    warm_up(speaker, given["warming"], *shape)
+                    warm.add(shape)
                 tell(figures=works[asked["work"]](speaker, {**asked, **{key: given[key] for key in ("base", "adapter", "cache")}}))
             except Exception as error:                        # the other engines go on
                 tell(error=f"{type(error).__name__}: {error}")
