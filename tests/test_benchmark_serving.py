@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -11,6 +14,7 @@ pytest.importorskip("matplotlib", reason="the report's plots need the extra: pip
 from benchmarks.serving import __main__ as serving
 from benchmarks.serving.figures import during, of_replies, quantile
 from benchmarks.serving.jobs import Job, plan
+from benchmarks.serving.processes import next_answer, peak_mb, reset_peaks
 from benchmarks.serving.summary import summarise
 
 
@@ -47,6 +51,31 @@ def test_what_is_worst_in_one_repeat_is_not_hidden_by_the_median_and_a_swap_that
     assert [(row["measured"], row["met"]) for row in found["claims"]] == [(1, "no"), (5.0, "no")]
     short = {**swaps[0], "outlived_build": 3}
     assert [row["met"] for row in summarise([rows[0], (rows[1][0], short)])["claims"]] == ["yes", "no"]
+
+
+def test_a_line_that_a_library_prints_is_no_answer_and_ends_nothing():
+    log = io.StringIO()
+    lines = iter(["Warning: slow\n", "12\n", '{"ready": true}\n', "bye\n"])
+    assert [next_answer(lines, log), next_answer(lines, log)] == [{"ready": True}, None] and log.getvalue() == "Warning: slow\n12\nbye\n"
+
+
+def test_a_peak_counts_from_its_reset():
+    child = subprocess.Popen([sys.executable, "-c", "x = b'x' * 300_000_000; del x; print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        child.stdout.readline()
+        assert peak_mb(child.pid) > 300
+        reset_peaks(child.pid)
+        assert peak_mb(child.pid) < 100
+    finally:
+        child.kill()
+
+
+def test_an_engine_that_is_asked_for_and_not_there_is_said_at_once(monkeypatch, tmp_path, capsys):
+    monkeypatch.delenv("VLLM_PYTHON", raising=False)
+    for arguments, sentence in ((["--engines", "vllm"], "none is named"), (["--engines", "vllm", "--vllm-python", str(tmp_path / "none")], "no interpreter")):
+        with pytest.raises(SystemExit):
+            serving.main([*arguments, "--out", str(tmp_path / "out")])
+        assert sentence in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_a_run_writes_its_report_and_a_second_one_measures_nothing_again(tiny_base, tmp_path, monkeypatch):

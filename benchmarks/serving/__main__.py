@@ -20,7 +20,7 @@ from benchmarks.serving import report
 from benchmarks.serving.jobs import ALL_STREAMS, OURS, Job, plan
 from benchmarks.serving.material import Material, write_adapters
 from benchmarks.serving.processes import EngineProcess, Learner, start_app
-from benchmarks.serving.speakers import available
+from benchmarks.serving.speakers import available, lacking
 from benchmarks.serving.summary import summarise
 from chat_app.engines.gguf import servable_gguf
 from data.base_models import import_base_model
@@ -85,6 +85,8 @@ class Bench:
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 1 when something could not be measured."""
     options = parser().parse_args(arguments)
+    if why := lacking(options.engines or (), options.vllm_python):
+        parser().error(why)
     folder = options.out
     folder.mkdir(parents=True, exist_ok=True)
     with terminal_progress() as progress:

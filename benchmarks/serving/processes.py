@@ -13,7 +13,10 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from benchmarks.serving.jobs import Job
 from data.records import BaseModel
@@ -36,8 +39,12 @@ class EngineProcess:
 
     def measure(self, job: Job, material: dict) -> dict:
         """Raises: RuntimeError: the engine could not do it."""
-        self._process.stdin.write(json.dumps({"work": job.work, "tokens": job.tokens, **material}) + "\n")
-        self._process.stdin.flush()
+        reset_peaks(self._process.pid)
+        try:
+            self._process.stdin.write(json.dumps({"work": job.work, "tokens": job.tokens, **material}) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:                               # it has ended: the answer below says with what code
+            pass
         answer = self._answer()
         if "error" in answer:
             raise RuntimeError(answer["error"])
@@ -52,10 +59,23 @@ class EngineProcess:
         self._log.close()
 
     def _answer(self) -> dict:
-        line = self._process.stdout.readline()
-        if not line:
+        answer = next_answer(self._process.stdout, self._log)
+        if answer is None:
             raise RuntimeError(f"{self.engine} ended with code {self._process.wait()}; {self._log.name} says why")
-        return json.loads(line)
+        return answer
+
+
+def next_answer(lines: Iterable[str], log: TextIO) -> dict | None:
+    """The next line that is a JSON object, None when there are no more; whatever else is printed belongs in the log."""
+    for line in lines:
+        try:
+            answer = json.loads(line)
+        except json.JSONDecodeError:
+            answer = None
+        if isinstance(answer, dict):
+            return answer
+        log.write(line)
+    return None
 
 
 class Learner:
@@ -112,13 +132,34 @@ def start_app(base: BaseModel, folder: Path) -> dict:
 
 
 def peak_mb(pid: int) -> float | None:
-    """Highest resident memory so far, MB, of a process and its descendants, each at its own peak; None where the system does not say."""
+    """Highest resident memory since `reset_peaks`, MB, of a process and its descendants, each at its own peak; None where the system does not say."""
+    return _memory_mb(pid, "VmHWM")
+
+
+def reset_peaks(pid: int) -> None:
+    """Where the system does not allow it, a peak is the highest since the process began."""
+    for member in _family(pid):
+        with suppress(OSError):
+            Path(f"/proc/{member}/clear_refs").write_text("5")
+
+
+def _memory_mb(pid: int, kind: str) -> float | None:
     try:
-        own = int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0]) / 1e3
-        children = [child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+        own = int(Path(f"/proc/{pid}/status").read_text().split(f"{kind}:")[1].split()[0]) / 1e3
     except (OSError, IndexError):
         return None
-    return round(own + sum(peak_mb(int(child)) or 0 for child in children), 1)
+    return round(own + sum(_memory_mb(child, kind) or 0 for child in _children(pid)), 1)
+
+
+def _family(pid: int) -> list[int]:
+    return [pid, *(member for child in _children(pid) for member in _family(child))]
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    except OSError:
+        return []
 
 
 def _answers(url: str) -> bool:

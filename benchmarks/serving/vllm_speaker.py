@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -42,8 +43,9 @@ class Vllm:
         command = [python, "-m", "vllm.entrypoints.cli.main", "serve", str(folder), "--enable-lora", "--lora-modules", f"rated={adapter}",
                    "--host", "127.0.0.1", "--port", str(port), "--max-model-len", str(CONTEXT), "--dtype", "bfloat16", "--enable-prefix-caching",
                    "--no-enable-chunked-prefill", "--max-num-batched-tokens", str(CONTEXT)]
-        self._server = subprocess.Popen(command, stdout=subprocess.DEVNULL, env={
-            "VLLM_TARGET_DEVICE": "cpu", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True", **os.environ})
+        self._server = subprocess.Popen(command, stdout=sys.stderr, stderr=sys.stderr, env={               # this process's log
+            "VLLM_TARGET_DEVICE": "cpu", "VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
+            "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1", **os.environ})
         end = time.monotonic() + START_SECONDS
         while True:
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -125,7 +126,9 @@ def swap(speaker: Ours, asked: dict) -> dict:
 
 def main(job: str) -> int:
     given = json.loads(Path(job).read_text(encoding="utf-8"))
-    answers, sys.stdout = sys.stdout, sys.stderr              # libraries print; the parent reads our own lines alone
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)                                             # libraries print, their children too; the parent reads our own lines alone
+    sys.stdout = sys.stderr
 
     def tell(**values: object) -> None:
         print(json.dumps(values), file=answers, flush=True)
