@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 
@@ -12,10 +13,12 @@ import pytest
 pytest.importorskip("matplotlib", reason="the report's plots need the extra: pip install -e '.[benchmark]'")
 
 from benchmarks.serving import __main__ as serving
+from benchmarks.serving.digests import digest
 from benchmarks.serving.figures import during, of_replies, quantile
 from benchmarks.serving.jobs import Job, plan
 from benchmarks.serving.processes import next_answer, peak_mb, reset_peaks
 from benchmarks.serving.summary import summarise
+from tests.server_process import ROOT
 
 
 def test_figures_of_two_replies_by_hand():
@@ -28,12 +31,34 @@ def test_a_gap_counts_as_during_a_swap_when_any_part_of_it_lies_there():
     assert during([[0.0, 1.0, 3.0, 4.0], [2.5, 9.0]], 2.0, 3.0) == [2.0, 6.5]
 
 
-def test_engines_take_turns_within_a_measurement_and_only_ours_depends_on_our_code():
-    jobs = plan(["ours", "transformers"], streams=(1, 8), tokens=64, repeats=2, model="m", code="c")
+def test_engines_take_turns_within_a_measurement():
+    jobs = plan(["ours", "transformers"], streams=(1, 8), tokens=64, repeats=2, model="m", code=lambda engine, work: f"{engine} {work}")
     assert [(job.engine, job.streams, job.repeat) for job in jobs if job.work == "streams"] == [
         (engine, streams, repeat) for repeat in (0, 1) for streams in (1, 8) for engine in ("ours", "transformers")]
     assert {job.engine for job in jobs if job.work in ("swap", "learner", "app")} == {"ours"}
-    assert {job.code for job in jobs if job.engine == "transformers"} == {""} and len({job.key for job in jobs}) == len(jobs)
+    assert all(job.code == f"{job.engine} {job.work}" for job in jobs) and len({job.key for job in jobs}) == len(jobs)
+
+
+def test_what_changes_makes_what_depends_on_it_be_measured_again(tmp_path):
+    for name in ("benchmarks", "chat_app", "data", "learner"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "app.py", tmp_path)
+    cases = [(engine, "streams") for engine in ("ours", "transformers", "llama.cpp", "vllm")] + [("ours", "learner"), ("ours", "app")]
+    before = {case: digest(*case, tmp_path) for case in cases}
+
+    def changed(file: str) -> set[tuple[str, str]]:
+        with (tmp_path / file).open("a") as source:
+            source.write("# changed\n")
+        now, was = {case: digest(*case, tmp_path) for case in cases}, dict(before)
+        before.update(now)
+        return {case for case in cases if now[case] != was[case]}
+
+    assert changed("benchmarks/serving/report.py") == set()
+    assert changed("benchmarks/serving/worker.py") == set(cases)
+    assert changed("benchmarks/serving/vllm_speaker.py") == {("vllm", "streams")}
+    assert changed("chat_app/engines/openvino.py") == {case for case in cases if case[0] == "ours"}
+    assert changed("learner/steps.py") == {("ours", "learner")}
+    assert changed("chat_app/line.py") == {("ours", "app")}
 
 
 def test_claims_compare_medians_and_leave_out_who_was_not_measured():

@@ -14,9 +14,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks import machine
-from benchmarks.learning.cells import source_digest
 from benchmarks.lines import add_line, read_lines
 from benchmarks.serving import report
+from benchmarks.serving.digests import digest
 from benchmarks.serving.jobs import ALL_STREAMS, OURS, Job, plan
 from benchmarks.serving.material import Material, write_adapters
 from benchmarks.serving.processes import EngineProcess, Learner, start_app
@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     engines = [name for name in available(options.vllm_python) if not options.engines or name in options.engines]
     root = Path(__file__).parents[2]
     jobs = [job for job in plan(engines, streams=options.streams or ((1, 8) if options.quick else ALL_STREAMS), tokens=options.tokens,
-                                repeats=options.repeats or (1 if options.quick else 3), model=base.id, code=source_digest([root / "chat_app" / "engines"]))
+                                repeats=options.repeats or (1 if options.quick else 3), model=base.id, code=lambda engine, work: digest(engine, work, root))
             if job.engine in engines and job.work in (options.works or WORKS)]
     file = folder / "results.jsonl"
     done = {row["key"]: row for row in read_lines(file)}
