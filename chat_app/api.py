@@ -15,6 +15,8 @@ from data.errors import ChatError
 
 
 LOOK_SECONDS = 1 / 20
+SPARE = 8
+"""Calls let in beyond the places there are: who is one too many hears "busy, try again" from the service at once, and does not wait in Gradio's queue for a place."""
 
 
 def add_api(service: ChatService, identity: Identity) -> None:
@@ -51,7 +53,7 @@ def add_api(service: ChatService, identity: Identity) -> None:
         """{version, base_model, engine, fresh_ratings, run}."""
         return service.status()
 
-    streams = service.settings.max_streams + service.settings.max_waiting
+    streams = service.settings.max_streams + service.settings.max_waiting + SPARE
     gr.api(send, api_name="send", concurrency_limit=streams)
     gr.api(regenerate, api_name="regenerate", concurrency_limit=streams)
     gr.api(rate, api_name="rate", concurrency_limit=8)

@@ -75,6 +75,19 @@ def test_each_session_is_one_person_and_bad_calls_get_one_clear_sentence(endless
         assert me.predict("again", reply["conversation_id"], api_name="/send")["conversation_id"] == reply["conversation_id"]
 
 
+def test_a_script_that_comes_when_every_place_is_taken_is_told_so_at_once(endless_base, tmp_path):
+    with ServerProcess(tmp_path / "state", endless_base, LEARNER="false", MAX_NEW_TOKENS="8000", MAX_STREAMS="1", MAX_WAITING="1") as server:
+        first, second, third = (server.client() for _ in range(3))
+        writing = first.submit("a long story", None, api_name="/send")
+        until(writing.outputs)
+        waiting = second.submit("another", None, api_name="/send")
+        until(waiting.outputs)
+        for _ in range(2):
+            with pytest.raises(AppError, match="All 2 places"):
+                third.predict("one too many", None, api_name="/send")
+        assert not writing.done() and not waiting.done()
+
+
 def test_a_killed_server_keeps_every_rating_and_closes_the_reply_it_was_writing(endless_base, tmp_path):
     server = ServerProcess(tmp_path / "state", endless_base, LEARNER="false", MAX_NEW_TOKENS="2000")
     person = server.client()
