@@ -22,7 +22,7 @@ def test_message_reply_rating_gradient_version_and_receipt_by_a_script_and_a_she
         job = person.submit("Why is the sea salty?", None, api_name="/send")
         last = job.result()
         assert len(job.outputs()) > 3, "the reply does not stream"
-        assert set(last) == {"conversation_id", "reply_id", "text", "version"} and last["text"].startswith(job.outputs()[1]["text"][:10])
+        assert set(last) == {"conversation_id", "reply_id", "text", "version", "place"} and last["text"].startswith(job.outputs()[1]["text"][:10])
         assert person.predict(last["reply_id"], "thumb", 1, api_name="/rate") == {"thumb": 1}
         assert person.predict(last["reply_id"], "stars", 5, api_name="/rate") == {"thumb": 1, "stars": 5}
         for number, question in enumerate(["What is rain?", "Name a fruit.", "What is a poem?"]):
@@ -81,7 +81,7 @@ def test_a_script_that_comes_when_every_place_is_taken_is_told_so_at_once(endles
         writing = first.submit("a long story", None, api_name="/send")
         until(writing.outputs)
         waiting = second.submit("another", None, api_name="/send")
-        until(waiting.outputs)
+        assert until(waiting.outputs)[0]["place"] == 1 and writing.outputs()[-1]["place"] == 0
         for _ in range(2):
             with pytest.raises(AppError, match="All 2 places"):
                 third.predict("one too many", None, api_name="/send")
