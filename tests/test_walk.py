@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from gradio_client.exceptions import AppError
@@ -22,6 +23,8 @@ def test_message_reply_rating_gradient_version_and_receipt_by_a_script_and_a_she
         job = person.submit("Why is the sea salty?", None, api_name="/send")
         last = job.result()
         assert len(job.outputs()) > 3, "the reply does not stream"
+        loaded = [Path(f"/proc/{pid}/maps").read_text() for pid in (server.process.pid, *children(server.process.pid))]
+        assert "libopenvino" in "".join(loaded) and "libtorch" not in "".join(loaded), "torch costs seconds and 200 MB, and a chat does not need it"
         assert set(last) == {"conversation_id", "reply_id", "text", "version", "place"} and last["text"].startswith(job.outputs()[1]["text"][:10])
         assert person.predict(last["reply_id"], "thumb", 1, api_name="/rate") == {"thumb": 1}
         assert person.predict(last["reply_id"], "stars", 5, api_name="/rate") == {"thumb": 1, "stars": 5}
