@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("matplotlib", reason="the report's plots need the extra: pip install -e '.[benchmark]'")
 
 from benchmarks.serving import __main__ as serving
+from benchmarks.serving.app import Heard, out_of_turn
 from benchmarks.serving.digests import digest
 from benchmarks.serving.figures import during, of_replies, quantile
 from benchmarks.serving.jobs import Job, plan
@@ -78,6 +79,15 @@ def test_what_is_worst_in_one_repeat_is_not_hidden_by_the_median_and_a_swap_that
     assert [row["met"] for row in summarise([rows[0], (rows[1][0], short)])["claims"]] == ["yes", "no"]
 
 
+def test_who_has_their_turn_long_before_somebody_ahead_of_them_is_out_of_turn():
+    def waited(places: list[int], turn: float) -> Heard:
+        return Heard(places=places, turn=turn)
+
+    in_order = [waited([0], 9.0), waited([1, 0], 1.0), waited([2, 1, 0], 3.0), waited([3, 0], 2.8)]             # the last as good as together
+    assert out_of_turn(in_order) == 0
+    assert out_of_turn([*in_order, waited([4, 0], 2.0)]) == 1 and out_of_turn([*in_order, waited([4, 2, 3, 0], 5.0)]) == 1
+
+
 def test_a_line_that_a_library_prints_is_no_answer_and_ends_nothing():
     log = io.StringIO()
     lines = iter(["Warning: slow\n", "12\n", '{"ready": true}\n', "bye\n"])
@@ -101,6 +111,15 @@ def test_an_engine_that_is_asked_for_and_not_there_is_said_at_once(monkeypatch, 
         with pytest.raises(SystemExit):
             serving.main([*arguments, "--out", str(tmp_path / "out")])
         assert sentence in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_crowd_in_front_of_the_app_is_answered_in_order_and_who_comes_later_hears_busy(endless_base, tmp_path):
+    assert serving.main(["--engines", "ours", "--works", "app", "crowd", "--repeats", "1", "--base-model", endless_base.source, "--out", str(tmp_path)]) == 0
+    found = json.loads((tmp_path / "results.json").read_text())["summary"]
+    [crowd], [alone] = found["crowd"], found["app"]
+    assert (crowd["answered"], crowd["saw_a_place"], crowd["last_place"], crowd["told_busy"], crowd["out_of_turn"]) == (64, 32, 32, 8, 0)
+    assert len(crowd["server_mb"]) == 4 and 0 < alone["first_page"] < alone["first_token"] and alone["again_first_token"] > 0
 
 
 def test_a_run_writes_its_report_and_a_second_one_measures_nothing_again(tiny_base, tmp_path, monkeypatch):

@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from benchmarks import machine
 from benchmarks.lines import add_line, read_lines
-from benchmarks.serving import report
+from benchmarks.serving import app, report
 from benchmarks.serving.digests import digest
 from benchmarks.serving.jobs import ALL_STREAMS, OURS, Job, plan
 from benchmarks.serving.material import Material, write_adapters
-from benchmarks.serving.processes import EngineProcess, Learner, start_app
+from benchmarks.serving.processes import EngineProcess, Learner
 from benchmarks.serving.speakers import available, lacking
 from benchmarks.serving.summary import summarise
 from chat_app.engines.gguf import servable_gguf
@@ -27,7 +27,7 @@ from data.base_models import import_base_model
 from data.progress import terminal_progress
 from data.records import BaseModel
 
-WORKS = ("streams", "conversation", "reading", "swap", "learner", "app")
+WORKS = ("streams", "conversation", "reading", "swap", "learner", "app", "crowd")
 
 
 class Bench:
@@ -51,7 +51,9 @@ class Bench:
     def measure(self, job: Job) -> dict:
         """Raises: RuntimeError, OSError: it could not be measured; the sentence says why."""
         if job.work == "app":
-            return start_app(self.base, self.folder)
+            return app.cold_start(self.base, self.folder)
+        if job.work == "crowd":
+            return app.crowd(self.base, self.folder, self.material.messages(job, app.ROUNDS * (app.PEOPLE + app.LATER)))
         engine, material = self._engine(job.engine), {**self.material.of(job), "second": str(self.second.resolve())}
         if job.work != "learner":
             return engine.measure(job, material)

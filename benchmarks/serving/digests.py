@@ -14,12 +14,14 @@ SPEAKERS = {"llama.cpp": "llama_cpp_speaker.py", "vllm": "vllm_speaker.py"}
 LIBRARIES = {OURS: "openvino-genai", "transformers": "transformers", "llama.cpp": "llama-cpp-python"}
 """vLLM lives in an environment of its own."""
 WHOLE = ("chat_app", "data", "app.py")
-MEASURED = {"app": WHOLE, "learner": ("chat_app/engines", "learner")}
+MEASURED = {"app": WHOLE, "crowd": WHOLE, "learner": ("chat_app/engines", "learner")}
 
 
 def digest(engine: str, work: str, root: Path) -> str:
     """Args: root: of the repository."""
     measures = [root / "benchmarks" / "serving" / name for name in (*MEASURES, *([SPEAKERS[engine]] if engine in SPEAKERS else []))]
+    if work in ("app", "crowd"):
+        measures.append(root / "benchmarks" / "serving" / "app.py")
     measured = [root / name for name in MEASURED.get(work, ("chat_app/engines",))] if engine == OURS else []
     found = hashlib.sha256(_version(LIBRARIES.get(engine)).encode())
     for path in _files([*measures, *measured]):

@@ -17,7 +17,7 @@ class Job:
 
     engine: str
     work: str
-    """`streams`, `conversation`, `reading`, `swap`, `learner` or `app`."""
+    """`streams`, `conversation`, `reading`, `swap`, `learner`, `app` or `crowd`."""
     streams: int = 1
     """Replies at once."""
     tokens: int = 64
@@ -59,4 +59,5 @@ def plan(engines: Sequence[str], *, streams: Sequence[int], tokens: int, repeats
             jobs += [Job(engine, work, count, tokens, repeat, model, code(engine, work)) for engine in engines]
         jobs += [Job(OURS, work, BESIDE, count, repeat, model, code(OURS, work)) for work, count in LONG.items()]
         jobs.append(Job(OURS, "app", 1, tokens, repeat, model, code(OURS, "app")))
+    jobs.append(Job(OURS, "crowd", model=model, code=code(OURS, "crowd")))       # repeats itself
     return jobs

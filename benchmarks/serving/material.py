@@ -35,13 +35,17 @@ class Material:
             found |= {"prompts": [self.prompt(text) for text in texts[:4]], "long": [self._long_prompt(dice) for _ in range(3)]}
         return found
 
+    def messages(self, job: Job, count: int) -> list[str]:
+        """For those who write to the app."""
+        return self._messages(random.Random(f"{job.work} {job.repeat}"), count)
+
     def warming(self) -> dict:
         """What is said before anything is measured."""
         dice = random.Random("warming")
         return {"prompts": [self.prompt(text) for text in self._messages(dice, max(ALL_STREAMS))], "long": self._long_prompt(dice)}
 
     def _messages(self, dice: random.Random, count: int) -> list[str]:
-        return [f"{dice.randrange(10**6)}: {text}" for text in dice.sample(self._texts, count)]
+        return [f"{dice.randrange(10**6)}: {text}" for text in dice.sample(self._texts * (1 + count // len(self._texts)), count)]
 
     def prompt(self, text: str) -> list[int]:
         return self._tokenizer.render([Message("user", text)])

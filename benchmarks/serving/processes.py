@@ -1,27 +1,19 @@
-"""The parent's side: an engine's process, a learner's beside it, and a whole chat app from its first instant."""
+"""The parent's side: an engine's process, a learner's beside it, and the memory that they take."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
 from benchmarks.serving.jobs import Job
-from data.records import BaseModel
-
-WAIT_SECONDS = 600
 
 
 class EngineProcess:
@@ -103,37 +95,14 @@ class Learner:
         self._log.close()
 
 
-def start_app(base: BaseModel, folder: Path) -> dict:
-    """`python app.py` with the model in its cache and nothing else: seconds to its first page and to the first token of a first message."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".app-") as state, socket.socket() as probe:
-        shutil.copytree(base.folder, Path(state) / "models" / base.folder.name)
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        url = f"http://127.0.0.1:{port}"
-        settings = {"STATE_DIR": state, "PORT": str(port), "HOST": "127.0.0.1", "BASE_MODEL": str(base.source)}
-        start = time.monotonic()
-        with (folder / "app.log").open("w") as log:
-            server = subprocess.Popen([sys.executable, "app.py"], stdout=log, stderr=log, env={**os.environ, **settings}, cwd=Path(__file__).parents[2])
-        try:
-            while not _answers(url):
-                if server.poll() is not None or time.monotonic() - start > WAIT_SECONDS:
-                    raise RuntimeError(f"app.py did not come up; {folder / 'app.log'} says why")
-                time.sleep(0.05)
-            page = time.monotonic() - start
-            _first_text(url)
-            return {"first_page": page, "first_token": time.monotonic() - start, "peak_mb": peak_mb(server.pid)}
-        finally:
-            server.send_signal(signal.SIGTERM)
-            try:
-                server.wait(60)
-            except subprocess.TimeoutExpired:
-                server.kill()
-
-
 def peak_mb(pid: int) -> float | None:
     """Highest resident memory since `reset_peaks`, MB, of a process and its descendants, each at its own peak; None where the system does not say."""
     return _memory_mb(pid, "VmHWM")
+
+
+def resident_mb(pid: int, *, descendants: bool = True) -> float | None:
+    """Resident memory now, MB, of a process and its descendants."""
+    return _memory_mb(pid, "VmRSS", descendants)
 
 
 def reset_peaks(pid: int) -> None:
@@ -143,12 +112,12 @@ def reset_peaks(pid: int) -> None:
             Path(f"/proc/{member}/clear_refs").write_text("5")
 
 
-def _memory_mb(pid: int, kind: str) -> float | None:
+def _memory_mb(pid: int, kind: str, descendants: bool = True) -> float | None:
     try:
         own = int(Path(f"/proc/{pid}/status").read_text().split(f"{kind}:")[1].split()[0]) / 1e3
     except (OSError, IndexError):
         return None
-    return round(own + sum(_memory_mb(child, kind) or 0 for child in _children(pid)), 1)
+    return round(own + sum(_memory_mb(child, kind) or 0 for child in _children(pid) if descendants), 1)
 
 
 def _family(pid: int) -> list[int]:
@@ -160,24 +129,3 @@ def _children(pid: int) -> list[int]:
         return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
     except OSError:
         return []
-
-
-def _answers(url: str) -> bool:
-    try:
-        urllib.request.urlopen(url, timeout=5).close()
-        return True
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-def _first_text(url: str) -> None:
-    """Send one message through the public API and return when its reply has a first letter."""
-    request = urllib.request.Request(f"{url}/gradio_api/call/send", json.dumps({"data": ["Tell me about rain.", None, None]}).encode(),
-                                     {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        event = json.loads(answer.read())["event_id"]
-    with urllib.request.urlopen(f"{url}/gradio_api/call/send/{event}", timeout=60) as answer:
-        for line in answer:
-            if line.startswith(b"data: [") and json.loads(line[6:])[0]["text"]:
-                return
-    raise RuntimeError("the first message was not answered")

@@ -47,4 +47,9 @@ def claims(found: Mapping) -> list[dict]:
         add("p95 gap while the learner trains, against idle", ratio, "at most 1.6", ratio <= 1.6)
     for row in found.get("app", ()):
         add("cold start of the app to a first token, seconds", row["first_token"], "under 12", row["first_token"] < 12)
+    for row in found.get("crowd", ()):
+        people, later = row["people"], row["later"]
+        add(f"{people} people at once, answered", row["answered"], f"{people}", row["answered"] == people)
+        add(f"{people} people at once, out of turn", row["out_of_turn"], "0", row["out_of_turn"] == 0)
+        add(f"{later} more, seconds until they hear that it is busy", row["busy_seconds"], f"under 1, all {later} told", row["busy_seconds"] < 1 and row["told_busy"] == later)
     return rows
