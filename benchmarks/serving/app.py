@@ -25,12 +25,12 @@ from data.records import BaseModel
 
 WAIT_SECONDS = 600
 PEOPLE = 64
-LATER = 8
-"""How many come when every place is taken."""
+LATER = 16
+"""How many come when every place is taken; as many as have been answered by then are let in."""
 AT_ONCE = 32
 ROUNDS = 4
 """Crowds one after another: what each leaves behind would add up."""
-TURN_SECONDS = 0.5
+TURN_SECONDS = 1.0
 """A turn is seen this late at most, by those who watch a busy server: only who is further ahead has overtaken somebody."""
 
 
@@ -140,13 +140,14 @@ def crowd(base: BaseModel, folder: Path, messages: Sequence[str]) -> dict:
             rounds.append(_round(app.url, messages[number * (PEOPLE + LATER):][:PEOPLE + LATER]))
             server.append(resident_mb(app.pid, descendants=False))
             in_all.append(resident_mb(app.pid))
-    people, later = [one for crowd, _ in rounds for one in crowd], [one for _, late in rounds for one in late]
+    people, told = [one for crowd, _ in rounds for one in crowd], [[one for one in late if "try again" in (one.error or "")] for _, late in rounds]
     return {"people": PEOPLE, "answered": min(sum(one.error is None and bool(one.text) for one in crowd) for crowd, _ in rounds),
             "saw_a_place": min(sum(max(one.places, default=0) > 0 for one in crowd) for crowd, _ in rounds),
             "last_place": max(place for one in people for place in one.places),
             "out_of_turn": max(out_of_turn(crowd) for crowd, _ in rounds),
-            "later": LATER, "told_busy": min(sum("try again" in (one.error or "") for one in late) for _, late in rounds),
-            "busy_seconds": max(one.ended - one.asked for one in later),
+            "later": LATER, "told_busy": min(map(len, told)),
+            "neither": sum(bool(one.error) and one not in busy for (_, late), busy in zip(rounds, told, strict=True) for one in late),
+            "busy_seconds": max((one.ended - one.asked for busy in told for one in busy), default=None),
             "first_token": median((one.first or one.ended) - one.asked for one in people),
             "last_first_token": max((one.first or one.ended) - one.asked for one in people),
             "seconds": median(max(one.ended for one in crowd) - min(one.asked for one in crowd) for crowd, _ in rounds),

@@ -46,7 +46,7 @@ def html(about: Mapping, summary: Mapping) -> str:
     if crowds := summary.get("crowd"):
         parts += ["<h2>A crowd in front of the app</h2><p>Through the public API, several times over; the worst time counts. Memory after each time: the server's own process, and with its engine's, whose "
                   "attention cache fills up to its limit.</p>",
-                  table(crowds, ("engine", "people", "answered", "saw_a_place", "last_place", "out_of_turn", "told_busy", "busy_seconds", "first_token", "last_first_token", "seconds", "server_mb", "in_all_mb"))]
+                  table(crowds, ("engine", "people", "answered", "saw_a_place", "last_place", "out_of_turn", "later", "told_busy", "neither", "busy_seconds", "first_token", "last_first_token", "seconds", "server_mb", "in_all_mb"))]
     if about["failed"]:
         parts += ["<h2>Not measured</h2><ul>", *(f"<li>{escape(line)}</li>" for line in about["failed"]), "</ul>"]
     return whole_page("Serving", parts)

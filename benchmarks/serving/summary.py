@@ -48,8 +48,9 @@ def claims(found: Mapping) -> list[dict]:
     for row in found.get("app", ()):
         add("cold start of the app to a first token, seconds", row["first_token"], "under 12", row["first_token"] < 12)
     for row in found.get("crowd", ()):
-        people, later = row["people"], row["later"]
+        people, seconds = row["people"], row["busy_seconds"]
         add(f"{people} people at once, answered", row["answered"], f"{people}", row["answered"] == people)
         add(f"{people} people at once, out of turn", row["out_of_turn"], "0", row["out_of_turn"] == 0)
-        add(f"{later} more, seconds until they hear that it is busy", row["busy_seconds"], f"under 1, all {later} told", row["busy_seconds"] < 1 and row["told_busy"] == later)
+        if seconds is not None:
+            add("past the limit, seconds until one hears that it is busy", seconds, "under 1, nobody left without an answer", seconds < 1 and row["told_busy"] > 0 and row["neither"] == 0)
     return rows
