@@ -85,7 +85,7 @@ def test_who_has_their_turn_long_before_somebody_ahead_of_them_is_out_of_turn():
 
     in_order = [waited([0], 9.0), waited([1, 0], 1.0), waited([2, 1, 0], 3.0), waited([3, 0], 2.8)]             # the last as good as together
     assert out_of_turn(in_order) == 0
-    assert out_of_turn([*in_order, waited([4, 0], 2.0)]) == 1 and out_of_turn([*in_order, waited([4, 2, 3, 0], 5.0)]) == 1
+    assert out_of_turn([*in_order, waited([4, 0], 1.5)]) == 1 and out_of_turn([*in_order, waited([4, 2, 3, 0], 5.0)]) == 1
 
 
 def test_a_line_that_a_library_prints_is_no_answer_and_ends_nothing():
