@@ -15,14 +15,17 @@ from data.errors import ChatError
 
 
 LOOK_SECONDS = 1 / 20
+SPARE = 8
+"""Calls let in beyond the places there are: who is one too many hears "busy, try again" from the service at once, and does not wait in Gradio's queue for a place."""
 
 
 def add_api(service: ChatService, identity: Identity) -> None:
     """Register the endpoints; call it inside the Blocks context."""
 
     async def send(message: str, conversation_id: str | None = None, task: str | None = None, request: gr.Request = None) -> AsyncIterator[dict[str, Any]]:
-        """Stream a reply; the last value is whole. Values: {conversation_id, reply_id, text, version}.
+        """Stream a reply; the last value is whole. Values: {conversation_id, reply_id, text, version, place}.
 
+        `place`: how many turns away in the line; 0 when it is being written.
         `task`: what a new conversation is for: dialogue (the default), writing, translation or check.
         """
         async for part in _stream(lambda: service.send(identity.rater(request), conversation_id or None, message, task=task or None)):
@@ -51,7 +54,7 @@ def add_api(service: ChatService, identity: Identity) -> None:
         """{version, base_model, engine, fresh_ratings, run}."""
         return service.status()
 
-    streams = service.settings.max_streams + service.settings.max_waiting
+    streams = service.settings.max_streams + service.settings.max_waiting + SPARE
     gr.api(send, api_name="send", concurrency_limit=streams)
     gr.api(regenerate, api_name="regenerate", concurrency_limit=streams)
     gr.api(rate, api_name="rate", concurrency_limit=8)
@@ -64,8 +67,8 @@ async def _stream(start: Callable[[], ReplyJob]) -> AsyncIterator[dict[str, Any]
         job = await asyncio.to_thread(start)
         seen = None
         while not job.done:                   # looks, and holds no thread: many scripts may listen at once
-            if job.text != seen:
-                seen = job.text
+            if (job.text, job.place) != seen:
+                seen = job.text, job.place
                 yield _sent(job)
             await asyncio.sleep(LOOK_SECONDS)
         if job.error:
@@ -76,4 +79,4 @@ async def _stream(start: Callable[[], ReplyJob]) -> AsyncIterator[dict[str, Any]
 
 
 def _sent(job: ReplyJob) -> dict[str, Any]:
-    return {"conversation_id": job.conversation_id, "reply_id": job.reply_id, "text": job.text, "version": job.version}
+    return {"conversation_id": job.conversation_id, "reply_id": job.reply_id, "text": job.text, "version": job.version, "place": job.place}

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from gradio_client.exceptions import AppError
@@ -22,7 +23,9 @@ def test_message_reply_rating_gradient_version_and_receipt_by_a_script_and_a_she
         job = person.submit("Why is the sea salty?", None, api_name="/send")
         last = job.result()
         assert len(job.outputs()) > 3, "the reply does not stream"
-        assert set(last) == {"conversation_id", "reply_id", "text", "version"} and last["text"].startswith(job.outputs()[1]["text"][:10])
+        loaded = [Path(f"/proc/{pid}/maps").read_text() for pid in (server.process.pid, *children(server.process.pid))]
+        assert "libopenvino" in "".join(loaded) and "libtorch" not in "".join(loaded), "torch costs seconds and 200 MB, and a chat does not need it"
+        assert set(last) == {"conversation_id", "reply_id", "text", "version", "place"} and last["text"].startswith(job.outputs()[1]["text"][:10])
         assert person.predict(last["reply_id"], "thumb", 1, api_name="/rate") == {"thumb": 1}
         assert person.predict(last["reply_id"], "stars", 5, api_name="/rate") == {"thumb": 1, "stars": 5}
         for number, question in enumerate(["What is rain?", "Name a fruit.", "What is a poem?"]):
@@ -73,6 +76,19 @@ def test_each_session_is_one_person_and_bad_calls_get_one_clear_sentence(endless
                 client.predict(*arguments, api_name="/compare")
         assert me.predict(reply["reply_id"], "stars", 0, api_name="/rate") == {}
         assert me.predict("again", reply["conversation_id"], api_name="/send")["conversation_id"] == reply["conversation_id"]
+
+
+def test_a_script_that_comes_when_every_place_is_taken_is_told_so_at_once(endless_base, tmp_path):
+    with ServerProcess(tmp_path / "state", endless_base, LEARNER="false", MAX_NEW_TOKENS="8000", MAX_STREAMS="1", MAX_WAITING="1") as server:
+        first, second, third = (server.client() for _ in range(3))
+        writing = first.submit("a long story", None, api_name="/send")
+        until(writing.outputs)
+        waiting = second.submit("another", None, api_name="/send")
+        assert until(waiting.outputs)[0]["place"] == 1 and writing.outputs()[-1]["place"] == 0
+        for _ in range(2):
+            with pytest.raises(AppError, match="All 2 places"):
+                third.predict("one too many", None, api_name="/send")
+        assert not writing.done() and not waiting.done()
 
 
 def test_a_killed_server_keeps_every_rating_and_closes_the_reply_it_was_writing(endless_base, tmp_path):

@@ -14,20 +14,20 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks import machine
-from benchmarks.learning.cells import source_digest
 from benchmarks.lines import add_line, read_lines
-from benchmarks.serving import report
+from benchmarks.serving import app, report
+from benchmarks.serving.digests import digest
 from benchmarks.serving.jobs import ALL_STREAMS, OURS, Job, plan
 from benchmarks.serving.material import Material, write_adapters
-from benchmarks.serving.processes import EngineProcess, Learner, start_app
-from benchmarks.serving.speakers import available
+from benchmarks.serving.processes import EngineProcess, Learner
+from benchmarks.serving.speakers import available, lacking
 from benchmarks.serving.summary import summarise
 from chat_app.engines.gguf import servable_gguf
 from data.base_models import import_base_model
 from data.progress import terminal_progress
 from data.records import BaseModel
 
-WORKS = ("streams", "conversation", "reading", "swap", "learner", "app")
+WORKS = ("streams", "conversation", "reading", "swap", "learner", "app", "crowd")
 
 
 class Bench:
@@ -39,7 +39,7 @@ class Bench:
         cache = folder / "serving"
         servable_gguf(base, adapter, cache)                    # merged before anybody's clock starts
         self._given = {"base": str(base.folder.resolve()), "adapter": str(adapter.resolve()), "cache": str(cache.resolve()), "vllm_python": vllm_python,
-                       "hello": self.material.prompt("Hello")}
+                       "hello": self.material.prompt("Hello"), "warming": self.material.warming()}
         self._engines: dict[str, EngineProcess] = {}
         self._broken: dict[str, str] = {}
         self._learner: Learner | None = None
@@ -51,7 +51,9 @@ class Bench:
     def measure(self, job: Job) -> dict:
         """Raises: RuntimeError, OSError: it could not be measured; the sentence says why."""
         if job.work == "app":
-            return start_app(self.base, self.folder)
+            return app.cold_start(self.base, self.folder)
+        if job.work == "crowd":
+            return app.crowd(self.base, self.folder, self.material.messages(job, app.ROUNDS * (app.PEOPLE + app.LATER)))
         engine, material = self._engine(job.engine), {**self.material.of(job), "second": str(self.second.resolve())}
         if job.work != "learner":
             return engine.measure(job, material)
@@ -85,6 +87,8 @@ class Bench:
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 1 when something could not be measured."""
     options = parser().parse_args(arguments)
+    if why := lacking(options.engines or (), options.vllm_python):
+        parser().error(why)
     folder = options.out
     folder.mkdir(parents=True, exist_ok=True)
     with terminal_progress() as progress:
@@ -94,7 +98,7 @@ def main(arguments: list[str] | None = None) -> int:
     engines = [name for name in available(options.vllm_python) if not options.engines or name in options.engines]
     root = Path(__file__).parents[2]
     jobs = [job for job in plan(engines, streams=options.streams or ((1, 8) if options.quick else ALL_STREAMS), tokens=options.tokens,
-                                repeats=options.repeats or (1 if options.quick else 3), model=base.id, code=source_digest([root / "chat_app" / "engines"]))
+                                repeats=options.repeats or (1 if options.quick else 3), model=base.id, code=lambda engine, work: digest(engine, work, root))
             if job.engine in engines and job.work in (options.works or WORKS)]
     file = folder / "results.jsonl"
     done = {row["key"]: row for row in read_lines(file)}

@@ -34,13 +34,19 @@ def during(times: Sequence[Sequence[float]], start: float, end: float) -> list[f
     return [later - earlier for reply in times for earlier, later in pairwise(reply) if later > start and earlier < end]
 
 
-def medians(rows: Sequence[Mapping]) -> dict:
-    """Each figure's median over repeats; figures that are lists element by element, anything else from the first."""
+GREATEST = ("dropped", "gap_max", "idle_gap_max", "gap_max_beside", "late_max", "peak_mb")
+LEAST = ("outlived_build",)
+"""Figures of the worst case: a median over repeats would hide the one repeat in which it happened."""
+
+
+def over_repeats(rows: Sequence[Mapping]) -> dict:
+    """Each figure's median over repeats, or its worst value; figures that are lists element by element, anything else from the first."""
     found = {}
     for name, first in rows[0].items():
         values = [row[name] for row in rows if row.get(name) is not None]
+        of = max if name in GREATEST else min if name in LEAST else median
         if isinstance(first, list) and first and isinstance(first[0], (int, float)):
             found[name] = [median(column) for column in zip(*values, strict=False)]
         else:
-            found[name] = median(values) if values and all(isinstance(value, (int, float)) for value in values) else first
+            found[name] = of(values) if values and all(isinstance(value, (int, float)) for value in values) else first
     return found

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key; raised when earlier results can no longer stand beside new ones."""
 
 
@@ -17,7 +17,7 @@ class Job:
 
     engine: str
     work: str
-    """`streams`, `conversation`, `reading`, `swap`, `learner` or `app`."""
+    """`streams`, `conversation`, `reading`, `swap`, `learner`, `app` or `crowd`."""
     streams: int = 1
     """Replies at once."""
     tokens: int = 64
@@ -25,7 +25,7 @@ class Job:
     repeat: int = 0
     model: str = ""
     code: str = ""
-    """Digest of the product's engines for measurements of ours, so that a changed engine is measured anew."""
+    """Digest of what is measured and of what measures it, so that both are measured anew when they change."""
 
     @property
     def key(self) -> str:
@@ -44,16 +44,20 @@ OURS = "ours"
 ALL_STREAMS = (1, 2, 4, 8, 16, 32)
 BESIDE = 4
 """Replies that run while a version is swapped or the learner trains."""
-LONG = 240
-"""Tokens of those replies: long enough for a version to be built meanwhile."""
+LONG = {"swap": 1500, "learner": 240}
+"""Tokens of those replies: a version is merged and built in about ten seconds, and a reply must outlast that."""
 
 
-def plan(engines: Sequence[str], *, streams: Sequence[int], tokens: int, repeats: int, model: str, code: str) -> list[Job]:
-    """Engines take turns within a measurement, and measurements within a repeat: a disturbance of the machine hits all alike."""
+def plan(engines: Sequence[str], *, streams: Sequence[int], tokens: int, repeats: int, model: str, code: Callable[[str, str], str]) -> list[Job]:
+    """Engines take turns within a measurement, and measurements within a repeat: a disturbance of the machine hits all alike.
+
+    Args: code: the digest for an engine and a work.
+    """
     jobs = []
     for repeat in range(repeats):
         for work, count in [*(("streams", count) for count in streams), ("conversation", 1), ("reading", 1)]:
-            jobs += [Job(engine, work, count, tokens, repeat, model, code if engine == OURS else "") for engine in engines]
-        jobs += [Job(OURS, work, BESIDE, LONG, repeat, model, code) for work in ("swap", "learner")]
-        jobs.append(Job(OURS, "app", 1, tokens, repeat, model, code))
+            jobs += [Job(engine, work, count, tokens, repeat, model, code(engine, work)) for engine in engines]
+        jobs += [Job(OURS, work, BESIDE, count, repeat, model, code(OURS, work)) for work, count in LONG.items()]
+        jobs.append(Job(OURS, "app", 1, tokens, repeat, model, code(OURS, "app")))
+    jobs.append(Job(OURS, "crowd", model=model, code=code(OURS, "crowd")))       # repeats itself
     return jobs

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 from benchmarks.learning.prompts import read_prompts
-from benchmarks.serving.jobs import Job
+from benchmarks.serving.jobs import ALL_STREAMS, Job
 from data.records import BaseModel, Message
 from data.tokenizer import ChatTokenizer
 
@@ -16,22 +16,36 @@ LONG_TOKENS = 4500
 
 
 class Material:
-    """Token ids by job; two jobs of one engine never share more than the chat template's beginning."""
+    """Token ids by job; two jobs of one engine never share more than the chat template's beginning, since each message begins with a number of its own."""
 
     def __init__(self, base: BaseModel) -> None:
         self._tokenizer = ChatTokenizer(base.folder)
         self._texts = [prompt.text for prompt in read_prompts()]
-        self._long = min(LONG_TOKENS, base.context_length * 2 // 3)
+        self._context = base.context_length
+        self._long = min(LONG_TOKENS, self._context * 2 // 3)
 
     def of(self, job: Job) -> dict:
         dice = random.Random(f"{job.work} {job.streams} {job.repeat}")
-        texts = [f"{text} {dice.randrange(1000)}" for text in dice.sample(self._texts, max(job.streams, TURNS))]
+        texts = self._messages(dice, max(job.streams, TURNS))
         if job.work == "conversation":
             return {"prompts": self._turns(texts[:TURNS]), "seed": job.repeat}
-        found = {"prompts": [self.prompt(text) for text in texts[: job.streams]], "seed": job.repeat}
+        prompts = [self.prompt(text) for text in texts[: job.streams]]
+        found = {"prompts": prompts, "seed": job.repeat, "tokens": min(job.tokens, self._context - max(map(len, prompts)))}
         if job.work == "reading":
             found |= {"prompts": [self.prompt(text) for text in texts[:4]], "long": [self._long_prompt(dice) for _ in range(3)]}
         return found
+
+    def messages(self, job: Job, count: int) -> list[str]:
+        """For those who write to the app."""
+        return self._messages(random.Random(f"{job.work} {job.repeat}"), count)
+
+    def warming(self) -> dict:
+        """What is said before anything is measured."""
+        dice = random.Random("warming")
+        return {"prompts": [self.prompt(text) for text in self._messages(dice, max(ALL_STREAMS))], "long": self._long_prompt(dice)}
+
+    def _messages(self, dice: random.Random, count: int) -> list[str]:
+        return [f"{dice.randrange(10**6)}: {text}" for text in dice.sample(self._texts * (1 + count // len(self._texts)), count)]
 
     def prompt(self, text: str) -> list[int]:
         return self._tokenizer.render([Message("user", text)])
@@ -45,7 +59,7 @@ class Material:
 
     def _long_prompt(self, dice: random.Random) -> list[int]:
         words = " ".join(dice.choices(self._texts, k=self._long // 8))
-        return self._tokenizer.render([Message("user", self._tokenizer.decode(self._tokenizer.encode(words)[: self._long]))])
+        return self.prompt(self._tokenizer.decode(self._tokenizer.encode(f"{dice.randrange(10**6)}: {words}")[: self._long]))
 
 
 def write_adapters(base: BaseModel, folder: Path) -> tuple[Path, Path]:

@@ -1,26 +1,19 @@
-"""The parent's side: an engine's process, a learner's beside it, and a whole chat app from its first instant."""
+"""The parent's side: an engine's process, a learner's beside it, and the memory that they take."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from benchmarks.serving.jobs import Job
-from data.records import BaseModel
-
-WAIT_SECONDS = 600
-PASSIVE = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "KMP_BLOCKTIME": "0"}
-"""Who waits for the others sleeps."""
 
 
 class EngineProcess:
@@ -32,14 +25,18 @@ class EngineProcess:
         self.engine, self._log = engine, (folder / f"{engine}.log").open("w", encoding="utf-8")
         start = time.monotonic()
         self._process = subprocess.Popen([sys.executable, "-m", "benchmarks.serving.worker", str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                         stderr=self._log, text=True, env=PASSIVE)
+                                         stderr=self._log, text=True)
         self._answer()
         self.cold_start = time.monotonic() - start
 
     def measure(self, job: Job, material: dict) -> dict:
         """Raises: RuntimeError: the engine could not do it."""
-        self._process.stdin.write(json.dumps({"work": job.work, "tokens": job.tokens, **material}) + "\n")
-        self._process.stdin.flush()
+        reset_peaks(self._process.pid)
+        try:
+            self._process.stdin.write(json.dumps({"work": job.work, "tokens": job.tokens, **material}) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:                               # it has ended: the answer below says with what code
+            pass
         answer = self._answer()
         if "error" in answer:
             raise RuntimeError(answer["error"])
@@ -54,10 +51,23 @@ class EngineProcess:
         self._log.close()
 
     def _answer(self) -> dict:
-        line = self._process.stdout.readline()
-        if not line:
+        answer = next_answer(self._process.stdout, self._log)
+        if answer is None:
             raise RuntimeError(f"{self.engine} ended with code {self._process.wait()}; {self._log.name} says why")
-        return json.loads(line)
+        return answer
+
+
+def next_answer(lines: Iterable[str], log: TextIO) -> dict | None:
+    """The next line that is a JSON object, None when there are no more; whatever else is printed belongs in the log."""
+    for line in lines:
+        try:
+            answer = json.loads(line)
+        except json.JSONDecodeError:
+            answer = None
+        if isinstance(answer, dict):
+            return answer
+        log.write(line)
+    return None
 
 
 class Learner:
@@ -67,7 +77,8 @@ class Learner:
         file = folder / "job-learner.json"
         file.write_text(json.dumps(given))
         self._log = (folder / "learner.log").open("w", encoding="utf-8")
-        self._process = subprocess.Popen([sys.executable, "-m", "benchmarks.serving.learner", str(file)], stdout=subprocess.PIPE, stderr=self._log, env=PASSIVE)
+        self._process = subprocess.Popen([sys.executable, "-m", "benchmarks.serving.learner", str(file)], stdout=subprocess.PIPE, stderr=self._log,
+                                         env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})            # as the learner starts; an engine as it comes
         if not self._process.stdout.readline():               # one line, when its first step is done
             raise RuntimeError(f"the learner ended with code {self._process.wait()}; {self._log.name} says why")
         self.pause()
@@ -84,60 +95,37 @@ class Learner:
         self._log.close()
 
 
-def start_app(base: BaseModel, folder: Path) -> dict:
-    """`python app.py` with the model in its cache and nothing else: seconds to its first page and to the first token of a first message."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".app-") as state, socket.socket() as probe:
-        shutil.copytree(base.folder, Path(state) / "models" / base.folder.name)
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-        probe.close()
-        url = f"http://127.0.0.1:{port}"
-        settings = {"STATE_DIR": state, "PORT": str(port), "HOST": "127.0.0.1", "BASE_MODEL": str(base.source)}
-        start = time.monotonic()
-        with (folder / "app.log").open("w") as log:
-            server = subprocess.Popen([sys.executable, "app.py"], stdout=log, stderr=log, env={**os.environ, **settings}, cwd=Path(__file__).parents[2])
-        try:
-            while not _answers(url):
-                if server.poll() is not None or time.monotonic() - start > WAIT_SECONDS:
-                    raise RuntimeError(f"app.py did not come up; {folder / 'app.log'} says why")
-                time.sleep(0.05)
-            page = time.monotonic() - start
-            _first_text(url)
-            return {"first_page": page, "first_token": time.monotonic() - start, "peak_mb": peak_mb(server.pid)}
-        finally:
-            server.send_signal(signal.SIGTERM)
-            try:
-                server.wait(60)
-            except subprocess.TimeoutExpired:
-                server.kill()
-
-
 def peak_mb(pid: int) -> float | None:
-    """Highest resident memory so far, MB, of a process and its descendants, each at its own peak; None where the system does not say."""
+    """Highest resident memory since `reset_peaks`, MB, of a process and its descendants, each at its own peak; None where the system does not say."""
+    return _memory_mb(pid, "VmHWM")
+
+
+def resident_mb(pid: int, *, descendants: bool = True) -> float | None:
+    """Resident memory now, MB, of a process and its descendants."""
+    return _memory_mb(pid, "VmRSS", descendants)
+
+
+def reset_peaks(pid: int) -> None:
+    """Where the system does not allow it, a peak is the highest since the process began."""
+    for member in _family(pid):
+        with suppress(OSError):
+            Path(f"/proc/{member}/clear_refs").write_text("5")
+
+
+def _memory_mb(pid: int, kind: str, descendants: bool = True) -> float | None:
     try:
-        own = int(Path(f"/proc/{pid}/status").read_text().split("VmHWM:")[1].split()[0]) / 1e3
-        children = [child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+        own = int(Path(f"/proc/{pid}/status").read_text().split(f"{kind}:")[1].split()[0]) / 1e3
     except (OSError, IndexError):
         return None
-    return round(own + sum(peak_mb(int(child)) or 0 for child in children), 1)
+    return round(own + sum(_memory_mb(child, kind) or 0 for child in _children(pid) if descendants), 1)
 
 
-def _answers(url: str) -> bool:
+def _family(pid: int) -> list[int]:
+    return [pid, *(member for child in _children(pid) for member in _family(child))]
+
+
+def _children(pid: int) -> list[int]:
     try:
-        urllib.request.urlopen(url, timeout=5).close()
-        return True
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-def _first_text(url: str) -> None:
-    """Send one message through the public API and return when its reply has a first letter."""
-    request = urllib.request.Request(f"{url}/gradio_api/call/send", json.dumps({"data": ["Tell me about rain.", None, None]}).encode(),
-                                     {"Content-Type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        event = json.loads(answer.read())["event_id"]
-    with urllib.request.urlopen(f"{url}/gradio_api/call/send/{event}", timeout=60) as answer:
-        for line in answer:
-            if line.startswith(b"data: [") and json.loads(line[6:])[0]["text"]:
-                return
-    raise RuntimeError("the first message was not answered")
+        return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    except OSError:
+        return []

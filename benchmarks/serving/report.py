@@ -25,7 +25,7 @@ def html(about: Mapping, summary: Mapping) -> str:
     machine = about["machine"]
     parts = ["<h1>Serving</h1>", f"<p><code>{escape(about['command'])}</code></p>",
              f"<p>{about['date']}, {escape(machine['device'])}, {machine['cores']} cores, load {machine['load']} when it began; base model {escape(about['base_model'])} with "
-             "a rank-8 adapter. Every engine is a process of its own on the same weights; they take turns. Times are seconds, medians over repeats.</p>",
+             "a rank-8 adapter. Every engine is a process of its own on the same weights; they take turns. peak_mb is the most memory during the measurement, of the engine's processes together. Times are seconds, medians over repeats; greatest gaps, memory and dropped replies are the worst repeat's.</p>",
              "<h2>Claims</h2>", table(summary["claims"], ("claim", "measured", "wanted", "met"))]
     if speeds := summary.get("streams"):
         parts += ["<h2>Replies at once</h2>", against_streams(speeds), table(speeds, SPEED)]
@@ -42,7 +42,11 @@ def html(about: Mapping, summary: Mapping) -> str:
                   table(beside, ("engine", "streams", "repeats", "idle_gap_p50", "gap_p50", "idle_gap_p95", "gap_p95", "gap_max", "idle_tokens_per_second", "tokens_per_second"))]
     parts += ["<h2>From nothing to a first token</h2>", table([{"engine": engine, "seconds": seconds} for engine, seconds in about["cold_start"].items()], ("engine", "seconds"))]
     if app := summary.get("app"):
-        parts += ["<p>The whole app, with its pages, its store and the merging of the model's file:</p>", table(app, ("engine", "repeats", "first_page", "first_token", "peak_mb"))]
+        parts += ["<p>The whole app, with its pages, its store and the merging of the model's file; and started again, with that file at hand:</p>", table(app, ("engine", "repeats", "first_page", "first_token", "peak_mb", "again_first_page", "again_first_token"))]
+    if crowds := summary.get("crowd"):
+        parts += ["<h2>A crowd in front of the app</h2><p>Through the public API, several times over; the worst time counts. Memory after each time: the server's own process, and with its engine's, whose "
+                  "attention cache fills up to its limit.</p>",
+                  table(crowds, ("engine", "people", "answered", "saw_a_place", "last_place", "out_of_turn", "later", "told_busy", "neither", "busy_seconds", "first_token", "last_first_token", "seconds", "server_mb", "in_all_mb"))]
     if about["failed"]:
         parts += ["<h2>Not measured</h2><ul>", *(f"<li>{escape(line)}</li>" for line in about["failed"]), "</ul>"]
     return whole_page("Serving", parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -127,6 +128,17 @@ def available(vllm_python: str | None) -> list[str]:
     found = ["ours", "transformers"]
     found += ["llama.cpp"] if importlib.util.find_spec("llama_cpp") else []
     return found + (["vllm"] if vllm_python else [])
+
+
+def lacking(engines: Sequence[str], vllm_python: str | None) -> str | None:
+    """Why one of the engines that are asked for cannot be measured here, and what to do; None when all can."""
+    if "vllm" in engines and not vllm_python:
+        return "vLLM runs in an environment of its own, and none is named; make one with tests/external/vllm.sh and give its interpreter as --vllm-python or VLLM_PYTHON."
+    if "vllm" in engines and not shutil.which(vllm_python):
+        return f"There is no interpreter {vllm_python} to start vLLM with; make one with tests/external/vllm.sh, or correct --vllm-python or VLLM_PYTHON."
+    if "llama.cpp" in engines and "llama.cpp" not in available(vllm_python):
+        return "llama.cpp is not installed; pip install -e '.[benchmark-llama-cpp]' compiles it in about half an hour."
+    return None
 
 
 def make_speaker(name: str, base: BaseModel, adapter: Path, cache_dir: Path, vllm_python: str | None = None) -> Speaker:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -17,6 +18,7 @@ from data.base_models import load_base_model
 from data.records import Sampling
 
 WAIT_SECONDS = 120
+WARM_TOKENS = 8
 
 
 class Lateness:
@@ -37,6 +39,13 @@ class Lateness:
             start = time.monotonic()
             time.sleep(0.002)
             self.seconds.append(time.monotonic() - start - 0.002)
+
+
+def warm_up(speaker: Speaker, warming: dict, replies: int, long: bool) -> None:
+    """Say so many replies at once, or read a long prompt: the first of a shape pays for what is compiled, planned and reserved for it."""
+    speaker.say(warming["prompts"][:replies], WARM_TOKENS, 0)
+    if long:
+        speaker.say([warming["long"]], 2, 0)
 
 
 def streams(speaker: Speaker, asked: dict) -> dict:
@@ -89,7 +98,10 @@ def reading(speaker: Speaker, asked: dict) -> dict:
 
 
 def swap(speaker: Ours, asked: dict) -> dict:
-    """Another version is merged, built and made the one that answers while replies run; they end on the old one."""
+    """Another version is merged, built and made the one that answers while replies run; they end on the old one.
+
+    Gaps count until the new version has answered.
+    """
     said, wait = speaker.begin(asked["prompts"], asked["tokens"], asked["seed"])
     _until(lambda: all(len(one.ids) > 16 for one in said))
     calm = [list(one.times) for one in said]
@@ -99,21 +111,24 @@ def swap(speaker: Ours, asked: dict) -> dict:
     fresh, wait_fresh = speaker.begin(asked["prompts"][:1], 2, asked["seed"], version=2)
     speaker.engine.unload(1)
     wait_fresh()
+    answered = time.monotonic()
     wait()
     times = [one.times for one in said]
     speaker.engine.load(1, Path(asked["adapter"]))
     speaker.engine.unload(2)
     servable_path(load_base_model(Path(asked["base"])), Path(asked["second"]), Path(asked["cache"])).unlink()  # merged anew next time: that is part of a swap
-    meanwhile = during(times, start, built) or [0.0]
+    meanwhile = during(times, start, answered) or [0.0]
     return {"build": built - start, "new_first_token": fresh[0].times[0] - built, "dropped": sum(len(one.ids) != asked["tokens"] for one in said),
-            "outlived_build": sum(reply[-1] > built for reply in times),
+            "outlived_build": sum(reply[-1] > answered for reply in times),
             "gap_p50_before": quantile(gaps(calm), 0.5), "gap_p50": quantile(meanwhile, 0.5), "gap_p95": quantile(meanwhile, 0.95), "gap_max": max(meanwhile),
             "line": [[at - start, later - at] for reply in times for at, later in pairwise(reply)]}
 
 
 def main(job: str) -> int:
     given = json.loads(Path(job).read_text(encoding="utf-8"))
-    answers, sys.stdout = sys.stdout, sys.stderr              # libraries print; the parent reads our own lines alone
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)                                             # libraries print, their children too; the parent reads our own lines alone
+    sys.stdout = sys.stderr
 
     def tell(**values: object) -> None:
         print(json.dumps(values), file=answers, flush=True)
@@ -123,9 +138,14 @@ def main(job: str) -> int:
     try:
         speaker.say([given["hello"]], 1, 0)
         tell(ready=True)
+        warm = set()
         for line in sys.stdin:
             asked = json.loads(line)
+            shape = (1 if asked["work"] == "conversation" else len(asked["prompts"]), asked["work"] == "reading")
             try:
+                if shape not in warm:
+                    warm_up(speaker, given["warming"], *shape)
+                    warm.add(shape)
                 tell(figures=works[asked["work"]](speaker, {**asked, **{key: given[key] for key in ("base", "adapter", "cache")}}))
             except Exception as error:                        # the other engines go on
                 tell(error=f"{type(error).__name__}: {error}")
