@@ -15,8 +15,9 @@ from chat_app.engines.fit import check_fit
 from chat_app.engines.protocol import EngineAway, VersionNotLoaded
 from chat_app.engines.streams import FedStream
 from chat_app.engines.versions import VersionedEngine
+from chat_app.engines.vllm_adapters import HeldAdapters
 from chat_app.engines.vllm_server import Refused, ServerAway, UnknownModel, VllmServer
-from chat_app.engines.vllm_worker import HeldAdapters, RemoteWorker
+from chat_app.engines.vllm_worker import RemoteWorker
 from data.errors import AdapterMismatch
 from data.records import BaseModel, Sampling
 from data.sentences import said
