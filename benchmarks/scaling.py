@@ -1,8 +1,9 @@
 """`python -m benchmarks.scaling`: the learner's passes and steps by one process and by several, on the same replies.
 
 The replies are random ids of the lengths that people get (40 tokens of prompt, 40 to 200 of reply): how long a step takes
-does not depend on what is said. Where other programs want the same cores, read the last column, which counts the processes'
-own time alone. On CPUs a row names the threads of each process; on GPUs a process has a card of its own.
+does not depend on what is said. Layers are `whole` in each process, or `parts` of each are, as with `accelerate launch
+--use_fsdp`. Where other programs want the same cores, read the last column, which counts the processes' own time alone.
+On CPUs a row names the threads of each process; on GPUs a process has a card of its own.
 """
 
 from __future__ import annotations
@@ -70,32 +71,34 @@ def measure_here(options: argparse.Namespace) -> dict | None:
             "training_tokens_per_processor_second": counted / (spent[-1] - spent[1]) / team.size}
 
 
-def launch(options: argparse.Namespace, base: Path, processes: int, threads: int) -> dict:
+def launch(options: argparse.Namespace, base: Path, processes: int, threads: int, layers: str) -> dict:
     """One row, from processes of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", str(port),
                "-m", "benchmarks.scaling", "--base", str(base), "--steps", str(options.steps), "--batch-size", str(options.batch_size)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True,
-                          env={**os.environ, "OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"})
-    return {"processes": processes, "threads": threads, **json.loads(done.stdout.strip().splitlines()[-1])}
+    settings = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "ACCELERATE_USE_FSDP": "true" if layers == "parts" else "false"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, **settings})
+    return {"processes": processes, "threads": threads, "layers": layers, **json.loads(done.stdout.strip().splitlines()[-1])}
 
 
-def rows(options: argparse.Namespace) -> list[tuple[int, int]]:
-    """(processes, threads of each)."""
+def rows(options: argparse.Namespace) -> list[tuple[int, int, str]]:
+    """(processes, threads of each, whether each holds whole layers or parts of them)."""
     import torch
 
-    if torch.cuda.is_available():
-        return [(count, 8) for count in (1, 2, 4, 8, 16) if count <= torch.cuda.device_count()]
     cores = usable_cpus()
-    return [(1, 1)] + [(1, cores)] * (cores > 1) + [(count, max(1, cores // count)) for count in (2, 4, 8, 16) if count <= cores]
+    if torch.cuda.is_available():
+        sizes = [(count, 8) for count in (1, 2, 4, 8, 16) if count <= torch.cuda.device_count()]
+    else:
+        sizes = [(1, 1)] + [(1, cores)] * (cores > 1) + [(count, max(1, cores // count)) for count in (2, 4, 8, 16) if count <= cores]
+    return [(*size, "whole") for size in sizes] + [(*size, "parts") for size in sizes if size[0] > 1]
 
 
 def line(row: dict, first: dict) -> str:
     """A row of the table, its speed-up against the first one."""
     gain = row["training_tokens_per_second"] / first["training_tokens_per_second"]
-    return (f"| {row['processes']} | {row['threads']} | {row['reference_tokens_per_second']:.0f} | {row['training_tokens_per_second']:.0f} "
+    return (f"| {row['processes']} | {row['threads']} | {row['layers']} | {row['reference_tokens_per_second']:.0f} | {row['training_tokens_per_second']:.0f} "
             f"| {row['step_seconds']:.2f} | {gain:.2f} | {row['training_tokens_per_processor_second']:.0f} |")
 
 
@@ -105,6 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, default=8, help="replies in a step (8; more on GPUs)")
     parser.add_argument("--base-model", default="smollm2-135m-instruct", help="as BASE_MODEL")
     parser.add_argument("--models", type=Path, default=Path(".state/models"), help="where imported base models lie")
+    parser.add_argument("--json", type=Path, help="a file for the rows, the machine and the options, to keep")
     parser.add_argument("--base", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.base:
@@ -114,12 +118,17 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     with terminal_progress() as progress:
         base = import_base_model(options.base_model, options.models, progress)
-    print("| processes | threads each | reference pass, tokens/s | training, tokens/s | seconds a step | speed-up | training, tokens per second of processor |\n"
-          "|---|---|---|---|---|---|---|", flush=True)
+    print("| processes | threads each | layers | reference pass, tokens/s | training, tokens/s | seconds a step | speed-up | training, tokens per second of processor |\n"
+          "|---|---|---|---|---|---|---|---|", flush=True)
     found: list[dict] = []
     for row in rows(options):
         found.append(launch(options, base.folder.resolve(), *row))
         print(line(found[-1], found[0]), flush=True)
+    if options.json:
+        from benchmarks.machine import describe
+
+        options.json.write_text(json.dumps({"machine": describe(), "steps": options.steps, "batch_size": options.batch_size, "base_model": options.base_model,
+                                            "rows": found}, indent=1))
     return 0
 
 

@@ -103,7 +103,7 @@ class Chats(Database):
 
     def save_partial(self, reply_id: str, text: str) -> bool:
         """What was streamed so far, so that a crash loses a second and not a reply. Returns whether it is to go on: no stop was asked for."""
-        with self.write() as db:
+        with self.write(at_once=False) as db:               # every stream does this every second, and a disk may sync a hundred times in one
             if not self._deleted(reply_id):
                 db.execute("UPDATE replies SET text = ? WHERE id = ? AND state = 'streaming'", [text, reply_id])
         return not self.row("SELECT stop_requested FROM replies WHERE id = ?", reply_id)["stop_requested"]

@@ -59,7 +59,7 @@ class Database:
         connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")        # a rating that was answered with "saved" survives a power cut
+        connection.execute("PRAGMA synchronous = FULL")        # a rating that was answered with "saved" survives a power cut, see `write`
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA secure_delete = ON")        # a text that its person deleted is overwritten in the file
         return SqliteUtilsDatabase(connection)
@@ -72,16 +72,20 @@ class Database:
         return self._local.db
 
     @contextmanager
-    def write(self) -> Iterator[SqliteUtilsDatabase]:
+    def write(self, *, at_once: bool = True) -> Iterator[SqliteUtilsDatabase]:
         """One transaction that takes the writer's lock at once, so it never fails half way for want of it.
 
         Nested calls join the outer transaction.
+
+        Args: at_once: whether it is on the disk when this returns. False: a killed process loses nothing, a power cut what was written
+            since the last transaction that was; twenty times as fast.
         """
         db = self.db
         if db.conn.in_transaction:
             yield db
             return
         with _clear_errors(self.path):
+            db.conn.execute(f"PRAGMA synchronous = {'FULL' if at_once else 'NORMAL'}")
             db.conn.execute("BEGIN IMMEDIATE")
             try:
                 yield db

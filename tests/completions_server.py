@@ -6,6 +6,7 @@ What it says is canned (token 40, then 41, ...): whether vLLM's numbers are righ
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -76,7 +77,7 @@ class CompletionsServer:
 
             def do_GET(self) -> None:
                 cards = [{"id": BASE, "max_model_len": 512, "parent": None}]
-                self._answer(200, {"data": cards + [{"id": name, "parent": BASE} for name in owner.adapters]})
+                self._answer(200, {"data": cards + [{"id": name, "root": path, "parent": BASE} for name, path in owner.adapters.items()]})
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -92,9 +93,10 @@ class CompletionsServer:
                 elif self.path == "/v1/load_lora_adapter":
                     owner.adapters[body["lora_name"]] = body["lora_path"]
                     self._answer(200, "Success")
-                else:
-                    owner.adapters.pop(body["lora_name"], None)
+                elif owner.adapters.pop(body["lora_name"], None):
                     self._answer(200, "Success")
+                else:
+                    self._refuse(404, f"The lora adapter '{body['lora_name']}' cannot be found.")
 
             def _complete(self, body: dict) -> None:
                 lacks, owner.lacks_for = owner.lacks_for > 0, max(0, owner.lacks_for - 1)
@@ -139,3 +141,38 @@ class CompletionsServer:
                 pass
 
         return Handler
+
+
+class TurnTaker:
+    """One address for several servers: each connection goes to the next one, byte for byte."""
+
+    def __init__(self, *servers: CompletionsServer) -> None:
+        self._servers = servers
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> TurnTaker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        for turn in range(10_000):
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(("127.0.0.1", self._servers[turn % len(self._servers)].port))
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._pass_on, args=(source, sink), daemon=True).start()
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        try:
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass

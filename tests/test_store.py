@@ -145,6 +145,18 @@ def _start_a_reply(path):
     store.save_partial(store.start_reply(turn.id, 0, None, "base", "openvino", Sampling(), (1,)).id, "half a re")
 
 
+def test_the_copy_of_a_growing_reply_waits_for_no_disk_and_what_is_answered_with_saved_does(store):
+    reply = store.start_reply(store.add_turn(store.new_conversation(store.ensure_rater("me")).id, "x").id, 0, None, "base", "openvino", Sampling(), (1,))
+    how = lambda: store.db.conn.execute("PRAGMA synchronous").fetchone()[0]
+    assert store.save_partial(reply.id, "half a re") and how() == 1   # NORMAL
+    assert Store(store.path).reply(reply.id).text == "half a re"      # what another process sees, also after this one was killed
+    store.finish_reply(reply.id, "half a reply", Generated((1,), (-1.0,), 1.0, "stop"), 0.1, 0.1)
+    assert how() == 2                                                 # FULL
+    assert store.save_partial(reply.id, "late") and store.reply(reply.id).text == "half a reply"
+    store.add_rating(reply.id, "me", "thumb", 1)
+    assert how() == 2
+
+
 def test_forty_threads_and_two_connections_lose_no_rating(store):
     replies = [add_reply(store, "me") for _ in range(40)]
     other = Store(store.path)

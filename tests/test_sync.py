@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from data.adapters import WEIGHTS
 from data.errors import BadSetting
 from data.records import CorrectionReceipt, Outcome, ReceiptRow
 from data.sync.place import PlaceUnreachable, SharedPlace
@@ -167,6 +168,25 @@ def test_a_version_reaches_every_host_with_its_files_its_receipts_and_the_same_n
     learner.store.promote(0, "base", "maintainer")
     rounds(learner, a)
     assert a.store.live_version("base") == 0
+
+
+@pytest.mark.parametrize("scheme", ["file", "memory"])
+@pytest.mark.parametrize("left", ["half of it", "as long, but not it"])
+def test_an_adapter_that_was_written_half_is_written_again_whole_and_then_left_alone(tmp_path, scheme, left):
+    """As a place leaves it that does not write whole files, when the learner is killed."""
+    url = f"{scheme}://{tmp_path / 'place'}"
+    learner, a = Host(tmp_path / "learner", url, learner=True), Host(tmp_path / "a", url)
+    version = learner.store.version(learner.publish())
+    weights = (learner.registry.verify(version.number) / WEIGHTS).read_bytes()
+    assert len(weights) == 8
+    path = f"adapters/{version.folder}/{WEIGHTS}"
+    learner.sync.place.write(path, weights[:4] if left == "half of it" else bytes(8))
+    rounds(learner, a)
+    assert a.store.live_version("base") == version.number and (a.registry.verify(version.number) / WEIGHTS).read_bytes() == weights
+    if scheme == "file":
+        written = (tmp_path / "place" / path).stat()
+        learner.sync.place.put_file(path, weights)
+        assert (tmp_path / "place" / path).stat() == written
 
 
 def test_a_deletion_is_done_when_a_version_was_trained_by_a_learner_that_had_heard_of_it(hosts):

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.store import Store
+from data.sync.place import SharedPlace
 from tests.factories import add_reply
 from tests.hosts import Host, rounds, said_everything, texts_in
 
@@ -105,16 +106,41 @@ def step() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def killed_round(host: Host, steps: int) -> bool:
-    """A round in a process of its own that is killed before its n-th step; False when it ended before."""
+class DoomedPlace(SharedPlace):
+    """A shared place whose process dies just before its n-th request that changes what is there."""
+
+    def write(self, path, content):
+        step()
+        super().write(path, content)
+
+    def _remove(self, path):
+        step()
+        super()._remove(path)
+
+
+def killed_round(host: Host, steps: int, *, counted: str = "all") -> bool:
+    """A round in a process of its own that is killed before its n-th step; False when it ended before.
+
+    Args: counted: `requests`: only those that change the shared place, which need not be a local folder.
+    """
     child = os.fork()
     if child == 0:
-        Doomed.left = steps + 1                                       # the first commit is the opening of the store
-        sys.addaudithook(lambda event, _: step() if event in ("os.rename", "os.remove") else None)
-        doomed = Host(host.folder, host.url, learner=host.sync.learner, store=Doomed)
-        doomed.sync.round()
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        if counted == "all":
+            Doomed.left = steps + 1                                   # the first commit is the opening of the store
+            sys.addaudithook(lambda event, _: step() if event in ("os.rename", "os.remove") else None)
+            doomed = Host(host.folder, host.url, learner=host.sync.learner, store=Doomed)
+        else:
+            Doomed.left = steps
+            doomed = Host(host.folder, host.url, learner=host.sync.learner)
+            doomed.sync.place = DoomedPlace(host.url)
+        try:
+            doomed.sync.round()
+            os._exit(0)
+        finally:
+            os._exit(1)                                               # never back into pytest
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status in (0, -signal.SIGKILL), "the round failed by itself"
+    return status != 0
 
 
 def test_a_host_and_a_learner_may_be_killed_before_any_step_and_lose_and_repeat_nothing():

@@ -1,9 +1,13 @@
 """The same over S3: a real server of its protocol, moto's, on a port of this machine."""
 
+import gzip
+
+import httpx
 import pytest
 
 from tests.factories import add_reply
 from tests.hosts import Host, rounds, said_everything
+from tests.test_sync_crashes import free_leases, killed_round
 
 BUCKET = "ratings"
 
@@ -17,6 +21,7 @@ def s3(monkeypatch):
     host, port = server.get_host_and_port()
     for name, value in {"AWS_ENDPOINT_URL": f"http://{host}:{port}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}.items():
         monkeypatch.setenv(name, value)
+    httpx.post(f"http://{host}:{port}/moto-api/reset")         # what it holds is the process's, not the server's
     import s3fs
 
     files = s3fs.S3FileSystem(skip_instance_cache=True)
@@ -44,3 +49,29 @@ def test_two_hosts_a_learner_a_version_and_a_deletion_over_s3(s3, tmp_path):
     after = s3.find(f"{BUCKET}/chat/feedback/{a.store.host_id()}")
     assert first.id not in learner.trained() and learner.trained() == {**a.trained(), **b.trained()}
     assert len(after) == 2 and not set(before) & set(after)              # what was deleted is gone there, not only marked
+
+
+def test_a_host_and_a_learner_may_be_killed_before_a_request_that_changes_the_bucket_and_lose_and_repeat_nothing(s3, tmp_path):
+    """Two such requests of each, and a removal among them; before every step of all there are in test_sync_crashes.py, on a local folder."""
+    url = f"s3://{BUCKET}/chat"
+    a, learner = Host(tmp_path / "a", url), Host(tmp_path / "learner", url, learner=True)
+    rounds(learner)
+    for who, request in ((a, 1), (a, 2), (learner, 1), (learner, 2)):
+        first, _ = said_everything(a, rater := f"person {who.folder.name} {request}")
+        if who is learner:
+            rounds(a)
+            learner.publish()
+        died = killed_round(who, request, counted="requests")
+        free_leases(a, learner)
+        a.store.delete_everything(rater)
+        kept = add_reply(a.store, rater)
+        a.store.add_rating(kept.id, rater, "thumb", 1)
+        assert killed_round(who, request, counted="requests") or died, f"{rater}: nothing was killed"
+        free_leases(a, learner)
+        rounds(a, learner, a)
+        assert learner.trained() == a.trained() and kept.id in learner.trained() and first.id not in learner.trained(), rater
+        s3.invalidate_cache()
+        shards = s3.find(f"{BUCKET}/chat/feedback")
+        assert shards and not any(b"better so" in gzip.decompress(s3.cat_file(path)) for path in shards)
+        assert [v.folder for v in a.store.versions("base")] == [v.folder for v in learner.store.versions("base")]
+    assert len(learner.trained()) == 4 and len(learner.store.versions("base")) == 2

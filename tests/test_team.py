@@ -40,14 +40,14 @@ def launch(state: Path, base, processes: int, *arguments: str, kind: str, **sett
                           env={**os.environ, "STATE_DIR": str(state), "BASE_MODEL": base.source, **SETTINGS, **settings})
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["--multi_gpu", "--use_fsdp"])
-def test_two_processes_make_the_adapter_of_one_and_only_the_first_touches_the_store(kind, tmp_path, tiny_base, monkeypatch):
+@pytest.mark.parametrize("kind, runs", [("--multi_gpu", 1), pytest.param("--multi_gpu", 2, marks=pytest.mark.slow),
+                                        pytest.param("--use_fsdp", 2, marks=pytest.mark.slow)])
+def test_two_processes_make_the_adapter_of_one_and_only_the_first_touches_the_store(kind, runs, tmp_path, tiny_base, monkeypatch):
     """With half of every layer in each of them, too. In the second run a version speaks that only the first process has on disk."""
     monkeypatch.setattr(learner.policy, "fast_dtype", lambda device: torch.float32)
     stores = {name: open_store(tmp_path / name) for name in ("one", "two")}
     registries = {name: AdapterRegistry(store, tmp_path / name / "adapters") for name, store in stores.items()}
-    for number, by in enumerate((0, 1), start=1):
+    for number, by in enumerate(range(runs), start=1):
         for store in stores.values():
             for reply in add_replies(store, tiny_base, by):
                 store.add_rating(reply.id, RATER, "thumb", 1 if len(reply.completion_ids) > 14 else -1)

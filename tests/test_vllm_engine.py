@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +17,7 @@ from data.adapters import AdapterRegistry
 from data.errors import AdapterMismatch, BadSetting, CorruptAdapter
 from data.records import Sampling
 from data.store import Store
-from tests.completions_server import BASE, CompletionsServer
+from tests.completions_server import BASE, CompletionsServer, TurnTaker
 from tests.random_adapter import write_random_adapter
 from tests.waiting import until
 
@@ -78,6 +83,77 @@ def test_an_adapter_is_unloaded_after_its_last_reply_and_not_before(server, engi
         engine.stream((5, 6), SHORT, 1)
     assert len(ids(rest)) and stream.result().finish_reason == "length" and len(stream.result().completion_ids) == 400
     until(lambda: adapter.name not in server.adapters)
+
+
+def test_an_adapter_leaves_every_server_behind_one_address(tiny_base, adapter, tmp_path):
+    with CompletionsServer() as one, CompletionsServer() as two, TurnTaker(one, two) as address:
+        engine = make_engine("vllm", tiny_base, tmp_path, vllm_url=address.url)
+        engine.load(1, adapter)
+
+        def both_have_it() -> bool:
+            for stream in [engine.stream((5, 6), Sampling(max_new_tokens=30), 1) for _ in range(4)]:       # at once: a connection each
+                assert len(ids(stream)) == 30
+            return adapter.name in one.adapters and adapter.name in two.adapters
+
+        until(both_have_it)
+        engine.unload(1)
+        until(lambda: not one.adapters and not two.adapters)
+        engine.close()
+        assert all(len(asked(server, "/v1/unload_lora_adapter")) < 6 for server in (one, two)), "it is asked for ever"
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from chat_app.engines import make_engine
+from data.base_models import load_base_model
+base, url, adapter = sys.argv[1:]
+engine = make_engine("vllm", load_base_model(Path(base)), Path("unused"), vllm_url=url)
+engine.load(1, Path(adapter))
+print("loaded", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_killed_chat_process_left_is_unloaded_with_the_next_version_and_what_a_living_one_holds_is_not(server, tiny_base, adapter, tmp_path):
+    other = subprocess.Popen([sys.executable, "-c", HOLDER, str(tiny_base.folder), server.url, str(adapter)], cwd=Path(__file__).parent.parent,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    later = []
+    for seed in (2, 3):
+        later.append(tmp_path / f"tiny-v{seed}")
+        later[-1].mkdir()
+        write_random_adapter(tiny_base, later[-1], seed=seed)
+    server.adapters["of-another-app"] = "/elsewhere/of-another-app"
+    engine = make_engine("vllm", tiny_base, tmp_path, vllm_url=server.url)
+    assert other.stdout.readline() == "loaded\n"
+    engine.load(2, later[0])
+    engine.load(1, adapter)
+    engine.unload(1)                                                  # the other process holds it too
+    until(lambda: not engine._held._counts[adapter.name] and not engine._held._order.locked())
+    assert set(server.adapters) == {"of-another-app", "tiny-v1", "tiny-v2"} and not asked(server, "/v1/unload_lora_adapter")
+    os.kill(other.pid, signal.SIGKILL)
+    other.wait()
+    engine.load(3, later[1])
+    assert set(server.adapters) == {"of-another-app", "tiny-v2", "tiny-v3"}
+    engine.close()
+    assert set(server.adapters) == {"of-another-app"}
+
+
+def test_an_unloading_that_failed_is_made_up_for_when_the_next_version_is_loaded(tiny_base, adapter, tmp_path, caplog):
+    later = tmp_path / "tiny-v2"
+    later.mkdir()
+    write_random_adapter(tiny_base, later, seed=2)
+    with CompletionsServer(api_key="hush") as server:
+        engine = make_engine("vllm", tiny_base, tmp_path, vllm_url=server.url, vllm_api_key="hush")
+        engine.load(1, adapter)
+        server.api_key = "another"
+        engine.unload(1)
+        until(lambda: "tiny-v1 may still be loaded" in caplog.text)
+        server.api_key = "hush"
+        assert set(server.adapters) == {"tiny-v1"}
+        engine.load(2, later)
+        assert set(server.adapters) == {"tiny-v2"}
+        engine.close()
 
 
 def test_a_cancelled_reply_hangs_up_and_keeps_what_there_is(server, engine):

@@ -15,8 +15,9 @@ from chat_app.engines.fit import check_fit
 from chat_app.engines.protocol import EngineAway, VersionNotLoaded
 from chat_app.engines.streams import FedStream
 from chat_app.engines.versions import VersionedEngine
+from chat_app.engines.vllm_adapters import HeldAdapters
 from chat_app.engines.vllm_server import Refused, ServerAway, UnknownModel, VllmServer
-from chat_app.engines.vllm_worker import HeldAdapters, RemoteWorker
+from chat_app.engines.vllm_worker import RemoteWorker
 from data.errors import AdapterMismatch
 from data.records import BaseModel, Sampling
 from data.sentences import said
@@ -72,10 +73,12 @@ class VllmEngine(VersionedEngine):
 
     async def _load(self, adapter: Path | None) -> RemoteWorker:
         """Raises: EngineFailed; AdapterMismatch: it is the version's fault. ServerAway; UnknownModel; Refused: the server's."""
-        base_name, longest = await self._held.server.base_model()
+        base_name, longest, there = await self._held.server.models()
         name, path = (base_name, None) if adapter is None else (adapter.name, self._seen_there(adapter))
-        if path is not None:
-            await self._acquire(name, path)
+        if adapter is not None:
+            others = {other: adapter.parent / other for other in there if other != name}
+            await self._held.tidy({other: folder for other, folder in others.items() if there[other] == self._seen_there(folder)})
+            await self._acquire(name, path, adapter)
         worker = RemoteWorker(self._held, self._loop, name, path, self._eos_ids, min(self._base.context_length, longest or self._base.context_length))
         try:
             await worker.probe()
@@ -84,9 +87,9 @@ class VllmEngine(VersionedEngine):
             raise
         return worker
 
-    async def _acquire(self, name: str, path: str) -> None:
+    async def _acquire(self, name: str, path: str, adapter: Path) -> None:
         try:
-            await self._held.acquire(name, path)
+            await self._held.acquire(name, path, adapter)
         except UnknownModel as error:
             if "Not Found" == str(error):
                 raise Refused("it loads no adapters: start it with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True") from error

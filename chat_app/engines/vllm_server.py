@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 import httpx
 
@@ -20,6 +21,19 @@ SILENCE_SECONDS = 90.0
 """A server that says nothing for so long, before a reply's first token or after, has failed it."""
 GATEWAY_ERRORS = (429, 502, 503, 504)
 """What a balancer answers when no server behind it can be reached."""
+ONCE = {"Connection": "close"}
+"""A balancer that deals out connections gives the next request to the next server."""
+
+
+class Served(NamedTuple):
+    """What a server lists."""
+
+    base: str
+    """The name of the base model."""
+    longest: int | None
+    """How many tokens it reads at most."""
+    adapters: dict[str, str]
+    """Where it read each adapter from, by name."""
 
 
 class ServerAway(Exception):
@@ -49,15 +63,13 @@ class VllmServer:
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
         )
 
-    async def base_model(self) -> tuple[str, int | None]:
-        """The name under which the base model is served, and how many tokens the server reads at most.
-
-        Raises: ServerAway; Refused.
-        """
+    async def models(self) -> Served:
+        """Raises: ServerAway; Refused."""
         answer = await self._ask("GET", "/v1/models")
         try:
-            base = [model for model in answer.json()["data"] if not model.get("parent")][0]       # the others are adapters
-            return base["id"], base.get("max_model_len")
+            models = answer.json()["data"]
+            base = [model for model in models if not model.get("parent")][0]       # the others are adapters
+            return Served(base["id"], base.get("max_model_len"), {model["id"]: str(model.get("root")) for model in models if model.get("parent")})
         except (ValueError, LookupError, TypeError) as error:
             raise Refused("its list of models is not one of vLLM's") from error
 
@@ -67,14 +79,14 @@ class VllmServer:
         Raises: ServerAway; UnknownModel: the server loads nothing at run time; Refused: it cannot load this one.
         """
         try:
-            await self._ask("POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
+            await self._ask("POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path}, headers=ONCE)
         except Refused as error:
             if "already been" not in str(error):
                 raise
 
     async def unload(self, name: str) -> None:
-        """Raises: ServerAway; UnknownModel; Refused."""
-        await self._ask("POST", "/v1/unload_lora_adapter", {"lora_name": name}, timeout=CONNECT_SECONDS)
+        """Replies that are being written with it go on. Raises: ServerAway; UnknownModel: it is not loaded there; Refused."""
+        await self._ask("POST", "/v1/unload_lora_adapter", {"lora_name": name}, timeout=CONNECT_SECONDS, headers=ONCE)
 
     async def complete(
         self, model: str, prompt_ids: Sequence[int], sampling: Sampling, room: int, eos_ids: frozenset[int]

@@ -7,13 +7,13 @@ import contextlib
 import logging
 import math
 import threading
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 
 from chat_app.engines.protocol import EngineFailed
 from chat_app.engines.streams import FedStream, room_for_reply
-from chat_app.engines.vllm_server import Refused, ServerAway, ServerSilent, UnknownModel, VllmServer
+from chat_app.engines.vllm_adapters import HeldAdapters
+from chat_app.engines.vllm_server import Refused, ServerAway, ServerSilent, UnknownModel
 from data.records import Sampling
 from data.sentences import said
 
@@ -24,27 +24,6 @@ ATTEMPTS = 5
 be the one that has just loaded it, so each attempt loads once more than the one before."""
 PROBES = ((5, 6, 7), (8,))
 """Prompts, beside two end-of-texts, whose next token shows whether a version's numbers can be used."""
-
-
-class HeldAdapters:
-    """Which adapters this process holds on the server: a name may belong to a version's new worker and its dying one."""
-
-    def __init__(self, server: VllmServer) -> None:
-        self.server = server
-        self._counts: Counter[str] = Counter()
-        self._order = asyncio.Lock()
-
-    async def acquire(self, name: str, path: str) -> None:
-        async with self._order:
-            await self.server.load(name, path)
-            self._counts[name] += 1
-
-    async def release(self, name: str) -> None:
-        async with self._order:
-            self._counts[name] -= 1
-            if not self._counts[name]:
-                with contextlib.suppress(ServerAway, UnknownModel, Refused):  # then it is gone already, with the server or by another of us
-                    await self.server.unload(name)
 
 
 class _RemoteStream(FedStream):

@@ -24,7 +24,8 @@ class NotOurShard(ChatError):
 
 
 class SharedPlace:
-    """Reads and writes below SYNC_URL. No call leaves half a file under a name that is read.
+    """Reads and writes below SYNC_URL. Folders, S3 and Hugging Face never show half a file under a name that is read. A place that does
+    (sftp, smb) has it replaced by the next round; until then whoever reads it sees by the sha256 that it is not whole.
 
     Every method raises PlaceUnreachable: the network, a permission or the service is in the way; trying again later is safe.
     """
@@ -72,11 +73,8 @@ class SharedPlace:
             self._remove(path)
 
     def put_file(self, path: str, content: bytes) -> None:
-        """A file that never changes: written when it is not there."""
-        with self._clear_errors(path):
-            self._fs.invalidate_cache()
-            there = self._fs.exists(f"{self._root}/{path}")
-        if not there:
+        """A file that never changes: written when it is not there whole. Not every place writes whole files (sftp, smb): a kill leaves half of one."""
+        if self._size(path) != len(content) or self.read(path) != content:    # seldom there already, so reading it costs little
             self.write(path, content)
 
     def read_file(self, path: str, sha256: str) -> bytes:
@@ -94,6 +92,15 @@ class SharedPlace:
         with self._clear_errors(path):
             return self._fs.cat_file(f"{self._root}/{path}")
 
+    def _size(self, path: str) -> int | None:
+        """None: it is not there."""
+        with self._clear_errors(path):
+            self._fs.invalidate_cache()
+            try:
+                return self._fs.info(f"{self._root}/{path}")["size"]
+            except FileNotFoundError:
+                return None
+
     def _list(self, folder: str) -> list[str]:
         """Paths below the place."""
         with self._clear_errors(folder):
@@ -104,7 +111,7 @@ class SharedPlace:
                 return []
 
     def write(self, path: str, content: bytes) -> None:
-        """The whole file at once, in place of what was there."""
+        """The whole file in place of what was there; at once wherever the place can do that."""
         with self._clear_errors(path):
             if self._local:
                 _write_whole(Path(self._root) / path, content)
