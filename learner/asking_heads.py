@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from data.records import RatedReply, Run
-from data.reply_features import reply_features
+from data.reply_features import FEATURES, reply_features
 from data.store import Store
 from learner.batches import Example
 from learner.reward_model import fit_reward_model
@@ -33,7 +33,7 @@ def keep_asking_heads(store: Store, run: Run, replies: Sequence[RatedReply], fou
         features = torch.tensor([reply_features(replies[index].reply) for index in told], dtype=torch.float64)
         weights = torch.tensor([found[index].weight for index in told])
         fitted = fit_reward_model(torch.zeros(len(told), 0), features, torch.tensor([found[index].reward for index in told]), weights / weights.mean(),
-                                  [replies[index].reply.prompt_ids for index in told], seed)
+                                  [replies[index].reply.prompt_ids for index in told], seed, FEATURES)
         figures |= {**fitted.fit.as_dict(), "useful": fitted.fit.useful}
         model = fitted.as_dict() if fitted.fit.useful else None
     store.add_asking_heads(run, figures, model, [replies[index].reply.id for index in told])

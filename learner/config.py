@@ -40,7 +40,7 @@ class RefineConfig:
     min_replies: int = 32
     """With fewer rated replies there is no reward model."""
     iterations: int = 5
-    """At most; one that is not kept at all is the last."""
+    """At most; two in a row that are not kept at all are the last."""
     prompts: int = 32
     """Prompts of rated replies that are answered anew in an iteration, at most."""
     samples: int = 4
@@ -57,7 +57,7 @@ class RefineConfig:
     """AdamW's, for the one pass over an iteration's fresh replies; shorter after a step that was kept in part."""
     kl_coefficient: float = 0.03
     """beta in these iterations: with that of the logged ratings, 0.1, the policy hardly moved."""
-    disagreement_penalty: float = 1.0
+    disagreement_penalty: float = 0.25
     """lambda: standard deviations over the reward model's heads that are taken off a reply's reward."""
     max_surprise_rise: float = 0.10
     """How much less likely than its own replies, relative nats per token, the base model may find those of the result."""

@@ -91,7 +91,7 @@ def compare(policy: Policy, tokenizer: ChatTokenizer, judge: RewardModel, bounds
     Args: prompts: per reply; a prompt that occurs several times is one cluster. candidate, incumbent: one reply each.
     """
     clusters = len(set(prompts))
-    if not judge.fit.useful or clusters < MIN_PROMPTS:
+    if not judge.fit.sure or clusters < MIN_PROMPTS:
         why = said("why_few_prompts", n=clusters) if clusters < MIN_PROMPTS else said("why_unpredictable")
         return StatisticalReport("not evaluable", why, clusters, judge=judge.fit)
     examples = as_examples([*prompts, *prompts], [*candidate, *incumbent], temperature)

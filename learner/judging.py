@@ -10,6 +10,7 @@ import torch
 from data.adapters import AdapterRegistry
 from data.errors import AdapterMismatch, CorruptAdapter, UnknownVersion
 from data.records import BASE_VERSION, Generated, RatedReply
+from data.reply_features import STYLE
 from data.sentences import said
 from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference
@@ -59,7 +60,7 @@ class Judging:
         judge, bounds = self._fit(held_out)
         asked = [prompt for prompt in prompts[:self.config.judge_prompts] for _ in range(self.config.judge_samples)]
         candidate = theirs = []
-        if judge.fit.useful and asked:
+        if judge.fit.sure and asked:
             candidate = self._sample(asked, held_out)
             try:
                 with self._incumbent(registry, incumbent):
@@ -74,8 +75,8 @@ class Judging:
         rewards = torch.tensor([self.found[example.index].reward for example in examples])
         weights = torch.tensor([self.found[example.index].weight for example in examples])
         weights = weights / weights.mean()
-        summaries, cheap = feature_table(examples, self.reference, self.tokenizer.eos_ids)
-        model = fit_reward_model(summaries, cheap, rewards, weights, [example.prompt_ids for example in examples], self.config.seed)
+        summaries, style = feature_table(examples, self.reference, self.tokenizer)
+        model = fit_reward_model(summaries, style, rewards, weights, [example.prompt_ids for example in examples], self.config.seed, STYLE)
         return model, bounds_of(examples, self.reference, rewards, weights)
 
     def _incumbent(self, registry: AdapterRegistry, version: int) -> AbstractContextManager[None]:

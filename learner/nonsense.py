@@ -26,12 +26,13 @@ class Nonsense:
         lengths = sorted((len(row) for row in self._sums), reverse=True)
         self._reach = lengths[min(FEWEST, len(lengths)) - 1] if lengths else 0
 
-    def bound(self, length: int) -> float:
-        """Nats per token for a reply of `length` tokens, at least one."""
-        cut = min(length, self._reach)
+    def deviations(self, logprobs: Tensor) -> float:
+        """How many standard deviations less likely per token than others of its length this reply is; negative where it is likelier."""
+        cut = min(len(logprobs), self._reach)
         means = torch.stack([row[cut - 1] / cut for row in self._sums if len(row) >= cut]) if self._sums else torch.zeros(0)
-        return float(means.mean() + DEVIATIONS * means.std()) if len(means) > 1 else math.inf
+        spread = float(means.std()) if len(means) > 1 else math.inf
+        return (-float(logprobs.mean()) - float(means.mean())) / max(spread, 1e-6) if math.isfinite(spread) else 0.0
 
     def strikes(self, logprobs: Tensor) -> bool:
         """Whether this reply is nonsense."""
-        return -float(logprobs.mean()) > self.bound(len(logprobs))
+        return self.deviations(logprobs) > DEVIATIONS

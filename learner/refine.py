@@ -3,7 +3,7 @@
 For each prompt x_i the policy samples k fresh replies y_ij, the reward model of the ratings scores them, and
 
     R_ij = lower(q_ij)                                    mean - lambda std over the heads, after the rules of scoring.py
-    A_ij = eta (R_ij - mean of the prompt's other replies)
+    A_ij = P(the ratings tell anything) (R_ij - mean of the prompt's other replies)
     L    = -mean_ij A_ij log pi(y_ij) / L_max + beta KL(base || policy) at the fresh replies' own places
 
 Fresh replies to learn from are drawn from the whole vocabulary: that is what log pi is of, and the chat's nucleus hides what
@@ -12,7 +12,7 @@ draws. Each reply is visited once, at most some dozens of steps after it was sam
 is corrected for. Correcting it cost a pass, and its taper forgot disliked replies within a few steps.
 Prompts that were kept aside are answered before and after each iteration: the step is kept in full or in part, or taken
 back, by what the ensemble's lower bound and the base model say of those. After a step that was kept in part the next ones
-are as much shorter; after one that was taken back it ends.
+are as much shorter, after one that was taken back half as long; the second one in a row ends it.
 Sources: RLOO, arXiv:2402.14740; early stopping against over-optimisation, arXiv:2210.10760.
 """
 
@@ -38,6 +38,8 @@ from learner.sampler import Sampler
 from learner.scoring import Bounds, Scored, as_examples, score
 from learner.steps import Signals, StepFigures, train_steps
 
+IN_VAIN = 2
+"""So many iterations taken back one after the other end it; one alone is within chance on a few dozen replies."""
 MIN_PROMPTS = 8
 """With fewer there is nothing to keep aside."""
 
@@ -93,7 +95,7 @@ class Refiner:
         with self.policy.reference():
             base = before = self._score(checked, self._sample(checked, 1))     # the adapter is still zero
         explorer = replace(self, bounds=replace(self.bounds, nonsense=None))
-        kept, problem, pace = 0.0, None, 1.0
+        kept, problem, pace, in_vain = 0.0, None, 1.0, 0
         figures |= {"base": _described(base), "iterations": []}
         for number in range(own.iterations):
             start = [parameter.detach().clone() for parameter in self.policy.parameters()]
@@ -101,8 +103,8 @@ class Refiner:
             explorer = replace(self, bounds=replace(self.bounds, nonsense=nonsense))
             strength, before, tried = self._keep(start, checked, before, base)
             figures["iterations"].append({**report, "tried": tried})
-            kept, problem, pace = kept + strength, tried[0]["said"], pace * strength
-            if not strength:
+            kept, problem, pace, in_vain = kept + strength, tried[0]["said"], pace * (strength or 0.5), 0 if strength else in_vain + 1
+            if in_vain == IN_VAIN:
                 break
         return Refinement(kept, _said(kept, problem), figures)
 
@@ -122,7 +124,7 @@ class Refiner:
         own = self.config.refine
         asked = [prompt for prompt in prompts for _ in range(own.samples)]
         drawn = self._score(asked, self._sample(asked, 100 + number, freely=True), anchored=True)
-        gains = self.model.fit.eta * leave_one_out_advantages(drawn.lower, own.samples)
+        gains = (1 - self.model.fit.nothing) * leave_one_out_advantages(drawn.lower, own.samples)
         telling = [example for example, gain in zip(drawn.examples, gains, strict=True) if abs(gain) >= own.least_gain * gains.std()]
         plan = plan_steps(without_personal_data(telling, self.tokenizer), self.config.batch_size, self.config.max_batch_tokens)
         if not plan:

@@ -24,10 +24,11 @@ import torch
 from torch import Tensor
 
 from data.records import RatedReply
+from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference
 from learner.batches import Example
 from learner.opinions import CORRECTED, reply_opinions
-from learner.reward_model import fit_logistic, fit_reward_model
+from learner.reward_model import fit_reward_model
 from learner.scoring import feature_table
 
 PRIOR = {"honest": 0.85, "careless": 0.10, "inverted": 0.05}
@@ -71,21 +72,21 @@ class Said:
     """In [-1, 1]."""
 
 
-def rater_reliabilities(replies: Sequence[RatedReply], examples: Sequence[Example], reference: Reference, eos_ids: frozenset[int],
+def rater_reliabilities(replies: Sequence[RatedReply], examples: Sequence[Example], reference: Reference, tokenizer: ChatTokenizer,
                         seed: int) -> dict[str, Reliability]:
     """`reliabilities` of everybody who has an opinion of one of these replies; corrected texts tell nothing of their writers."""
     own = [example for example in examples if replies[example.index].reply.engine != CORRECTED]
     said = [Said(opinion.rater_id, row, opinion.value) for row, example in enumerate(own) for opinion in reply_opinions(replies[example.index])]
     if not said:
         return {}
-    return reliabilities(said, *feature_table(own, reference, eos_ids), [example.prompt_ids for example in own], seed)
+    return reliabilities(said, *feature_table(own, reference, tokenizer), [example.prompt_ids for example in own], seed)
 
 
-def reliabilities(said: Sequence[Said], summaries: Tensor, cheap: Tensor, groups: Sequence[Hashable], seed: int) -> dict[str, Reliability]:
+def reliabilities(said: Sequence[Said], summaries: Tensor, style: Tensor, groups: Sequence[Hashable], seed: int) -> dict[str, Reliability]:
     """Each rater's reliability, by rater id.
 
     Args:
-        summaries: (N, 2 H), cheap: (N, 3): features of the rated replies; groups: per row, its prompt.
+        summaries: (N, 2 H), style: (N, C): features of the rated replies; groups: per row, its prompt.
     Returns: trust 1 for everybody when raters or replies are too few, or the others' ratings predict nobody's.
     """
     places: dict[str, list[int]] = defaultdict(list)
@@ -99,7 +100,7 @@ def reliabilities(said: Sequence[Said], summaries: Tensor, cheap: Tensor, groups
     honest = dict.fromkeys(raters, 1.0)
     for _ in range(ROUNDS):
         weights = torch.tensor([honest[one.rater_id] for one in said], dtype=torch.float64)
-        logits = _without_the_rater(said, raters, weights, summaries, cheap, groups, seed)
+        logits = _without_the_rater(said, raters, weights, summaries, style, groups, seed)
         level, slope = fit_logistic(torch.stack((torch.ones_like(logits), logits), dim=1), labels, weights, ridge=1.0).tolist()
         if slope <= 0:
             return untold
@@ -122,7 +123,7 @@ def stories(logits: Tensor, labels: Tensor, slope: float, level: float) -> dict[
     return {story: value / sum(odds.values()) for story, value in odds.items()}
 
 
-def _without_the_rater(said: Sequence[Said], raters: Sequence[str], weights: Tensor, summaries: Tensor, cheap: Tensor,
+def _without_the_rater(said: Sequence[Said], raters: Sequence[str], weights: Tensor, summaries: Tensor, style: Tensor,
                        groups: Sequence[Hashable], seed: int) -> Tensor:
     """(len(said),) logits of each rated reply by models that saw nothing of its rater's fold."""
     order = torch.randperm(len(raters), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -132,10 +133,29 @@ def _without_the_rater(said: Sequence[Said], raters: Sequence[str], weights: Ten
     for number in range(folds):
         others = [place for place, one in enumerate(said) if fold_of[one.rater_id] != number]
         rows = [said[place].row for place in others]
-        model = fit_reward_model(summaries[rows], cheap[rows], torch.tensor([said[place].value for place in others]), weights[others],
-                                 [groups[row] for row in rows], seed)
+        model = fit_reward_model(summaries[rows], style[rows], torch.tensor([said[place].value for place in others]), weights[others],
+                                 [groups[row] for row in rows], seed, measured=False)
         places = [place for place, one in enumerate(said) if fold_of[one.rater_id] == number]
         mine = [said[place].row for place in places]
-        mean, _ = model.predict(summaries[mine], cheap[mine])
+        mean, _ = model.predict(summaries[mine], style[mine])
         logits[places] = torch.atanh(mean.clamp(-0.999, 0.999)) * 2                            # q = 2 sigmoid(z) - 1 = tanh(z / 2)
     return logits
+
+
+def fit_logistic(features: Tensor, labels: Tensor, weights: Tensor, ridge: float, steps: int = 25) -> Tensor:
+    """Newton's method for ridge logistic regression with soft labels; the first feature is the constant 1, hardly held back.
+
+    Args: features (N, D), labels (N,) in [0, 1], weights (N,). Returns: (D,).
+    """
+    penalty = torch.full((features.shape[1],), ridge, dtype=features.dtype)
+    penalty[0] = 0.1                                        # where all labels agree the constant would grow for ever
+    found = torch.zeros_like(penalty)
+    for _ in range(steps):
+        p = torch.sigmoid(features @ found)
+        gradient = features.T @ (weights * (p - labels)) + penalty * found
+        curvature = (features * (weights * p * (1 - p)).clamp(min=1e-9)[:, None]).T @ features + torch.diag(penalty)
+        step = torch.linalg.solve(curvature, gradient)
+        found = found - step * min(1.0, 3.0 / max(1e-12, float(step.abs().max())))        # far from the optimum Newton overshoots
+        if float(step.abs().max()) < 1e-8:
+            break
+    return found

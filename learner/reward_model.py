@@ -1,168 +1,220 @@
 """A small reward model: what the ratings say of replies nobody has rated.
 
-Features of a reply are the frozen base model's hidden states (mean over the reply, last token) on their leading
-principal components, and cheap ones: its log length, whether it ended by itself and how much it repeats. Either kind may be
-left out (of width 0) or be others. Heads are logistic,
+Features of a reply are numbers of its style (data/reply_features.py) and the frozen base model's hidden states, mean over the
+reply and last token, on their leading principal components. Either kind may be left out (of width 0).
 
-    P(liked) = sigmoid(w . x + b),   soft label (r + 1) / 2,   minimise sum_i w_i CE_i + ridge / 2 |w|^2,
+A few dozen noisy ratings cannot say how much each of two dozen features counts, but people go by few things at a time. So every
+model of at most `AT_ONCE` features is fitted,
 
-and q = 2 P - 1 is on the rewards' own scale and cannot leave it. Several heads are fitted on bootstrapped prompts; where
-they disagree the model knows little, so a reply's score is mean - penalty * std over them.
+    P(liked) = sigmoid(b0 + w . x_S),   S a set of features,   w ~ N(0, 1),  b0 ~ N(0, 4),   soft label (r + 1) / 2,
 
-How good it is, is measured on prompts left out of the fit: the correlation of prediction and reward, and the slope
+and weighs what the ratings make of it: its evidence (Laplace's approximation) times the prior P(S) ~ 2^-|S| / C(D, |S|). The
+empty set is one of them, and its share is the probability that the features tell nothing: from `MAX_NOTHING` on the model turns
+itself off. Shares of features are what can be told to people. Heads are the other models in proportion to their weight; q = 2 P - 1
+is their mean on the rewards' own scale and cannot leave it, and where they disagree the ratings say little: a reply's score is
+mean - penalty * std over them, times the probability that anything is told at all where it is weighed against something else.
 
-    eta = clip(Cov(r, q) / Var(q), 0, 1)
-
-by which advantages are multiplied. A model whose correlation is not surely above `MIN_CORRELATION` turns itself off.
-Sources: reward-model ensembles, arXiv:2310.02743; over-optimisation, arXiv:2210.10760; reward estimators, Kreutzer et al. 2018.
+Sources: Bayesian model averaging, Hoeting et al. 1999; reward-model ensembles, arXiv:2310.02743; over-optimisation,
+arXiv:2210.10760. Ridge regression on 24 components and bootstrapped heads, which this replaced, found a taste for lists or for
+tone in hardly any draw (docs/experiments.md, 2026-11-26).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
 
 import torch
 from torch import Tensor
 
-COMPONENTS = 24
-HEADS = 5
+COMPONENTS = 6
+"""Of the hidden states."""
+AT_ONCE = 3
+HEADS = 64
 FOLDS = 5
-RIDGES = (1.0, 3.0, 10.0, 30.0, 100.0)
-"""Tried strengths; the one with the smallest out-of-fold cross-entropy is taken."""
-MIN_CORRELATION = 0.1
+MAX_NOTHING = 0.65
+"""Before any rating it is 0.53. Of 192 thumbs by a coin 1 in 40 falls below, of 64 thumbs 12."""
+SURELY_SOMETHING = 0.2
+CONSTANT_VARIANCE, WEIGHT_VARIANCE = 4.0, 1.0
+"""Prior variances; features are standardised, so a weight of 1 is a taste one notices."""
+CHUNK = 200_000
+"""Rows of all models at a time: bounds memory, not the mathematics."""
 Z_90 = 1.645
 """Two-sided 90% interval, so that the lower bound is missed in 5% of cases."""
+TOLD = 0.05
+"""Features with a smaller share are not named."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How well the model predicts rewards on prompts it did not see."""
+    """What the ratings say, and how well that predicts ratings of prompts it did not see."""
 
     replies: int
     prompts: int
     correlation: float
+    """Out of fold, with the rewards as they are, noise and all."""
     low: float
     """Lower end of the correlation's 90% interval (Fisher's z over prompts)."""
-    eta: float
-    """What its advantages are multiplied with; 0 turns it off."""
-    ridge: float
+    nothing: float
+    """Probability that no feature tells anything."""
+    told_by: dict[str, float] = field(default_factory=dict)
+    """By feature, the probability that it counts; negative where less of it is liked."""
 
     @property
     def useful(self) -> bool:
-        return self.eta > 0
+        """Enough to learn by, a little at a time and looked after."""
+        return self.nothing < MAX_NOTHING
+
+    @property
+    def sure(self) -> bool:
+        """Enough to refuse somebody's work by."""
+        return self.nothing < SURELY_SOMETHING
 
     def as_dict(self) -> dict:
-        return {name: round(value, 4) for name, value in asdict(self).items()}
+        return {name: {feature: round(share, 2) for feature, share in value.items()} if isinstance(value, dict) else round(value, 4)
+                for name, value in asdict(self).items()}
 
 
 class RewardModel:
-    """Predicts rewards in [-1, 1] from features of `reply_features`; fit with `fit_reward_model`."""
+    """Predicts rewards in [-1, 1] from features of `feature_table`; fit with `fit_reward_model`."""
 
     def __init__(self, space: _Space, heads: Tensor, fit: Fit) -> None:
         self._space, self._heads, self.fit = space, heads, fit
 
-    def predict(self, summaries: Tensor, cheap: Tensor) -> tuple[Tensor, Tensor]:
+    def predict(self, summaries: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation over the heads, (N,) each.
 
-        Args: summaries (N, 2 H) of `Reference`, cheap (N, C), e.g. of `cheap_features`.
+        Args: summaries (N, 2 H) of `Reference`, style (N, C), e.g. of `style_features`.
         """
-        q = 2 * torch.sigmoid(self._space.project(summaries, cheap) @ self._heads.T) - 1      # (N, heads)
+        q = 2 * torch.sigmoid(self._space.project(summaries, style) @ self._heads.T) - 1      # (N, heads)
         return q.mean(dim=1), q.std(dim=1)
 
     def as_dict(self) -> dict[str, list]:
-        """JSON-able, of a model without summaries: q_m = 2 sigmoid(heads_m . (1, (cheap - mean) / spread)) - 1.
+        """JSON-able, of a model without summaries: q_m = 2 sigmoid(heads_m . (1, (style - mean) / spread)) - 1.
 
         Returns: mean, spread (C,) and heads (M, 1 + C).
         """
-        return {"mean": self._space.cheap_mean.tolist(), "spread": self._space.cheap_spread.tolist(), "heads": self._heads.tolist()}
+        return {"mean": self._space.style_mean.tolist(), "spread": self._space.style_spread.tolist(), "heads": self._heads.tolist()}
 
 
-def fit_reward_model(summaries: Tensor, cheap: Tensor, rewards: Tensor, weights: Tensor, groups: Sequence[Hashable], seed: int) -> RewardModel:
-    """Fit the heads and measure them out of fold; a prompt's replies are always in one fold and drawn together.
+def fit_reward_model(summaries: Tensor, style: Tensor, rewards: Tensor, weights: Tensor, groups: Sequence[Hashable], seed: int,
+                     names: Sequence[str] = (), measured: bool = True) -> RewardModel:
+    """Fit the heads and measure them out of fold; a prompt's replies are always in one fold and count together as one.
 
     Args:
-        summaries: (N, 2 H); cheap: (N, C); rewards: (N,) in [-1, 1]; weights: (N,) confidences.
+        summaries: (N, 2 H); style: (N, C); rewards: (N,) in [-1, 1]; weights: (N,) confidences with mean 1.
         groups: per reply, what it shares with replies that are not independent of it: its prompt.
+        names: of the C style features, for `Fit.told_by`.
+        measured: whether the out-of-fold figures are wanted, which take five more fits.
     """
-    generator = torch.Generator().manual_seed(seed)
     group = _numbered(groups)
     count = int(group.max()) + 1
-    fold = torch.randperm(count, generator=generator)[group] % FOLDS
-    labels, weights = (rewards.double() + 1) / 2, weights.double()
-    space = _Space(summaries, cheap, min(COMPONENTS, max(1, len(rewards) // 4)))
-    features = space.project(summaries, cheap)
-
-    best_loss, best_ridge, held_out = math.inf, RIDGES[-1], torch.zeros_like(labels)
-    for ridge in RIDGES:
-        logits = torch.zeros_like(labels)
+    labels, weights = (rewards.double() + 1) / 2, weights.double() * count / len(group)
+    space = _Space(summaries, style, min(COMPONENTS, max(1, len(rewards) // 8)))
+    features = space.project(summaries, style)
+    models, shares = average(features, labels, weights)
+    correlation, low = 0.0, -1.0
+    if measured:
+        fold = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[group] % FOLDS
+        held_out = torch.zeros_like(labels)
         for number in range(FOLDS):
             inside = fold == number
             if inside.any() and not inside.all():
-                logits[inside] = features[inside] @ fit_logistic(features[~inside], labels[~inside], weights[~inside], ridge)
-        loss = float((weights * torch.nn.functional.binary_cross_entropy_with_logits(logits, labels, reduction="none")).sum())
-        if loss < best_loss:
-            best_loss, best_ridge, held_out = loss, ridge, 2 * torch.sigmoid(logits) - 1
-    fit = measure(held_out, rewards.double(), weights, count, best_ridge)
-
-    heads = []
-    for _ in range(HEADS):
-        drawn = torch.bincount(torch.randint(count, (count,), generator=generator), minlength=count)
-        heads.append(fit_logistic(features, labels, weights * drawn[group], best_ridge))
-    return RewardModel(space, torch.stack(heads), fit)
+                held_out[inside] = 2 * torch.sigmoid(features[inside] @ _heads(*average(features[~inside], labels[~inside], weights[~inside])).T).mean(dim=1) - 1
+        correlation, low = measure(held_out, rewards.double(), weights, count)
+    fit = Fit(len(rewards), count, correlation, low, float(shares[0]), _told(models, shares, names))
+    return RewardModel(space, _heads(models, shares), fit)
 
 
-def measure(predicted: Tensor, rewards: Tensor, weights: Tensor, prompts: int, ridge: float) -> Fit:
-    """Correlation, its lower bound and eta of out-of-fold predictions, all weighted by confidence.
+def average(features: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Every small model and its share.
+
+    Args: features (N, 1 + D), the first a constant 1; labels (N,) in [0, 1]; weights (N,).
+    Returns: (M, 1 + D) weights, zero for features a model leaves out, the model of nothing first; (M,) shares that sum to 1.
+    """
+    columns = [place for place in range(1, features.shape[1]) if float(features[:, place].abs().max()) > 0]      # a column that never changes tells nothing
+    models, scores = [], []
+    for size in range(min(AT_ONCE, len(columns)) + 1):
+        prior = -size * math.log(2) - math.log(math.comb(len(columns), size))
+        sets = torch.tensor(list(combinations(columns, size)), dtype=torch.long).reshape(math.comb(len(columns), size), size)
+        for some in sets.split(max(1, CHUNK // len(features))):
+            found, evidence = _fit_sets(features, some, labels, weights)
+            places = torch.cat((torch.zeros(len(some), 1, dtype=torch.long), some), dim=1)
+            models.append(torch.zeros(len(some), features.shape[1], dtype=torch.float64).scatter_(1, places, found))
+            scores.append(evidence + prior)
+    return torch.cat(models), torch.softmax(torch.cat(scores), dim=0)
+
+
+def _fit_sets(features: Tensor, sets: Tensor, labels: Tensor, weights: Tensor, steps: int = 12) -> tuple[Tensor, Tensor]:
+    """Newton's method for logistic regression on each set of columns at once: (M, 1 + size) weights, (M,) log evidence.
+
+        log p(y | S) = log likelihood + log prior at the mode - 1/2 log det(H) + 1/2 log det(prior precision)     (Laplace)
+    """
+    count, size = sets.shape
+    x = torch.cat((features[:, :1].expand(count, -1, -1), features.T[sets].transpose(1, 2)), dim=2)             # (M, N, 1 + size)
+    precision = torch.tensor([1 / CONSTANT_VARIANCE] + [1 / WEIGHT_VARIANCE] * size, dtype=torch.float64)
+    found = torch.zeros(count, 1 + size, dtype=torch.float64)
+    for _ in range(steps):
+        p = torch.sigmoid((x @ found[..., None])[..., 0])
+        gradient = (x.transpose(1, 2) @ (weights * (p - labels))[..., None])[..., 0] + precision * found
+        curvature = (x * (weights * p * (1 - p))[..., None]).transpose(1, 2) @ x + torch.diag(precision)
+        step = torch.linalg.solve(curvature, gradient)
+        found = found - step * (3.0 / step.abs().amax(dim=1, keepdim=True).clamp(min=3.0))      # far from the optimum Newton overshoots
+    z = (x @ found[..., None])[..., 0]
+    likelihood = (weights * (labels * torch.nn.functional.logsigmoid(z) + (1 - labels) * torch.nn.functional.logsigmoid(-z))).sum(dim=1)
+    evidence = likelihood - (precision * found.square()).sum(dim=1) / 2 + precision.log().sum() / 2 - torch.linalg.slogdet(curvature)[1] / 2
+    return found, evidence
+
+
+def _heads(models: Tensor, shares: Tensor) -> Tensor:
+    """(HEADS, 1 + D): models of something in proportion to their shares, equally spaced along them."""
+    if len(models) > 1:
+        models, shares = models[1:], shares[1:] / shares[1:].sum()
+    places = (torch.arange(HEADS, dtype=torch.float64) + 0.5) / HEADS
+    return models[torch.searchsorted(shares.cumsum(0), places).clamp(max=len(shares) - 1)]
+
+
+def _told(models: Tensor, shares: Tensor, names: Sequence[str]) -> dict[str, float]:
+    """By name, strongest first, the probability that a feature counts, with the sign of its mean weight; components count as one."""
+    found = {}
+    for place, name in enumerate(names, start=1):
+        found[name] = math.copysign(float(shares[models[:, place] != 0].sum()), float((shares * models[:, place]).sum()))
+    if names and models.shape[1] > 1 + len(names):
+        found["meaning"] = float(shares[(models[:, 1 + len(names):] != 0).any(dim=1)].sum())
+    return dict(sorted(((name, share) for name, share in found.items() if abs(share) >= TOLD), key=lambda one: -abs(one[1])))
+
+
+def measure(predicted: Tensor, rewards: Tensor, weights: Tensor, prompts: int) -> tuple[float, float]:
+    """Correlation of out-of-fold predictions and its lower bound, weighted by confidence.
 
         low = tanh(atanh(rho) - 1.645 / sqrt(prompts - 3))
     """
     share = weights / weights.sum()
     p, r = predicted - (share * predicted).sum(), rewards - (share * rewards).sum()
     covariance, variance_p, variance_r = float((share * p * r).sum()), float((share * p * p).sum()), float((share * r * r).sum())
-    known = variance_p > 1e-12 and variance_r > 1e-12 and prompts > 3
-    rho = max(-0.9999, min(0.9999, covariance / math.sqrt(variance_p * variance_r))) if known else 0.0
-    low = math.tanh(math.atanh(rho) - Z_90 / math.sqrt(prompts - 3)) if known else -1.0
-    eta = min(1.0, max(0.0, covariance / variance_p)) if low > MIN_CORRELATION else 0.0
-    return Fit(len(rewards), prompts, rho, low, eta, ridge)
-
-
-def fit_logistic(features: Tensor, labels: Tensor, weights: Tensor, ridge: float, steps: int = 25) -> Tensor:
-    """Newton's method for ridge logistic regression with soft labels; the first feature is the constant 1, hardly held back.
-
-    Args: features (N, D), labels (N,) in [0, 1], weights (N,). Returns: (D,).
-    """
-    penalty = torch.full((features.shape[1],), ridge, dtype=features.dtype)
-    penalty[0] = 0.1                                        # where all labels agree the constant would grow for ever
-    found = torch.zeros_like(penalty)
-    for _ in range(steps):
-        p = torch.sigmoid(features @ found)
-        gradient = features.T @ (weights * (p - labels)) + penalty * found
-        curvature = (features * (weights * p * (1 - p)).clamp(min=1e-9)[:, None]).T @ features + torch.diag(penalty)
-        step = torch.linalg.solve(curvature, gradient)
-        found = found - step * min(1.0, 3.0 / max(1e-12, float(step.abs().max())))        # far from the optimum Newton overshoots
-        if float(step.abs().max()) < 1e-8:
-            break
-    return found
+    if variance_p < 1e-12 or variance_r < 1e-12 or prompts <= 3:
+        return 0.0, -1.0
+    rho = max(-0.9999, min(0.9999, covariance / math.sqrt(variance_p * variance_r)))
+    return rho, math.tanh(math.atanh(rho) - Z_90 / math.sqrt(prompts - 3))
 
 
 class _Space:
-    """Constant, whitened principal components of the summaries, standardised cheap features; made from the rated replies."""
+    """Constant, standardised style features, standardised principal components of the summaries; made from the rated replies."""
 
-    def __init__(self, summaries: Tensor, cheap: Tensor, components: int) -> None:
-        summaries, cheap = summaries.double(), cheap.double()
+    def __init__(self, summaries: Tensor, style: Tensor, components: int) -> None:
+        summaries, style = summaries.double(), style.double()
         self._mean, self._spread = summaries.mean(dim=0), _spread(summaries)
         _, _, directions = torch.linalg.svd((summaries - self._mean) / self._spread, full_matrices=False)
         self._directions = directions[:components].T
         self._scale = _spread(((summaries - self._mean) / self._spread) @ self._directions)
-        self.cheap_mean, self.cheap_spread = cheap.mean(dim=0), _spread(cheap)
+        self.style_mean, self.style_spread = style.mean(dim=0), _spread(style)
 
-    def project(self, summaries: Tensor, cheap: Tensor) -> Tensor:
-        """(N, 1 + components + C)."""
+    def project(self, summaries: Tensor, style: Tensor) -> Tensor:
+        """(N, 1 + C + components)."""
         components = ((summaries.double() - self._mean) / self._spread) @ self._directions / self._scale
-        return torch.cat((torch.ones(len(summaries), 1, dtype=torch.float64), components,
-                          (cheap.double() - self.cheap_mean) / self.cheap_spread), dim=1)
+        return torch.cat((torch.ones(len(summaries), 1, dtype=torch.float64), (style.double() - self.style_mean) / self.style_spread, components), dim=1)
 
 
 def _spread(values: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     judged = micro_batches(held_out, config.max_batch_tokens, config.batch_size)
     reference = reference_pass(policy, flattened(plan) + judged, anchored, pace.check)
     behavior, behavior_report = behavior_pass(policy, registry, replies, examples, reference, config.max_batch_tokens, pace.check)
-    reliable = rater_reliabilities(replies, [*examples, *held_out], reference, tokenizer.eos_ids, config.seed)
+    reliable = rater_reliabilities(replies, [*examples, *held_out], reference, tokenizer, config.seed)
     lessons = lessons.trusting({rater: one.trust for rater, one in reliable.items()})
     found = lessons.rewards
     report["asking"] = keep_asking_heads(store, run, replies, found, [*examples, *held_out], config.seed)

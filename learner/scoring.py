@@ -5,6 +5,8 @@ them. So these are told apart by rule, and their reward is set from outside:
 
     empty, repeated, off topic, nonsense       -1, the worst there is
     truncated                                  at most the mean reward of the rated replies
+    any                                        less by `UNLIKELY` for each standard deviation that the base model finds it less
+                                               likely than its own of that length
 
 Nonsense: the base model finds it less likely per token than nearly all replies it is compared with (nonsense.py). Off topic: over its opening, a
 reply that is no likelier after its own prompt than after another one; asked last, of those nothing else is wrong with,
@@ -20,16 +22,18 @@ import torch
 from torch import Tensor
 
 from data.records import Generated
-from data.reply_features import cheap_features, repeated_share
+from data.reply_features import repeated_share, style_features
 from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference, logprob_pass, reference_pass
 from learner.batches import Example, micro_batches
-from learner.nonsense import Nonsense
+from learner.nonsense import DEVIATIONS, Nonsense
 from learner.policy import Policy
 from learner.reward_model import RewardModel
 
 MAX_REPEATED = 0.3
 """Share of repeated 4-grams from which a reply counts as a loop."""
+UNLIKELY = 0.2
+"""Reward units: of two short replies, the one that the base model would have written is the better way to be short."""
 OPENING = 32
 """Tokens over which a reply must have to do with its prompt."""
 
@@ -53,7 +57,7 @@ class Scored:
     mean: Tensor
     """(M,) the reward model's mean over its heads, before the rules."""
     lower: Tensor
-    """(M,) mean - penalty * std, after the rules, in [-1 - penalty, 1]."""
+    """(M,) mean - penalty * std - UNLIKELY * deviations, after the rules, in [-1, 1]."""
     problems: tuple[str, ...]
     """Which rule struck, '' for none."""
     nonsense: Nonsense = Nonsense()
@@ -75,10 +79,11 @@ def as_examples(prompts: Sequence[Sequence[int]], replies: Sequence[Generated], 
             for place, (prompt, reply) in enumerate(zip(prompts, replies, strict=True))]
 
 
-def feature_table(examples: Sequence[Example], reference: Reference, eos_ids: frozenset[int]) -> tuple[Tensor, Tensor]:
-    """What the reward model takes, a row per example: (N, 2 H) and (N, 3)."""
-    cheap = [cheap_features(example.completion_ids, example.completion_ids[-1] in eos_ids) for example in examples]
-    return torch.stack([reference.summaries[example.index] for example in examples]), torch.tensor(cheap)
+def feature_table(examples: Sequence[Example], reference: Reference, tokenizer: ChatTokenizer) -> tuple[Tensor, Tensor]:
+    """What the reward model takes, a row per example: (N, 2 H), and (N, C) of `STYLE`."""
+    style = [style_features(tokenizer.decode(example.completion_ids), example.prompt_ids, example.completion_ids,
+                            example.completion_ids[-1] in tokenizer.eos_ids) for example in examples]
+    return torch.stack([reference.summaries[example.index] for example in examples]), torch.tensor(style)
 
 
 def bounds_of(examples: Sequence[Example], reference: Reference, rewards: Tensor, weights: Tensor) -> Bounds:
@@ -93,13 +98,14 @@ def score(policy: Policy, tokenizer: ChatTokenizer, model: RewardModel, examples
     Args: anchored: indexes whose hidden rows are kept, for the KL.
     """
     reference = reference_pass(policy, micro_batches(examples, max_batch_tokens), anchored, check)
-    mean, std = model.predict(*feature_table(examples, reference, tokenizer.eos_ids))
+    mean, std = model.predict(*feature_table(examples, reference, tokenizer))
     nonsense = bounds.nonsense or Nonsense(reference.logprobs.values())
     struck = {example.index: _problem(example, reference, tokenizer, nonsense) for example in examples}
     sound = [example for example in examples if not struck[example.index]]
     relevance = opening_relevance(policy, sound, [example.prompt_ids for example in examples], reference, max_batch_tokens, check)
     problems = tuple("off topic" if relevance.get(example.index, 1.0) <= 0 else struck[example.index] for example in examples)
-    lower = mean - penalty * std
+    unlikely = torch.tensor([nonsense.deviations(reference.logprobs[example.index]) for example in examples], dtype=mean.dtype).clamp(0, DEVIATIONS)
+    lower = (mean - penalty * std - UNLIKELY * unlikely).clamp(min=-1)
     ceiling = torch.tensor([{"": 1.0, "truncated": bounds.mean_reward}.get(problem, -1.0) for problem in problems], dtype=lower.dtype)
     return Scored(tuple(examples), reference, mean, torch.minimum(lower, ceiling), problems, nonsense)
 

@@ -56,10 +56,16 @@ def test_with_one_it_is_how_little_its_heads_disagree():
 
 
 def test_the_features_of_a_reply_by_hand(tmp_path):
-    reply = add_reply(Store(tmp_path / "chat.db"), prompt_ids=(1, 5, 6), completion_ids=(5, 6, 5, 6, 5, 6, 2), logprobs=(-1.0, -2.0, -3.0, -1.0, -1.0, -5.0, -1.0))
+    reply = add_reply(Store(tmp_path / "chat.db"), text="You ask, I say:\n- 12 Oak trees\n- 3 *big* ones! Is that 你想要的？",
+                      prompt_ids=(1, 5, 6), completion_ids=(5, 6, 5, 6, 5, 6, 2), logprobs=(-1.0, -2.0, -3.0, -1.0, -1.0, -5.0, -1.0))
     found = dict(zip(FEATURES, reply_features(reply), strict=True))
-    assert found == {"log_tokens": math.log(7), "ended": 1.0, "repeated": 0.25,          # 5656 6565 5656 6562: one of four was there before
-                     "mean_logprob": -2.0, "least_logprob": -5.0, "from_prompt": pytest.approx(2 / 3), "log_prompt_tokens": math.log(4)}
+    words = ["you", "ask", "i", "say", "oak", "trees", "big", "ones", "is", "that", *"你想要的"]                        # 14 of them
+    letters = sum(map(len, words))
+    assert found == pytest.approx({
+        "log_tokens": math.log(7), "ended": 1.0, "repeated": 0.25,                                 # 5656 6565 5656 6562: one of four was there before
+        "list_items": math.log(3), "lines": math.log(4), "numbers": math.log(3), "questions": 1 / 1.4, "exclamations": 1 / 1.4,
+        "you": 2 / 1.4, "me": 1 / 1.4, "word_length": letters / 14, "capitals": 10 * 4 / letters, "punctuation": 2 / 1.4, "marks": math.log(3),
+        "from_prompt": 2 / 3, "takes_up_prompt": 2 / 3, "mean_logprob": -2.0, "least_logprob": -5.0, "log_prompt_tokens": math.log(4)})
     cut = add_reply(Store(tmp_path / "chat.db"), completion_ids=(5, 6), finish_reason="length")
     assert reply_features(cut)[:2] == pytest.approx((math.log(3), 0.0))
 

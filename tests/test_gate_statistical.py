@@ -9,7 +9,7 @@ import torch
 
 from data.adapters import AdapterRegistry
 from data.records import Generated
-from data.reply_features import cheap_features
+from data.reply_features import style_features
 from data.sentences import said, sentence
 from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
@@ -56,10 +56,10 @@ def judged(tiny_base):
     """A judge who likes short replies; a function that compares replies of two lengths."""
     policy, tokenizer = Policy(tiny_base, dtype=torch.float32, device="cpu"), ChatTokenizer(tiny_base.folder)
     lengths = [4 + place % 40 for place in range(80)]
-    cheap = torch.tensor([cheap_features(range(length + 1), True) for length in lengths])
+    style = torch.tensor([style_features("", (), range(length + 1), True) for length in lengths])
     rewards = torch.tensor([1.0 if length < 20 else -1.0 for length in lengths])
     states = torch.randn(80, 128, generator=torch.Generator().manual_seed(0)) * 1e-9
-    judge = fit_reward_model(states, cheap, rewards, torch.ones(80), list(range(80)), seed=0)
+    judge = fit_reward_model(states, style, rewards, torch.ones(80), list(range(80)), seed=0)
     dice = random.Random(0)
 
     def of_length(length: int) -> Generated:
@@ -122,7 +122,7 @@ def test_a_candidate_that_the_judge_likes_less_is_refused_and_nothing_is_publish
         store.add_rating(reply.id, RATER, "thumb", 1 if is_short == (order[reply.id] in held_out) else -1)
     done = train(store, AdapterRegistry(store, tmp_path / "adapters"), tiny_base, config, trigger="shell")
     comparison = done.report["comparison"]
-    assert comparison["judge"]["eta"] > 0 and comparison["decision"] in ("refused", "passed")
+    assert comparison["judge"]["nothing"] < 0.2 and comparison["decision"] in ("refused", "passed")
     assert (done.state == "refused") == (comparison["decision"] == "refused") == (not store.versions(tiny_base.id))
     if done.state == "refused":
         assert "stays live" in done.report["reason"] and done.report["gate"]["passed"] is False

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from data.adapters import AdapterRegistry
 from data.records import Generated
+from data.reply_features import STYLE
 from data.sentences import said, sentence
 from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference
@@ -59,12 +60,12 @@ def test_each_iteration_goes_on_with_the_prompts_where_the_one_before_ended():
 
 def test_the_rules_strike_empty_repeated_and_truncated_replies_whatever_the_reward_model_says(tiny_base):
     policy, tokenizer = Policy(tiny_base, dtype=torch.float32, device="cpu"), ChatTokenizer(tiny_base.folder)
-    model = fit_reward_model(torch.randn(40, 128), torch.zeros(40, 3), torch.ones(40), torch.ones(40), list(range(40)), seed=0)
+    model = fit_reward_model(torch.randn(40, 128), torch.zeros(40, len(STYLE)), torch.ones(40), torch.ones(40), list(range(40)), seed=0)
     spoken = [(END,), (65,) * 20 + (END,), (70, 80, 90, 75, 85), (70, 80, 90, 75, END)]
     examples = as_examples([(5, 6, 7)] * 4, [Generated(ids, (), 1.0, "stop") for ids in spoken], 0.8)
     scored = score(policy, tokenizer, model, examples, Bounds(mean_reward=-0.4, nonsense=Nonsense()), penalty=1.0, max_batch_tokens=512, check=lambda: None)
     assert scored.problems == ("empty", "repeated", "truncated", "")
-    assert scored.lower.tolist()[:3] == pytest.approx([-1.0, -1.0, -0.4]) and float(scored.lower[3]) > 0 and bool((scored.mean > 0).all())
+    assert scored.lower.tolist()[:2] == [-1.0, -1.0] and float(scored.lower[2]) == pytest.approx(-0.4) and float(scored.lower[3]) > 0 and bool((scored.mean > 0).all())
     strict = score(policy, tokenizer, model, examples, Bounds(-0.4, nonsense=Nonsense([torch.zeros(9)] * 2)), penalty=1.0, max_batch_tokens=512, check=lambda: None)
     assert strict.problems[3] == "nonsense" and float(strict.lower[3]) == -1.0
 
@@ -133,19 +134,20 @@ def test_it_learns_from_the_whole_vocabulary_judges_as_the_chat_draws_and_spends
 def test_a_reply_counts_as_nonsense_beyond_what_one_in_fifty_of_the_base_models_own_of_its_length_passes():
     rows = [torch.tensor([-4.0, -1.0, -1.0, -2.0]), torch.tensor([-2.0, -1.0, -3.0, -2.0])]
     nonsense = Nonsense(rows)
-    assert nonsense.bound(1) == pytest.approx(3 + 2.05 * 2 ** 0.5) and nonsense.bound(4) == pytest.approx(2)      # means: 4 and 2, then 2 and 2
-    assert nonsense.bound(400) == nonsense.bound(4)                                                               # nobody wrote as much
+    assert nonsense.deviations(torch.tensor([-5.5])) == pytest.approx(2.5 / 2 ** 0.5)                             # means of one token: 4 and 2
+    assert nonsense.deviations(torch.full((400,), -2.0)) == pytest.approx(0)                                      # nobody wrote as much: all four tokens
     assert nonsense.strikes(torch.tensor([-2.0, -2.0, -2.0, -2.1])) and not nonsense.strikes(torch.tensor([-5.5]))
     assert not Nonsense(rows[:1]).strikes(torch.tensor([-99.0]))                                                  # one reply bounds nothing
 
 
 def test_what_is_nonsense_is_told_from_the_replies_themselves_where_they_are_the_base_models_own(tiny_base):
     policy, tokenizer = Policy(tiny_base, dtype=torch.float32, device="cpu"), ChatTokenizer(tiny_base.folder)
-    model = fit_reward_model(torch.randn(40, 128), torch.zeros(40, 3), torch.ones(40), torch.ones(40), list(range(40)), seed=0)
+    model = fit_reward_model(torch.randn(40, 128), torch.zeros(40, len(STYLE)), torch.ones(40), torch.ones(40), list(range(40)), seed=0)
     examples = as_examples([(5, 6, 7)] * 3, [Generated((70, 80, 90, last, END), (), 1.0, "stop") for last in (75, 76, 77)], 0.8)
     found = score(policy, tokenizer, model, examples, Bounds(-0.4, None), penalty=1.0, max_batch_tokens=512, check=lambda: None)
     means = torch.stack([-found.reference.logprobs[place].mean() for place in range(3)])
-    assert found.nonsense.bound(5) == pytest.approx(float(means.mean() + 2.05 * means.std()), abs=1e-4)
+    told = [found.nonsense.deviations(found.reference.logprobs[place]) for place in range(3)]
+    assert told == pytest.approx(((means - means.mean()) / means.std()).tolist(), abs=1e-3)
 
 
 def test_with_a_useless_reward_model_the_adapter_is_that_of_the_ratings_alone(tmp_path, tiny_base):
@@ -155,7 +157,7 @@ def test_with_a_useless_reward_model_the_adapter_is_that_of_the_ratings_alone(tm
         return store.version(1).sha256, run.report["refinement"]
 
     (alone, none), (refined, report) = adapter("off", False), adapter("on", True)
-    assert none is None and report["kept"] == 0 and report["reward_model"]["eta"] == 0 and "do not predict" in report["reason"]
+    assert none is None and report["kept"] == 0 and report["reward_model"]["nothing"] > 0.5 and "do not predict" in report["reason"]
     assert refined == alone
 
 
@@ -173,8 +175,9 @@ def test_a_step_that_does_not_please_is_not_tried_in_part(tmp_path, tiny_base, m
     store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
     monkeypatch.setattr("learner.refine.step_problem", lambda *_: said("not_more_pleased", gain=-0.1))
     run = train(store, registry, tiny_base, CONFIG, trigger="shell")
-    [iteration] = run.report["refinement"]["iterations"]
-    assert run.report["refinement"]["kept"] == 0 and [one["strength"] for one in iteration["tried"]] == [1.0]
+    iterations = run.report["refinement"]["iterations"]
+    assert run.report["refinement"]["kept"] == 0 and [[one["strength"] for one in iteration["tried"]] for iteration in iterations] == [[1.0], [1.0]]
+    assert iterations[1]["learning_rate"] == iterations[0]["learning_rate"] / 2        # one in vain may be chance, two are enough
 
 
 def test_a_stop_request_is_heard_while_refining(tmp_path, tiny_base):

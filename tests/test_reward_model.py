@@ -1,4 +1,4 @@
-"""The reward model: heads, out-of-fold figures, and a useless one that turns itself off."""
+"""The reward model: every small model by its evidence, what it says people go by, and a useless one that turns itself off."""
 
 from __future__ import annotations
 
@@ -9,82 +9,111 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.reply_features import cheap_features
-from learner.reward_model import fit_logistic, fit_reward_model, measure
+from data.reply_features import STYLE, style_features
+from learner.reward_model import CONSTANT_VARIANCE, MAX_NOTHING, WEIGHT_VARIANCE, average, fit_reward_model, measure
 
 
-def test_with_only_a_constant_and_no_ridge_to_speak_of_the_logistic_fit_is_the_log_odds():
-    features = torch.ones(1000, 1, dtype=torch.float64)
-    labels = torch.tensor([1.0] * 800 + [0.0] * 200, dtype=torch.float64)
-    found = fit_logistic(features, labels, torch.ones_like(labels), ridge=1.0)
-    assert float(found[0]) == pytest.approx(math.log(4), abs=2e-3)             # the constant's own ridge is a tenth
+def with_constant(*columns: list[float]) -> torch.Tensor:
+    return torch.tensor([[1.0, *row] for row in zip(*columns, strict=True)], dtype=torch.float64)
 
 
-def test_a_weight_of_two_is_the_same_as_the_reply_twice():
-    features = torch.tensor([[1.0, -1.0], [1.0, 2.0], [1.0, 0.5]], dtype=torch.float64)
-    labels = torch.tensor([0.0, 1.0, 0.3], dtype=torch.float64)
-    weighted = fit_logistic(features, labels, torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64), 1.0)
-    twice = fit_logistic(features[[0, 1, 1, 2]], labels[[0, 1, 1, 2]], torch.ones(4, dtype=torch.float64), 1.0)
-    assert torch.allclose(weighted, twice)
+def test_the_share_of_nothing_is_that_of_the_integral_over_all_weights():
+    x = [-1.2, -0.8, -0.5, -0.1, 0.2, 0.4, 0.9, 1.1] * 3
+    labels = torch.tensor([0.0, 0.0, 1.0, 0.0, 1.0, 0.3, 1.0, 1.0] * 3, dtype=torch.float64)
+    _, shares = average(with_constant(x), labels, torch.ones(24, dtype=torch.float64))
+
+    b, w = torch.linspace(-8, 8, 801, dtype=torch.float64), torch.linspace(-6, 6, 601, dtype=torch.float64)
+    prior_b, prior_w = (-b.square() / 2 / CONSTANT_VARIANCE).exp(), (-w.square() / 2 / WEIGHT_VARIANCE).exp()
+    prior_b, prior_w = prior_b / prior_b.sum(), prior_w / prior_w.sum()
+
+    def likelihood(z):                                                      # (..., 24)
+        return (labels * torch.nn.functional.logsigmoid(z) + (1 - labels) * torch.nn.functional.logsigmoid(-z)).sum(dim=-1).exp()
+
+    nothing = float((prior_b * likelihood(b[:, None].expand(-1, 24))).sum())
+    table = likelihood(b[:, None, None] + w[None, :, None] * torch.tensor(x, dtype=torch.float64))
+    something = float((prior_b[:, None] * prior_w[None, :] * table).sum())
+    assert float(shares[0]) == pytest.approx(nothing / (nothing + something / 2), abs=0.02)       # a feature is half as likely before
 
 
-def test_correlation_its_bound_and_eta_by_hand():
-    # predictions +-1/2, rewards +-1, three of four agree: covariance 1/4, variances 1/4 and 1, so rho 1/2 and eta 1
+def test_a_weight_of_two_is_the_same_as_the_reply_twice_and_a_column_that_never_changes_is_no_feature():
+    features, labels = with_constant([-1.0, 2.0, 0.5], [0.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.3], dtype=torch.float64)
+    weighted = average(features, labels, torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64))
+    twice = average(features[[0, 1, 1, 2]], labels[[0, 1, 1, 2]], torch.ones(4, dtype=torch.float64))
+    assert all(torch.allclose(a, b) for a, b in zip(weighted, twice, strict=True)) and weighted[0].shape == (2, 3)
+
+
+def test_correlation_and_its_bound_by_hand():
+    # predictions +-1/2, rewards +-1, three of four agree: covariance 1/4, variances 1/4 and 3/4
     predicted = torch.tensor([0.5, 0.5, -0.5, -0.5] * 25, dtype=torch.float64)
     rewards = torch.tensor([1.0, 1.0, -1.0, 1.0] * 25, dtype=torch.float64)
-    fit = measure(predicted, rewards, torch.ones(100, dtype=torch.float64), prompts=100, ridge=1.0)
-    variance = 1 - 0.5 ** 2
-    assert fit.correlation == pytest.approx(0.25 / math.sqrt(0.25 * variance))
-    assert fit.low == pytest.approx(math.tanh(math.atanh(fit.correlation) - 1.645 / math.sqrt(97)))
-    assert fit.eta == pytest.approx(1.0)
+    correlation, low = measure(predicted, rewards, torch.ones(100, dtype=torch.float64), prompts=100)
+    assert correlation == pytest.approx(0.25 / math.sqrt(0.25 * 0.75))
+    assert low == pytest.approx(math.tanh(math.atanh(correlation) - 1.645 / math.sqrt(97)))
+    assert measure(torch.zeros(100), rewards, torch.ones(100), 100) == (0.0, -1.0)
 
 
-def test_eta_shrinks_a_model_that_promises_too_much_and_is_zero_for_one_that_is_wrong():
-    sign = torch.tensor([1.0, -1.0] * 50, dtype=torch.float64)
-    weights = torch.ones(100, dtype=torch.float64)
-    assert measure(sign, sign / 4, weights, 100, 1.0).eta == pytest.approx(0.25)
-    assert measure(-sign, sign, weights, 100, 1.0).eta == 0.0
-    assert measure(torch.zeros(100, dtype=torch.float64), sign, weights, 100, 1.0).eta == 0.0
+def styled(length: int) -> tuple[float, ...]:
+    return style_features("word " * length, (), range(length), False)
 
 
 def rated(count: int, told_by: str, seed: int = 0):
-    """Random hidden states; rewards follow the length feature, or nothing at all."""
+    """Random hidden states; rewards follow the length, or nothing at all."""
     generator = torch.Generator().manual_seed(seed)
     summaries = torch.randn(count, 16, generator=generator)
     lengths = torch.randint(5, 150, (count,), generator=generator)
-    cheap = torch.tensor([cheap_features(range(int(length)), False) for length in lengths])
+    style = torch.tensor([styled(int(length)) for length in lengths])
+    style[:, 2:] = torch.randn(count, len(STYLE) - 2, generator=generator)     # whatever else there is has nothing to do with it
     coin = torch.randint(0, 2, (count,), generator=generator) * 2.0 - 1
     rewards = torch.where(lengths < 60, 1.0, -1.0) if told_by == "length" else coin
-    return summaries, cheap, rewards, torch.ones(count), list(range(count))
+    return summaries, style, rewards, torch.ones(count), list(range(count))
 
 
-def test_a_taste_that_can_be_seen_is_found_and_short_scores_above_long():
-    model = fit_reward_model(*rated(96, "length"), seed=0)
-    assert model.fit.useful and model.fit.correlation > 0.7 and model.fit.eta > 0.5
-    short, long = (torch.tensor([cheap_features(range(length), False)]) for length in (15, 140))
+def test_a_taste_that_can_be_seen_is_found_named_and_short_scores_above_long():
+    model = fit_reward_model(*rated(48, "length"), seed=0, names=STYLE)
+    assert model.fit.useful and model.fit.correlation > 0.7 and model.fit.nothing < 0.01
+    assert next(iter(model.fit.told_by)) == "log_tokens" and model.fit.told_by["log_tokens"] < -0.95      # less of it is liked
+    short, long = (torch.tensor([[styled(length)[0], 0.0, *[0.0] * (len(STYLE) - 2)]]) for length in (15, 140))
     state = torch.zeros(1, 16)
     assert float(model.predict(state, short)[0]) > 0.5 > -0.5 > float(model.predict(state, long)[0])
 
 
+def test_one_taste_in_two_dozen_features_is_found_by_sixty_four_thumbs_of_which_a_quarter_is_turned_round():
+    found = 0
+    for seed in range(10):
+        summaries, style, rewards, weights, groups = rated(64, "length", seed)
+        turned = torch.rand(64, generator=torch.Generator().manual_seed(seed)) < 0.25
+        fit = fit_reward_model(summaries, style, torch.where(turned, -rewards, rewards), weights, groups, seed=0, names=STYLE, measured=False).fit
+        found += fit.useful and next(iter(fit.told_by)) == "log_tokens"
+    assert found >= 7
+
+
 def test_thumbs_by_coin_turn_the_model_off():
-    off = [not fit_reward_model(*rated(64, "coin", seed), seed=0).fit.useful for seed in range(20)]
+    off = [not fit_reward_model(*rated(192, "coin", seed), seed=0, measured=False).fit.useful for seed in range(20)]
     assert sum(off) >= 18
 
 
-def test_a_prompts_replies_never_help_to_predict_each_other():
+def test_a_prompts_replies_never_help_to_predict_each_other_and_count_as_one():
     # every prompt has its own direction and its own coin: seen within the prompt it is perfect, across prompts nothing
     generator = torch.Generator().manual_seed(0)
     places = [place for place in range(24) for _ in range(4)]
     summaries = torch.randn(24, 32, generator=generator)[places] + 0.01 * torch.randn(96, 32, generator=generator)
     rewards = (torch.randint(0, 2, (24,), generator=generator) * 2.0 - 1)[places]
-    cheap = torch.zeros(96, 3)
-    assert not fit_reward_model(summaries, cheap, rewards, torch.ones(96), places, seed=0).fit.useful
-    assert fit_reward_model(summaries, cheap, rewards, torch.ones(96), list(range(96)), seed=0).fit.useful
+    together = fit_reward_model(summaries, torch.zeros(96, 3), rewards, torch.ones(96), places, seed=0).fit
+    apart = fit_reward_model(summaries, torch.zeros(96, 3), rewards, torch.ones(96), list(range(96)), seed=0).fit
+    assert together.nothing > max(0.5, 2 * apart.nothing) and together.prompts == 24
+    assert together.correlation < 0.1 < apart.low
 
 
 @settings(max_examples=20)
 @given(st.integers(0, 1000), st.floats(0.1, 50))
 def test_predictions_stay_in_the_rewards_range_however_far_a_reply_is_from_the_rated_ones(seed, far):
-    summaries, cheap, rewards, weights, groups = rated(40, "length", seed)
-    mean, std = fit_reward_model(summaries, cheap, rewards, weights, groups, seed=0).predict(summaries * far, cheap * far)
+    summaries, style, rewards, weights, groups = rated(40, "length", seed)
+    mean, std = fit_reward_model(summaries, style, rewards, weights, groups, seed=0, measured=False).predict(summaries * far, style * far)
     assert bool((mean.abs() <= 1).all()) and bool((std >= 0).all()) and bool(mean.isfinite().all())
+
+
+def test_nothing_to_tell_by_is_nothing_told():
+    model = fit_reward_model(torch.zeros(40, 0), torch.ones(40, 3), torch.ones(40), torch.ones(40), list(range(40)), seed=0)
+    mean, std = model.predict(torch.zeros(2, 0), torch.ones(2, 3))
+    assert model.fit.nothing == 1.0 > MAX_NOTHING and not model.fit.useful
+    assert float(mean.min()) > 0.5 and float(std.max()) == 0.0                 # everything was liked, whatever it was
