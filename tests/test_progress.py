@@ -1,10 +1,21 @@
-"""What the terminal shows while a start takes long, and at the end of a run."""
+"""What the terminal shows while a start or a run takes long, and at the end of a run."""
 
+import fcntl
 import json
+import os
+import pty
+import re
+import select
+import struct
+import sys
+import termios
 import time
 
-from data.progress import terminal_patience
-from learner.telling import json_line
+import pytest
+
+from data.progress import terminal_patience, terminal_progress
+from data.records import Progress
+from learner.telling import TrainingBar, json_line
 
 
 def test_what_takes_long_is_said_at_once_and_again_while_it_lasts(capfd):
@@ -17,3 +28,50 @@ def test_what_takes_long_is_said_at_once_and_again_while_it_lasts(capfd):
 def test_a_report_is_one_line_whatever_a_model_said():
     said = {"after": "a\u2028b\x85c\x1dd 好"}
     assert json_line(said).splitlines() == [json_line(said)] and json.loads(json_line(said)) == said
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Standard error is a terminal of 120 columns; returns what a person saw on it since the last look, line by line and drawn over."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
+    with open(theirs, "w", encoding="utf-8", buffering=1) as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+
+        def seen() -> list[str]:
+            stderr.flush()
+            drawn = b""
+            while select.select([ours], [], [], 0.1)[0]:
+                drawn += os.read(ours, 65_536)
+            return [line for line in re.split(r"[\r\n]+", drawn.decode()) if line.strip()]
+
+        yield seen
+    os.close(ours)
+
+
+def test_a_run_shows_stage_step_figures_and_time_left_on_a_terminal(terminal):
+    with TrainingBar() as bar:
+        bar.show(Progress("reference", 0, 0))
+        assert terminal()[-1].startswith("reference: 0step")
+        bar.show(Progress("train", 2, 8, loss=0.25, reward=-0.125, kl=0.0314, seconds_left=75.4))
+        last = terminal()[-1]
+        assert last.startswith("train 75 s left:  25%|") and " 2/8 " in last and last.rstrip().endswith("loss=0.250, reward=-0.125, kl=0.031]")
+        bar.show(Progress("train", 8, 8, loss=0.125, reward=0.5, kl=0.04, seconds_left=0.0))
+        assert terminal()[-1].startswith("train 0 s left: 100%|")
+
+
+def test_a_run_shows_no_bar_where_there_is_no_terminal(capfd):
+    with TrainingBar() as bar:
+        bar.show(Progress("train", 2, 8, loss=0.25, seconds_left=75.4))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_download_fills_a_bar_and_what_follows_it_has_one_of_its_own(terminal):
+    with terminal_progress() as progress:
+        progress("model.whl", 25_000_000, 100_000_000)       # an earlier start brought these
+        assert re.match(r"model\.whl:  25%\|.* 25\.0M/100M ", terminal()[-1])
+        time.sleep(0.15)                                     # a bar is drawn ten times a second at most
+        progress("model.whl", 75_000_000, 100_000_000)
+        assert re.match(r"model\.whl:  75%\|.* 75\.0M/100M ", terminal()[-1])
+        progress("checking", 0, 0)
+        assert terminal()[-1].startswith("checking: 0.00B")
