@@ -82,7 +82,10 @@ def test_a_killed_server_keeps_every_rating_and_closes_the_reply_it_was_writing(
     person.submit("a long story", None, api_name="/send")
     until(lambda: store.rows("SELECT id FROM replies WHERE text <> ''"))
     server.kill()
+    left = server.state_dir / "adapters" / ".writing-0123456789ab"                # as by a kill while another host's version was placed
+    left.mkdir()
     with ServerProcess(tmp_path / "state", endless_base, LEARNER="false", MAX_NEW_TOKENS="8") as again:
+        assert not left.exists() and list((server.state_dir / "adapters").iterdir()) == []
         row = store.row("SELECT state, text, finish_reason FROM replies")
         assert row["state"] == "failed" and row["text"] and row["finish_reason"] == "error"
         assert again.client().predict("hello", None, api_name="/send")["text"]
