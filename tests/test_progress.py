@@ -10,8 +10,7 @@ import struct
 import sys
 import termios
 import time
-
-import pytest
+from contextlib import contextmanager
 
 from data.progress import terminal_patience, terminal_progress
 from data.records import Progress
@@ -30,34 +29,35 @@ def test_a_report_is_one_line_whatever_a_model_said():
     assert json_line(said).splitlines() == [json_line(said)] and json.loads(json_line(said)) == said
 
 
-@pytest.fixture
+@contextmanager
 def terminal(monkeypatch):
-    """Standard error is a terminal of 120 columns; returns what a person saw on it since the last look, line by line and drawn over."""
+    """Standard error is a terminal of 120 columns; yields what tells the lines that a person sees on it, each as it was drawn last."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 120, 0, 0))
-    with open(theirs, "w", encoding="utf-8", buffering=1) as stderr:
-        monkeypatch.setattr(sys, "stderr", stderr)
+    drawn = b""
+    with open(theirs, "w", encoding="utf-8", buffering=1) as stderr, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stderr)
 
-        def seen() -> list[str]:
-            stderr.flush()
-            drawn = b""
+        def lines() -> list[str]:
+            nonlocal drawn
             while select.select([ours], [], [], 0.1)[0]:
                 drawn += os.read(ours, 65_536)
-            return [line for line in re.split(r"[\r\n]+", drawn.decode()) if line.strip()]
+            return [line.rstrip("\r").rpartition("\r")[2].rstrip() for line in drawn.decode().split("\n") if line]
 
-        yield seen
+        yield lines
     os.close(ours)
 
 
-def test_a_run_shows_stage_step_figures_and_time_left_on_a_terminal(terminal):
-    with TrainingBar() as bar:
-        bar.show(Progress("reference", 0, 0))
-        assert terminal()[-1].startswith("reference: 0step")
-        bar.show(Progress("train", 2, 8, loss=0.25, reward=-0.125, kl=0.0314, seconds_left=75.4))
-        last = terminal()[-1]
-        assert last.startswith("train 75 s left:  25%|") and " 2/8 " in last and last.rstrip().endswith("loss=0.250, reward=-0.125, kl=0.031]")
-        bar.show(Progress("train", 8, 8, loss=0.125, reward=0.5, kl=0.04, seconds_left=0.0))
-        assert terminal()[-1].startswith("train 0 s left: 100%|")
+def test_a_run_shows_stage_step_figures_and_time_left_on_one_line_of_a_terminal(monkeypatch):
+    with terminal(monkeypatch) as lines:
+        with TrainingBar() as bar:
+            bar.show(Progress("reference", 0, 0))
+            assert lines()[0].startswith("reference: 0step")
+            bar.show(Progress("train", 2, 8, loss=0.25, reward=-0.125, kl=0.0314, seconds_left=75.4))
+            assert re.fullmatch(r"train 75 s left:  25%\|\S* *\| 2/8 \[.*, loss=0\.250, reward=-0\.125, kl=0\.031\]", lines()[0])
+            bar.show(Progress("train", 8, 8, loss=0.125, reward=0.5, kl=0.04, seconds_left=0.0))
+        [last] = lines()
+        assert last.startswith("train 0 s left: 100%|") and " 8/8 " in last
 
 
 def test_a_run_shows_no_bar_where_there_is_no_terminal(capfd):
@@ -66,12 +66,14 @@ def test_a_run_shows_no_bar_where_there_is_no_terminal(capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_download_fills_a_bar_and_what_follows_it_has_one_of_its_own(terminal):
-    with terminal_progress() as progress:
+def test_a_download_fills_one_bar_and_what_follows_it_has_one_of_its_own(monkeypatch):
+    with terminal(monkeypatch) as lines, terminal_progress() as progress:
         progress("model.whl", 25_000_000, 100_000_000)       # an earlier start brought these
-        assert re.match(r"model\.whl:  25%\|.* 25\.0M/100M ", terminal()[-1])
+        assert re.match(r"model\.whl:  25%\|.* 25\.0M/100M ", lines()[0])
         time.sleep(0.15)                                     # a bar is drawn ten times a second at most
         progress("model.whl", 75_000_000, 100_000_000)
-        assert re.match(r"model\.whl:  75%\|.* 75\.0M/100M ", terminal()[-1])
+        [bar] = lines()
+        assert re.match(r"model\.whl:  75%\|.* 75\.0M/100M ", bar)
         progress("checking", 0, 0)
-        assert terminal()[-1].startswith("checking: 0.00B")
+        first, second = lines()
+        assert first.startswith("model.whl:  75%|") and second.startswith("checking: 0.00B ")
