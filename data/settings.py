@@ -87,7 +87,7 @@ class Settings:
     refine: bool = setting(False)
     """Experimental: a run learns from fresh replies that a model of the ratings scores, in the place of the rated ones, and held-out ratings judge the candidate."""
     seed: int = setting(0, at_least=0, at_most=2**31 - 1)
-    """Seed of a training run: the same ratings and seed give the same adapter."""
+    """Seed of a training run: on the same machine the same ratings and seed train the same weights; near one of the gate's limits the strength at which it lets them pass may differ, because it samples."""
 
     @property
     def database(self) -> Path:
