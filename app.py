@@ -44,6 +44,7 @@ def serve(settings: Settings) -> int:
     set_up_logging(settings.logs_dir)
     store.fail_interrupted_replies()
     registry = AdapterRegistry(store, settings.adapters_dir)
+    registry.sweep_at_start()
     syncing = sync_thread(settings, store, registry, learner=False)
     with terminal_progress() as progress:
         base = import_base_model(settings.base_model, settings.models_dir, progress)

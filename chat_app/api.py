@@ -23,9 +23,10 @@ def add_api(service: ChatService, identity: Identity) -> None:
     """Register the endpoints; call it inside the Blocks context."""
 
     async def send(message: str, conversation_id: str | None = None, task: str | None = None, request: gr.Request = None) -> AsyncIterator[dict[str, Any]]:
-        """Stream a reply; the last value is whole. Values: {conversation_id, reply_id, text, version, place}.
+        """Stream a reply; the last value is whole. Values: {conversation_id, reply_id, text, version}.
 
-        `place`: how many turns away in the line; 0 when it is being written.
+        While it waits in line, `place` too: how many turns away.
+        And `dropped_turns`, where the conversation is longer than the model reads at once: how many of its oldest turns were left out.
         `task`: what a new conversation is for: dialogue (the default), writing, translation or check.
         """
         async for part in _stream(lambda: service.send(identity.rater(request), conversation_id or None, message, task=task or None)):
@@ -79,4 +80,6 @@ async def _stream(start: Callable[[], ReplyJob]) -> AsyncIterator[dict[str, Any]
 
 
 def _sent(job: ReplyJob) -> dict[str, Any]:
-    return {"conversation_id": job.conversation_id, "reply_id": job.reply_id, "text": job.text, "version": job.version, "place": job.place}
+    sent = {"conversation_id": job.conversation_id, "reply_id": job.reply_id, "text": job.text, "version": job.version}
+    more = {"place": job.place, "dropped_turns": job.dropped_turns}
+    return {**sent, **{name: value for name, value in more.items() if value}}

@@ -17,6 +17,11 @@ from data.store import Store
 
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS = 0.5
+"""How often the store is asked which version is live ..."""
+TROUBLE_SECONDS = 5.0
+"""... and how long after a try that came to nothing."""
+
 
 @dataclass(frozen=True)
 class Started:
@@ -61,7 +66,7 @@ class Serving:
         """Load the live version before anyone is answered; falls back to older ones, at last to the base.
 
         An engine that is away is no reason not to start: people are told, and it is asked again until it is there.
-        Raises: ModelUnavailable: not even the base model can be loaded.
+        Raises: ModelUnavailable: the base model cannot be read or loaded. StorageFull.
         """
         try:
             self._load_usable()
@@ -112,21 +117,24 @@ class Serving:
         self.engine.close()
 
     def _follow(self) -> None:
-        while not self._stop.wait(0.5):
+        while not self._stop.wait(LOOK_SECONDS):
             try:
                 wanted = self.store.live_version(self.base.id)
                 if wanted != self.version or wanted not in self.engine.loaded():      # the latter: its engine state died
                     self._load(wanted)
-            except ChatError as error:            # the disk is full, the store is busy: try again at the next look
+            except ChatError as error:            # the disk is full, a model file is gone, the store is busy: try again at the next look
                 self._trouble = error
                 log.warning("%s", error)
-                self._stop.wait(5)
+                self._stop.wait(TROUBLE_SECONDS)
             except Exception:
                 log.exception("Looking for a new version failed; the server goes on with version %s", self.version)
-                self._stop.wait(5)
+                self._stop.wait(TROUBLE_SECONDS)
 
     def _load(self, version: int) -> bool:
-        """Build, switch, free the old one. False when the version is unusable; it is marked then."""
+        """Build, switch, free the old one. False when the version is unusable; it is marked then.
+
+        Raises: StorageFull, Busy, ModelUnavailable: no fault of the version's; it may load once they have passed.
+        """
         old = self.version
         if self._begun is None or self._begun[0] != version:
             self._begun, self._trouble = (version, time.monotonic()), None
@@ -135,7 +143,7 @@ class Serving:
             sha256 = None if version == BASE_VERSION else self.store.version(version).sha256
             if version not in self.engine.loaded():
                 self.engine.load(version, adapter)
-        except (StorageFull, Busy):
+        except (StorageFull, Busy, ModelUnavailable):
             raise
         except Exception as error:
             log.exception("Version %s cannot be loaded; version %s stays", version, old)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from data.chats import this_process
 from data.errors import CorruptAdapter
 from data.files import full_disk_says, sha256_of
 from data.records import CorrectionReceipt, ReceiptRow, Version
@@ -18,6 +19,8 @@ from data.store import Store
 WEIGHTS = "adapter_model.safetensors"
 UNPUBLISHED = ".writing-"
 """A folder with this prefix is being written and has no row; a sweep removes it."""
+LEASE, SWEEP_SECONDS = "learner", 20.0
+"""Whoever writes here holds the learner's lease; a sweep at start holds it this long at most."""
 
 
 class AdapterRegistry:
@@ -56,6 +59,8 @@ class AdapterRegistry:
         Call it while holding the learner's lease: a sweep takes folders without a row.
         Raises: StorageFull: nothing is left behind.
         """
+        for left in self.folder.glob(f"{UNPUBLISHED}*"):      # a process was killed here; we hold the lease, so nobody uses it
+            shutil.rmtree(left, ignore_errors=True)
         if (self.folder / name).exists():
             return
         with self._writing(said("no_room_to_fetch", folder=str(self.folder))) as writing:
@@ -100,11 +105,23 @@ class AdapterRegistry:
 
     def sweep(self) -> list[str]:
         """Remove folders that no row publishes; call it only while holding the learner's lease. Returns their names."""
-        published = {row["folder"] for row in self.store.rows("SELECT folder FROM versions")}
-        gone = [path for path in self.folder.iterdir() if path.is_dir() and path.name not in published]
+        gone = self._unpublished()
         for path in gone:
             shutil.rmtree(path, ignore_errors=True)
-        return sorted(path.name for path in gone)
+        return [path.name for path in gone]
+
+    def sweep_at_start(self) -> list[str]:
+        """`sweep`, unless somebody else holds the learner's lease: a run sweeps by itself, and so does `place`. Returns the removed folders' names."""
+        if not self._unpublished() or not self.store.acquire_lease(LEASE, this_process(), SWEEP_SECONDS):
+            return []
+        try:
+            return self.sweep()                   # looks again: what was being written may be published by now
+        finally:
+            self.store.release_lease(LEASE, this_process())
+
+    def _unpublished(self) -> list[Path]:
+        published = {row["folder"] for row in self.store.rows("SELECT folder FROM versions")}
+        return sorted(path for path in self.folder.iterdir() if path.is_dir() and path.name not in published)
 
 
 def _sync(path: Path) -> None:

@@ -37,3 +37,14 @@ def plain_errors_of_safetensors() -> Iterator[None]:
         yield
     except SafetensorError as error:
         raise OSError(errno.ENOSPC if "os error 28" in str(error) else errno.EIO, str(error)) from error
+
+
+@contextmanager
+def plain_errors_of_numpy() -> Iterator[None]:
+    """Raises: OSError that says that the disk is full in place of one without a number, with which `tofile` says that it could not write all."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None and "requested and" in str(error):
+            raise OSError(errno.ENOSPC, str(error)) from error
+        raise

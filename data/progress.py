@@ -17,12 +17,14 @@ PATIENCE_SECONDS = 15.0
 def terminal_progress() -> Iterator[Callable[[str, int, int], None]]:
     """Yields `progress(label, done, total)` in bytes; one bar a label, one after the other, on standard error."""
     bar: tqdm | None = None
+    labelled: str | None = None
 
     def progress(label: str, done: int, total: int) -> None:
-        nonlocal bar
-        if bar is None or bar.desc != f"{label}: ":          # tqdm appends the colon
+        nonlocal bar, labelled
+        if bar is None or label != labelled:
             if bar is not None:
                 bar.close()
+            labelled = label
             bar = tqdm(desc=label, total=total or None, initial=done, unit="B", unit_scale=True,
                        mininterval=0.1 if sys.stderr.isatty() else 10)          # a log file gets a line now and then
         bar.update(done - bar.n)

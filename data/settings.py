@@ -27,7 +27,7 @@ class Settings:
     base_model: str = setting("smollm2-135m-instruct")
     """The default's name, a path to a GGUF or a transformers folder, `hf:org/name`, or `hf:org/name:file.gguf`."""
     engine: str = setting("auto", one_of=("auto", "openvino", "transformers", "vllm"))
-    """What samples replies. `auto`: OpenVINO on a CPU where it can read the model, else transformers. `vllm`: a vLLM server, which must serve the same base model."""
+    """What samples replies. `auto`: transformers on an NVIDIA GPU, if the installed torch can use it; on a CPU OpenVINO where it can read the model, else transformers. `vllm`: a vLLM server, which must serve the same base model."""
     vllm_url: str | None = setting(None)
     """Address of the vLLM server for `ENGINE=vllm`, e.g. `http://127.0.0.1:8000`; several may stand behind it."""
     vllm_api_key: str | None = setting(None)
@@ -87,7 +87,7 @@ class Settings:
     refine: bool = setting(False)
     """Experimental: a run learns from fresh replies that a model of the ratings scores, in the place of the rated ones, and held-out ratings judge the candidate."""
     seed: int = setting(0, at_least=0, at_most=2**31 - 1)
-    """Seed of a training run: the same ratings and seed give the same adapter."""
+    """Seed of a training run: on the same machine the same ratings and seed train the same weights; near one of the gate's limits the strength at which it lets them pass may differ, because it samples."""
 
     @property
     def database(self) -> Path:

@@ -62,6 +62,6 @@ class TrainingBar:
         self._bar.n = progress.step
         figures = {"loss": progress.loss, "reward": progress.reward, "kl": progress.kl}
         left = "" if progress.seconds_left is None else f" {progress.seconds_left:.0f} s left"
-        self._bar.set_description(progress.stage + left, refresh=False)
+        self._bar.set_description_str(progress.stage + left, refresh=False)
         self._bar.set_postfix({name: f"{value:.3f}" for name, value in figures.items() if value is not None}, refresh=False)
         self._bar.refresh()

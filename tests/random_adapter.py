@@ -26,6 +26,6 @@ def write_random_adapter(base: BaseModel, folder: Path, *, seed: int, scale: flo
             weights[f"{key}.lora_A.weight"] = random.standard_normal((rank, columns)).astype(np.float32) / rank**0.5
             weights[f"{key}.lora_B.weight"] = random.standard_normal((rows, rank)).astype(np.float32) * scale
     save_file(weights, folder / "adapter_model.safetensors")
-    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": None, "r": rank, "lora_alpha": rank,
+    config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base.id, "r": rank, "lora_alpha": rank,
               "target_modules": sorted(module.split(".")[1] for module in TENSORS), "bias": "none", "inference_mode": True}
     (folder / "adapter_config.json").write_text(json.dumps(config))

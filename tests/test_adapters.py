@@ -83,6 +83,34 @@ def test_a_full_disk_publishes_nothing_and_leaves_nothing(registry):
     assert registry.store.versions("base") == [] and list(registry.folder.iterdir()) == []
 
 
+def test_a_start_sweeps_what_a_killed_process_left_but_not_what_another_one_writes(registry):
+    kept = registry.folder / publish(registry).folder
+    left = registry.folder / ".writing-dead"
+    left.mkdir()
+    assert registry.store.acquire_lease("learner", "another:1", 60)
+    assert registry.sweep_at_start() == [] and left.exists()          # it may be at work on it
+    registry.store.release_lease("learner", "another:1")
+    assert registry.sweep_at_start() == [".writing-dead"] and list(registry.folder.iterdir()) == [kept]
+    assert registry.store.acquire_lease("learner", "another:1", 60)   # and the lease is free again
+
+
+def test_placing_another_hosts_version_takes_away_what_was_left_by_a_kill_while_one_was_placed(tmp_path):
+    code = f"""
+import os, signal
+from pathlib import Path
+from data.adapters import AdapterRegistry
+from data.store import Store
+os.rename = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
+AdapterRegistry(Store(Path({str(tmp_path)!r}) / "chat.db"), Path({str(tmp_path)!r}) / "adapters").place("base-1", {{"weights": b"half"}})
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == -signal.SIGKILL
+    registry = AdapterRegistry(Store(tmp_path / "chat.db"), tmp_path / "adapters")
+    [left] = registry.folder.iterdir()
+    assert left.name.startswith(".writing-")
+    registry.place("base-1", {"weights": b"whole"})
+    assert [path.name for path in registry.folder.iterdir()] == ["base-1"] and (registry.folder / "base-1" / "weights").read_bytes() == b"whole"
+
+
 @pytest.mark.parametrize("moment", ["during the write", "after the rename"])
 def test_a_kill_during_publication_leaves_no_version_and_the_sweep_removes_the_rest(tmp_path, moment):
     code = f"""

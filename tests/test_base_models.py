@@ -19,8 +19,9 @@ import pytest
 from data import base_models
 from data.base_models import PackagedModel, import_base_model, load_base_model
 from data.download import default_index_url
-from data.errors import ModelUnavailable
+from data.errors import ModelUnavailable, StorageFull
 from data.records import Message
+from data.sentences import said
 from data.tokenizer import ChatTokenizer
 from tests.package_index import PackageIndex, serving
 from tests.tiny import SPECIAL, write_tiny_gguf
@@ -85,6 +86,19 @@ def test_a_server_that_ignores_ranges_is_read_from_the_start(index, tmp_path):
     index.cut_after = 1000
     base = import_base_model("tiny", tmp_path / "models", index_url=index.url)
     assert base.gguf.read_bytes() == (tmp_path / "Tiny-1M-Instruct.Q4_1.gguf").read_bytes()
+
+
+def test_a_disk_that_is_full_is_named_nothing_half_imported_stays_and_the_next_start_imports(index, tmp_path):
+    models = tmp_path / "models"
+    models.mkdir()
+    part = models / f"{index.pinned.filename}.part"
+    part.symlink_to("/dev/full")                                          # the kernel's own ENOSPC
+    with pytest.raises(StorageFull) as error:
+        import_base_model("tiny", models, index_url=index.url)
+    assert error.value.said == said("no_room_to_import", folder=str(models)) and index.requests == [None]
+    assert {path.name for path in models.iterdir()} == {".lock", part.name}
+    part.unlink()
+    assert import_base_model("tiny", models, index_url=index.url).gguf.is_file()
 
 
 def test_wrong_bytes_are_thrown_away_and_the_person_is_told(index, tmp_path):

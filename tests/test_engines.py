@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from chat_app.engines import VersionNotLoaded, make_engine
+from chat_app import engines
+from chat_app.engines import VersionNotLoaded, engine_name, make_engine
 from chat_app.engines.gguf import servable_gguf
 from chat_app.engines.protocol import EngineFailed
 from chat_app.engines.streams import FedStream
@@ -19,7 +22,7 @@ from data.base_models import import_base_model
 from data.errors import AdapterMismatch, ChatError, CorruptAdapter, MessageTooLong
 from data.records import Message, Sampling
 from data.tokenizer import ChatTokenizer
-from tests.loras import forward_logprobs, load_policy, nats_apart, write_random_lora
+from tests.loras import forward_logprobs, load_policy, write_random_lora
 from tests.random_adapter import write_random_adapter
 from tests.tiny import write_tiny_gguf
 from tests.waiting import until
@@ -75,6 +78,11 @@ def finish(stream):
     return result
 
 
+def mean_distance(served, learners) -> float:
+    """Mean absolute difference in nats a token."""
+    return sum(abs(a - b) for a, b in zip(served, learners, strict=True)) / len(served)
+
+
 def until_it_speaks(stream):
     """The stream's iterator after its first batch."""
     iterator = iter(stream)
@@ -114,9 +122,8 @@ def test_logprobs_are_of_the_full_vocabulary_at_temperature_1_whatever_the_sampl
     result = finish(engine.stream(prompts[1], sampling, 1))
     assert result.logprobs_temperature == 1.0
     learners = forward_logprobs(policy, prompts[1], result.completion_ids)
-    apart = [abs(served - learner) for served, learner in zip(result.logprobs, learners)]
     # OpenVINO's file holds half-precision weights, which a random model with large ones magnifies
-    assert sum(apart) / len(apart) < (0.02 if engine.name == "openvino" else 1e-4)
+    assert mean_distance(result.logprobs, learners) < (0.02 if engine.name == "openvino" else 1e-4)
 
 
 def test_the_same_seed_gives_the_same_reply_and_another_seed_another(engine, prompts):
@@ -363,8 +370,7 @@ def test_openvino_serves_adapters_of_the_qwen_family(architecture, tmp_path):
     result = finish(engine.stream(prompt, GREEDY, 1))
     engine.close()
     learners = forward_logprobs(PeftModel.from_pretrained(load_policy(base), adapter), prompt, result.completion_ids)
-    apart = [abs(served - learner) for served, learner in zip(result.logprobs, learners)]
-    assert sum(apart) / len(apart) < 0.02
+    assert mean_distance(result.logprobs, learners) < 0.02
 
 
 def test_a_reply_that_outgrows_openvinos_attention_cache_fails_with_a_sentence(endless_base, tmp_path, prompts):
@@ -415,7 +421,28 @@ def test_auto_is_openvino_for_a_gguf_and_needs_no_torch(tiny_base, tmp_path):
         "sys.exit(engine.name != 'openvino' or 'torch' in sys.modules)"
     )
     command = [sys.executable, "-c", line, str(tiny_base.folder), str(tmp_path)]
-    subprocess.run(command, check=True, timeout=120)
+    subprocess.run(command, check=True, timeout=120, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+
+
+@pytest.mark.parametrize(("driver", "build", "engine"), [
+    ((0, 1), "libtorch_cuda.so", "transformers"),
+    ((0, 0), "libtorch_cuda.so", "openvino"),             # a driver, and no card that this process may use
+    ((100, 1), "libtorch_cuda.so", "openvino"),           # cuInit's "no device", as with CUDA_VISIBLE_DEVICES=""
+    (None, "libtorch_cuda.so", "openvino"),
+    ((0, 1), "libtorch_cpu.so", "openvino"),              # a card, and a torch that cannot use it
+])
+def test_auto_is_transformers_where_the_driver_counts_a_gpu_and_torch_is_built_for_it(driver, build, engine, tiny_base, tmp_path, monkeypatch):
+    def library(name):
+        if name != "libcuda.so.1" or driver is None:
+            raise OSError(f"{name}: cannot open shared object file")
+        return SimpleNamespace(cuInit=lambda flags: driver[0], cuDeviceGetCount=lambda count: setattr(count._obj, "value", driver[1]) or 0)
+
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / build).touch()
+    monkeypatch.setattr("ctypes.CDLL", library)
+    monkeypatch.setattr(engines, "find_spec", lambda name: SimpleNamespace(origin=str(tmp_path / "__init__.py")))
+    assert engine_name("auto", tiny_base) == engine
+    assert engine_name("openvino", tiny_base) == "openvino"                # what is asked for by name stays
 
 
 def test_auto_is_transformers_where_there_is_no_gguf(tiny_base, tmp_path):
@@ -426,23 +453,31 @@ def test_auto_is_transformers_where_there_is_no_gguf(tiny_base, tmp_path):
 
 
 @pytest.mark.real
-def test_served_logprobs_agree_with_a_plain_forward_pass_of_the_real_model(real_base, tmp_path):
-    """Both engines as they are served, a random adapter that visibly changes the model: 0.1 nat a token at most."""
-    from peft import PeftModel
+def test_served_logprobs_agree_with_the_learners_of_the_real_model(real_base, tmp_path):
+    """Both engines as they are served, the policy as it trains, a random adapter that visibly changes the model: 0.1 nat a token at most."""
+    from learner.anchor import logprob_pass
+    from learner.batches import Example, micro_batches
+    from learner.policy import Policy
 
     tokenizer = ChatTokenizer(real_base.folder)
     asked = ("Tell me a joke about rain.", "我今天很累，你呢？")
-    prompts = [tokenizer.render([Message("user", text)]) for text in asked]
+    prompts = [tuple(tokenizer.render([Message("user", text)])) for text in asked]
     adapter = tmp_path / "v1"
     adapter.mkdir()
     write_random_adapter(real_base, adapter, seed=0, scale=0.012)
-    policy = PeftModel.from_pretrained(load_policy(real_base), adapter)
+    policy = Policy(real_base)
     for name in ENGINES:
         engine = make_engine(name, real_base, tmp_path / "cache")
         engine.load(1, adapter)
         streams = [engine.stream(prompt, Sampling(max_new_tokens=16, seed=at), 1) for at, prompt in enumerate(prompts)]
         results = [finish(stream) for stream in streams]
         engine.close()
-        apart, from_base = nats_apart(policy, prompts, results)
+        replies = micro_batches([Example(at, prompts[at], result.completion_ids, result.logprobs_temperature) for at, result in enumerate(results)], 4096)
+        with policy.behaving_as(adapter):
+            learners, _ = logprob_pass(policy, replies, lambda: None)
+        with policy.reference():
+            bases, _ = logprob_pass(policy, replies, lambda: None)
+        served = [value for result in results for value in result.logprobs]
+        apart, from_base = (mean_distance(served, [value for at in range(len(prompts)) for value in rows[at].tolist()]) for rows in (learners, bases))
         print(f"{name}: {apart:.3f} nat a token apart, {from_base:.3f} from the base")
-        assert apart < 0.1 and from_base > 2 * apart
+        assert len(served) > 16 and apart < 0.1 and from_base > 2 * apart

@@ -14,7 +14,9 @@ import pytest
 from chat_app.engines.gguf import held, servable_gguf, servable_path, sweep_cache
 from chat_app.engines.lora import permute_rows, read_deltas
 from data.base_models import import_base_model
-from data.errors import AdapterMismatch, CorruptAdapter, ModelUnavailable
+from data.errors import AdapterMismatch, CorruptAdapter, ModelUnavailable, StorageFull
+from data.files import full_disk_says, plain_errors_of_numpy
+from data.sentences import said
 from tests.loras import load_policy, write_random_lora
 from tests.tiny import write_tiny_gguf
 
@@ -89,6 +91,28 @@ def test_a_whole_file_is_used_again_and_a_killed_merge_is_not(tiny_base, adapter
     assert servable_gguf(tiny_base, adapter, tmp_path).stat().st_mtime_ns == written
     first.rename(first.with_name(".merge-killed"))
     assert servable_gguf(tiny_base, adapter, tmp_path).stat().st_mtime_ns > written
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_a_tensor_is_named_though_numpy_does_not_say_so():
+    sentence = said("no_room_to_serve", folder="merged")
+    with pytest.raises(StorageFull) as error, full_disk_says(sentence), plain_errors_of_numpy(), open("/dev/full", "wb") as full:
+        np.zeros(100_000).tofile(full)
+    assert error.value.said == sentence and "requested and" in str(error.value.__cause__)
+
+
+def test_a_disk_that_is_full_is_named_and_nothing_half_merged_stays(tiny_base, adapter, tmp_path, monkeypatch):
+    folder = servable_path(tiny_base, adapter, tmp_path).parent
+
+    def on_a_full_disk(prefix, dir):
+        (file := dir / f"{prefix}full").symlink_to("/dev/full")           # the kernel's own ENOSPC
+        return os.open(file, os.O_RDWR), str(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.mkstemp", on_a_full_disk)
+        with pytest.raises(StorageFull) as error:
+            servable_gguf(tiny_base, adapter, tmp_path)
+    assert error.value.said == said("no_room_to_serve", folder=str(tmp_path)) and list(folder.iterdir()) == []
+    assert servable_gguf(tiny_base, adapter, tmp_path).is_file()
 
 
 def test_another_adapter_under_the_same_number_gets_a_file_of_its_own(tiny_base, adapter, tmp_path):

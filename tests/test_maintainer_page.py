@@ -152,6 +152,6 @@ def test_a_version_goes_live_and_is_rolled_back_while_a_reply_is_being_written(p
 def test_the_page_fits_a_phone_and_a_desk(person, chat_server):
     page = sign_in(person(), chat_server)
     expect(page.locator(".training")).to_be_visible()
-    for width in (360, 1280):
+    for width in (360, 390, 1280):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") == width

@@ -7,6 +7,7 @@ from playwright.sync_api import expect
 
 from data.records import Generated, Sampling
 from tests.browser_fixtures import finished, open_chat, write
+from tests.factories import add_reply
 from tests.waiting import until
 
 pytestmark = pytest.mark.browser
@@ -124,6 +125,32 @@ def test_a_rating_that_cannot_be_saved_falls_back_and_says_so(person, chat_serve
     page.reload()
     expect(page.locator(".composer textarea")).to_have_value("Do not lose me")
     expect(page.locator(".star.lit")).to_have_count(2)
+
+
+def test_a_person_and_a_script_are_told_how_many_of_the_oldest_turns_were_left_out(person, chat_server):
+    long = {"message": "What a long story. " * 30, "text": "Is it?", "base_model": chat_server.base.id}       # a letter is a token, and the model reads 1,024
+    context = person()
+    page = open_chat(context, chat_server)
+    conversation = add_reply(chat_server.store, chat_server.rater_of(context), **long).conversation_id
+    page.goto(f"{chat_server.url}/?c={conversation}")
+    write(page, long["message"])
+    finished(page)
+    expect(page.locator(".reply").last.locator(".reply-note").first).to_have_text(told := "The conversation is longer than the model can read at once, so its oldest turn was left out.")
+    add_reply(chat_server.store, chat_server.rater_of(context), conversation=conversation, **long)
+    write(page, long["message"])
+    finished(page)
+    expect(page.locator(".reply").last.locator(".reply-note").first).to_have_text(re.compile(r"so its [23] oldest turns were left out\.$"))
+    page.reload()
+    expect(page.get_by_text(told)).to_be_visible()
+
+    script = chat_server.client()
+    first = script.predict("Hello", None, api_name="/send")
+    assert "dropped_turns" not in first
+    rater = chat_server.store.reply(first["reply_id"]).rater_id
+    add_reply(chat_server.store, rater, conversation=first["conversation_id"], **long)
+    last = script.predict(long["message"], first["conversation_id"], api_name="/send")
+    assert last["dropped_turns"] == chat_server.store.reply(last["reply_id"]).dropped_turns >= 1
+    assert last.keys() - first.keys() == {"dropped_turns"} and last["text"] == chat_server.store.reply(last["reply_id"]).text
 
 
 def test_a_refused_message_stays_in_the_composer(person, chat_server):

@@ -3,17 +3,22 @@
 import ast
 import inspect
 import re
+import shlex
 import tomllib
 from dataclasses import fields
+from importlib.util import find_spec
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 
-from data.settings import Settings
+from data.settings import Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHINESE = (ROOT / "README.zh-CN.md").read_text(encoding="utf-8")
+SCALE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+DOCUMENTS = (README, CHINESE, SCALE)
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -54,12 +59,48 @@ def test_the_chinese_readme_has_the_same_commands_settings_sections_links_and_na
     assert all(re.search("[\u4e00-\u9fff]", row) for row in CHINESE.split("<!-- settings -->")[1].splitlines()[1:] if row.startswith("| "))
 
 
-def test_every_learner_option_in_the_readme_exists():
+def shell_commands(document: str) -> list[tuple[dict[str, str], list[str]]]:
+    """Every command of a document's shell blocks: the variables before it, and its words."""
+    found = []
+    for command in re.split(r"\n| && ", "\n".join(re.findall(r"```sh\n(.*?)```", document, re.S))):
+        words = shlex.split(command, comments=True)
+        named = list(takewhile(re.compile("[A-Z_]+=").match, words))
+        found += [(dict(word.split("=", 1) for word in named), words[len(named):])] if words else []
+    return found
+
+
+def test_every_option_of_the_learner_and_of_its_launcher_in_the_documents_exists():
     from learner.__main__ import _parser
 
-    options = {option for action in _parser()._actions for option in action.option_strings}
-    used = set(re.findall(r"python -m learner.*", README))
-    assert used and all(set(re.findall(r" (--[a-z-]+)", line)) <= options for line in used)
+    options = lambda words: {word.split("=")[0] for word in words if word.startswith("--")}
+    learners = {option for action in _parser()._actions for option in action.option_strings}
+    launch = Path(find_spec("accelerate").origin).parent / "commands" / "launch.py"        # read, since importing it takes torch
+    launchers = set(re.findall(r'add_argument\(\s*"(--\w+)"', launch.read_text(encoding="utf-8")))
+    launched = set()
+    for document in DOCUMENTS:
+        started = [words for _, words in shell_commands(document) if "learner" in words]
+        assert started
+        for words in started:
+            place = words.index("learner")
+            assert words[place - 1] == "-m" and words[0] in ("python", "accelerate")
+            assert words[place + 1:] and options(words[place + 1:]) <= learners, words
+            assert options(words[:place]) <= launchers, words
+            launched |= options(words[:place])
+    assert launched == {"--multi_gpu", "--num_processes", "--use_fsdp"}
+
+
+def test_every_variable_before_a_command_in_the_documents_is_a_setting_with_a_value_it_takes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings, seen = {field.name.upper() for field in fields(Settings)}, set()
+    for document in DOCUMENTS:
+        for variables, words in shell_commands(document):
+            if words[0] == "vllm":                                         # its own
+                assert all(name.startswith("VLLM_") for name in variables)
+                continue
+            load_settings(variables)
+            seen |= set(variables)
+        seen |= set(re.findall(r"`([A-Z_]+)=[^`]*`", document))
+    assert {"BASE_MODEL", "ENGINE", "VLLM_URL", "SYNC_URL", "LEARNER"} <= seen <= settings
 
 
 def test_every_file_the_readme_links_or_names_exists():

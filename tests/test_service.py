@@ -7,17 +7,20 @@ from time import sleep
 import pytest
 
 import chat_app.replies as replies
+import chat_app.serving as serving
 from chat_app.engines import make_engine
 from chat_app.maintenance import Maintenance
 from chat_app.service import ChatService
 from chat_app.serving import Serving
 from data.adapters import AdapterRegistry
-from data.errors import (Busy, CorruptAdapter, EmptyMessage, MessageTooLong, NotYourReply, StorageFull, UnknownConversation, UnknownReply,
-                         UnknownVersion)
+from data.base_models import import_base_model
+from data.errors import (Busy, CorruptAdapter, EmptyMessage, MessageTooLong, ModelUnavailable, NotYourReply, StorageFull, UnknownConversation,
+                         UnknownReply, UnknownVersion)
 from data.records import Message
 from data.settings import Settings
 from data.store import Store
 from tests.random_adapter import write_random_adapter
+from tests.tiny import write_tiny_gguf
 from tests.waiting import until
 
 
@@ -322,6 +325,24 @@ def test_a_server_that_starts_on_a_damaged_version_falls_back_and_answers(tiny_b
         assert finished(again.service.send("me", None, "hello")).error is None
     finally:
         again.close()
+
+
+def test_a_model_file_that_is_gone_keeps_a_new_version_waiting_until_it_is_back_and_marks_nothing(tiny_base, tmp_path, monkeypatch):
+    monkeypatch.setattr(serving, "TROUBLE_SECONDS", 0.1)
+    base = import_base_model(str(write_tiny_gguf(tmp_path / "Tiny.gguf")), tmp_path / "models")
+    server = Server(base, tmp_path / "state")
+    try:
+        gone = base.gguf.rename(tmp_path / "gone.gguf")
+        number = server.registry.publish(lambda folder: write_random_adapter(tiny_base, folder, seed=1), base_model=base.id, run_id=None, parent=0).number
+        trouble = until(lambda: (change := server.serving.change) and change.trouble)
+        assert isinstance(trouble, ModelUnavailable) and "base.gguf" in str(trouble) and "missing" in str(trouble)
+        assert server.store.version(number).error is None and server.store.live_version(base.id) == number
+        assert (job := finished(server.service.send("me", None, "still there?"))).error is None and job.version == 0
+        gone.rename(base.gguf)
+        until(lambda: server.serving.version == number)
+        assert finished(server.service.send("me", None, "and now?")).version == number
+    finally:
+        server.close()
 
 
 def test_a_full_disk_refuses_a_message_and_keeps_a_finished_reply_until_there_is_room(endless_base, tmp_path, monkeypatch):

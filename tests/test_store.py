@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.errors import BadRating, NotYourReply, UnknownConversation, UnknownReply
+from data.errors import BadRating, NotYourReply, StorageFull, UnknownConversation, UnknownReply
 from data.records import Generated, Progress, Sampling
 from data.store import Store
 from tests.factories import add_reply
@@ -214,3 +214,18 @@ def test_an_old_database_is_brought_up_to_date_and_an_up_to_date_one_is_left_alo
     assert store.add_rating(add_reply(store, "me").id, "me", "thumb", 1) == {"thumb": 1}
     before = store.rows("SELECT name, sql FROM sqlite_master ORDER BY name")
     assert Store(tmp_path / "chat.db").rows("SELECT name, sql FROM sqlite_master ORDER BY name") == before
+
+
+def test_a_full_disk_refuses_a_rating_keeps_what_was_saved_and_takes_it_when_there_is_room(store):
+    reply = add_reply(store, "me")
+    store.add_rating(reply.id, "me", "thumb", 1)
+    store.db.conn.execute(f"PRAGMA max_page_count = {store.row('PRAGMA page_count')[0]}")      # SQLite itself now answers "database or disk is full"
+    saved = 0
+    with pytest.raises(StorageFull, match="Nothing was saved because the disk .* is full"):
+        for saved in range(10_000):                                       # the last pages have room for some
+            store.add_rating(reply.id, "me", "stars", 1 + saved % 5)
+    before = store.ratings_of("me", reply.conversation_id)[reply.id]
+    assert before == ({"thumb": 1, "stars": 1 + (saved - 1) % 5} if saved else {"thumb": 1})
+    store.db.conn.execute(f"PRAGMA max_page_count = {2**30}")
+    store.add_rating(reply.id, "me", "stars", 3)
+    assert store.ratings_of("me", reply.conversation_id)[reply.id] == {"thumb": 1, "stars": 3}

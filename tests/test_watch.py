@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 
 from data.adapters import AdapterRegistry
 from data.store import Store
 from learner.session import close_abandoned_runs
+from tests.conversations import add_rated_replies
 from tests.server_process import ROOT
 from tests.waiting import until
 
@@ -39,6 +41,26 @@ def test_after_a_kill_in_the_middle_of_a_run_the_watcher_closes_it_and_the_next_
     finally:
         watcher.stdin.close()
         assert watcher.wait(60) == 0
+
+
+def test_a_watcher_that_starts_after_a_run_became_due_catches_up_with_it(tiny_base, tmp_path):
+    environment = {**os.environ, "STATE_DIR": str(tmp_path), "BASE_MODEL": tiny_base.source, "TRAIN_EVERY_RATINGS": "0", "TRAIN_EVERY_HOURS": "24"}
+    (tmp_path / "models").symlink_to(tiny_base.folder.parent)
+    store = Store(tmp_path / "chat.db")
+    store.set_due_at((datetime.now(UTC) - timedelta(hours=1)).isoformat())            # set a day before it; nothing was running then
+    add_rated_replies(store, tiny_base, count=1)
+    assert store.fresh_ratings(tiny_base.id) == 1 and store.runs() == []
+    watcher = start("--watch", "--until-stdin-closes", environment=environment, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        [run] = until(store.runs)
+        assert run.trigger == "time"
+        until(lambda: store.run(run.id).state != "running")
+        assert store.run(run.id).report["ratings_used"] == 1
+        until(lambda: datetime.fromisoformat(store.due_at()) > datetime.now(UTC) + timedelta(hours=23))
+    finally:
+        watcher.stdin.close()
+        assert watcher.wait(60) == 0
+    assert len(store.runs()) == 1
 
 
 def test_a_learner_whose_input_stays_open_and_whose_reader_is_gone_ends_quietly(tiny_base, tmp_path):

@@ -101,9 +101,9 @@ def ask(url: str, message: str, heard: Heard, *, first_letter_only: bool = False
             now = time.monotonic()
             heard.accepted = heard.accepted or now
             heard.text = value["text"]
-            if value["place"] not in heard.places[-1:]:
-                heard.places.append(value["place"])
-            if value["place"] == 0:
+            if value.get("place", 0) not in heard.places[-1:]:
+                heard.places.append(value.get("place", 0))
+            if value.get("place", 0) == 0:
                 heard.turn = heard.turn or now
             if heard.text:
                 heard.first = heard.first or now

@@ -5,6 +5,8 @@ Each engine imports its own heavy library only when it is chosen: with OpenVINO 
 
 from __future__ import annotations
 
+import ctypes
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -17,12 +19,25 @@ __all__ = ["Engine", "EngineAway", "EngineFailed", "ReplyStream", "VersionNotLoa
 
 
 def engine_name(setting: Literal["auto", "openvino", "transformers", "vllm"], base: BaseModel) -> str:
-    """The engine that ENGINE means for this model: `auto` is OpenVINO where it can read it, else transformers."""
+    """The engine that ENGINE means for this model: `auto` is transformers on a GPU, else OpenVINO where it can read it, else transformers."""
     from chat_app.engines.gguf import ARCHITECTURES
 
     if setting != "auto":
         return setting
-    return "openvino" if base.gguf and base.architecture in ARCHITECTURES else "transformers"
+    return "openvino" if base.gguf and base.architecture in ARCHITECTURES and not torch_has_gpu() else "transformers"
+
+
+def torch_has_gpu() -> bool:
+    """Whether the installed torch would compute on a GPU of NVIDIA's; asks the driver, since importing torch takes seconds and a quarter of a gigabyte."""
+    torch = find_spec("torch")
+    if torch is None or not torch.origin or not (Path(torch.origin).parent / "lib" / "libtorch_cuda.so").exists():
+        return False                              # a build for CPUs: on a card's machine too it would be the slower engine
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
 
 def make_engine(name: Literal["auto", "openvino", "transformers", "vllm"], base: BaseModel, cache_dir: Path, *, vllm_url: str | None = None,

@@ -18,7 +18,7 @@ import numpy as np
 
 from chat_app.engines.lora import Delta, read_deltas
 from data.errors import CorruptAdapter, ModelUnavailable
-from data.files import full_disk_says, sha256_of
+from data.files import full_disk_says, plain_errors_of_numpy, sha256_of
 from data.gguf_files import open_gguf
 from data.records import BaseModel
 from data.sentences import said
@@ -52,7 +52,7 @@ def servable_gguf(base: BaseModel, adapter: Path | None, cache_dir: Path, *, enc
     os.close(handle)
     temporary = Path(name)
     try:
-        with full_disk_says(said("no_room_to_serve", folder=str(cache_dir))):
+        with full_disk_says(said("no_room_to_serve", folder=str(cache_dir))), plain_errors_of_numpy():
             _write(base, adapter, temporary, encoding)
             with temporary.open("rb") as stream:
                 os.fsync(stream.fileno())
