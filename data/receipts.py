@@ -77,6 +77,20 @@ class Receipts(Versions):
                           + (SELECT coalesce(sum(weight), 0.0) FROM correction_receipts WHERE version = ?1) AS total""", version)
         return row["n"], row["total"]
 
+    def what_changed(self, version: int) -> dict[str, int]:
+        """What a version made of what it learned from, against the base model.
+
+        `likelier` of the `liked` replies (reward above 0), `less_likely` of the `disliked` ones, `corrected_likelier` of the
+        `corrected` texts, and how many `comparisons` counted.
+        """
+        replies = self.row("""SELECT coalesce(sum(reward > 0), 0) AS liked, coalesce(sum(reward > 0 AND logprob_after > logprob_before), 0) AS likelier,
+                                     coalesce(sum(reward < 0), 0) AS disliked, coalesce(sum(reward < 0 AND logprob_after < logprob_before), 0) AS less_likely
+                              FROM receipts WHERE version = ?""", version)
+        written = self.row("""SELECT count(*) AS corrected, coalesce(sum(logprob_after > logprob_before), 0) AS corrected_likelier
+                              FROM correction_receipts WHERE version = ?""", version)
+        compared = self.row("SELECT count(DISTINCT id) AS comparisons FROM used_feedback WHERE version = ? AND source = 'comparisons'", version)
+        return {**dict(replies), **dict(written), **dict(compared)}
+
 
 def _saw(run, current: dict[str, list[int]]) -> bool:
     """Whether a run started after all these events."""

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from chat_app.receipts import version_view
 from data.errors import BadSetting
 from data.records import CorrectionReceipt, Outcome, ReceiptRow
 from data.sync.place import PlaceUnreachable, SharedPlace
@@ -160,6 +161,7 @@ def test_a_version_reaches_every_host_with_its_files_its_receipts_and_the_same_n
     assert {r.kind: r.value for r in a.store.used_ratings(receipt, "me")} == {"thumb": -1, "stars": 2}
     assert set(a.store.used_feedback(receipt, "me")) == {"ratings", "reasons", "comparisons", "corrected"}
     assert a.store.outcomes("me", first.conversation_id)[first.id] == Outcome(first.id, 1, None)
+    assert version_view(b.store, number)["changed"] == version_view(learner.store, number)["changed"] != b.store.what_changed(number)      # b has no receipt of it
     assert b.store.receipts(first.id) == [] and a.store.fresh_ratings("base") == 0
     assert "raters_in_doubt" not in json.dumps(a.store.run(a.store.version(1).run_id).report)
     rounds(learner, a, a)
