@@ -39,7 +39,7 @@ class ChatService:
         self._places = Places(settings.max_streams + settings.max_waiting)
         self._line = Line(settings.max_streams)
         self._counted = (-math.inf, 0)
-        self.belongings = Belongings(store, base, self._places)
+        self.belongings = Belongings(store, serving, base, self._places)
         self.retelling = Retelling(store, serving, base, self._places, self._start_again)
         self._asking = Asking(store, self._places, settings, self._start_aside)
 

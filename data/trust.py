@@ -76,7 +76,7 @@ class Trust(History):
             ratings += self.take_back_second_opinions(rater_id)
             self.ensure_rater(rater_id)
             db["erasures"].insert({"rater_id": rater_id, "ratings": ratings, "trained": int(trained), "created_at": now()})
-        return Erasure(ratings, trained, None)
+        return Erasure(ratings, trained, ())
 
     def _may_have_trained(self, rater_id: str) -> bool:
         """Whether a version used what they said, or it left for a learner elsewhere, of whose newest version nothing may be known here yet."""
@@ -85,10 +85,10 @@ class Trust(History):
             WHERE feedback.rater_id = ? LIMIT 1""", rater_id) is not None
 
     def erasure(self, rater_id: str, base_model: str) -> Erasure | None:
-        """This person's newest deletion of everything, with the first version that was trained without it."""
+        """This person's newest deletion of everything, with the versions that were trained without it."""
         row = self.row("SELECT * FROM erasures WHERE rater_id = ? ORDER BY id DESC LIMIT 1", rater_id)
         if row is None:
             return None
-        version = self.row("""SELECT min(versions.number) AS number FROM versions JOIN runs ON runs.id = versions.run_id
-                              WHERE versions.base_model = ? AND runs.started_at > ?""", base_model, row["created_at"])["number"]
-        return Erasure(row["ratings"], bool(row["trained"]), version)
+        versions = self.rows("""SELECT versions.number AS number FROM versions JOIN runs ON runs.id = versions.run_id
+                                WHERE versions.base_model = ? AND runs.started_at > ? ORDER BY versions.number""", base_model, row["created_at"])
+        return Erasure(row["ratings"], bool(row["trained"]), tuple(version["number"] for version in versions))

@@ -182,10 +182,10 @@ def test_a_deletion_is_done_when_a_version_was_trained_by_a_learner_that_had_hea
     rounds(a)
     learner.publish()                                     # began after the deletion, and had not heard of it
     rounds(learner, a)
-    assert a.store.live_version("base") == 2 and a.store.erasure("me", "base").version is None
+    assert a.store.live_version("base") == 2 and a.store.erasure("me", "base").versions == ()
     forgotten = learner.publish()
     rounds(learner, a)
-    assert a.store.erasure("me", "base").version == forgotten == 3
+    assert a.store.erasure("me", "base").versions == (forgotten,) == (3,)
 
 
 def test_a_host_moves_to_another_place_and_heals_one_that_lost_something(hosts, tmp_path, place):

@@ -4,11 +4,14 @@ import json
 
 import pytest
 
+from data.errors import ChatError
 from data.records import Erasure, Sampling
 from data.store import Store
 from tests.factories import add_reply
+from tests.random_adapter import write_random_adapter
 from tests.test_receipts import publish, receipt
 from tests.test_service import finished, server  # noqa: F401
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -81,9 +84,9 @@ def test_deleting_everything_reaches_the_weights_at_the_next_version_and_says_wh
     assert store.erasure("me", "base") is None
     store.delete_everything("me")
     assert trained(store) == [other.id] and store.fresh_ratings("base") == 1
-    assert store.erasure("me", "base") == Erasure(1, True, None)
+    assert store.erasure("me", "base") == Erasure(1, True, ())
     second = publish(store, tmp_path, receipt(store, other))
-    assert store.erasure("me", "base") == Erasure(1, True, second)
+    assert store.erasure("me", "base") == Erasure(1, True, (second,))
     assert store.export("me")["conversations"] == [] and "my question" not in str([tuple(row) for row in store.rows("SELECT * FROM turns")])
 
 
@@ -93,3 +96,37 @@ def test_somebody_whose_ratings_trained_nothing_is_told_so_at_once(server):     
     assert server.service.belongings.erasure("me") is None
     assert server.service.belongings.delete_everything("me") == {"state": "gone", "version": None, "ratings": 1}
     assert server.store.conversations("me") == []
+
+
+def test_a_deletion_is_done_only_while_a_version_made_without_it_answers(server):   # noqa: F811
+    store, base, belongings = server.store, server.base, server.service.belongings
+    mine, other = (finished(server.service.send(rater, None, "hello")).reply_id for rater in ("me", "you"))
+
+    def publish(*replies):
+        run = store.start_run(base.id, "shell")
+        for reply_id in replies:
+            store.add_rating(reply_id, store.reply(reply_id).rater_id, "thumb", 1)
+        number = server.registry.publish(lambda folder: write_random_adapter(base, folder, seed=len(replies)), base_model=base.id, run_id=run.id,
+                                         parent=store.live_version(base.id), receipts=[receipt(store, store.reply(reply_id)) for reply_id in replies]).number
+        store.finish_run(run.id, "published", version=number)
+        return number
+
+    answers = lambda version: until(lambda: server.serving.version == version)
+    first = publish(mine, other)
+    answers(first)
+    assert belongings.delete_everything("me") == {"state": "waiting", "version": None, "ratings": 1}
+    second = publish(other)
+    assert belongings.erasure("me")["state"] == "waiting" or server.serving.version == second        # published, and not yet what answers
+    answers(second)
+    assert belongings.erasure("me") == {"state": "gone", "version": second, "ratings": 1}
+    store.promote(first, base.id, "maintainer")
+    assert belongings.erasure("me")["state"] == "waiting"
+    answers(first)
+    assert belongings.erasure("me")["state"] == "waiting"
+    store.promote(second, base.id, "maintainer")
+    store.mark_failed(second, ChatError("It cannot be loaded."))                   # the one before it answers
+    answers(first)
+    assert belongings.erasure("me")["state"] == "waiting"
+    store.promote(0, base.id, "maintainer")
+    answers(0)
+    assert belongings.erasure("me")["state"] == "gone"
