@@ -18,12 +18,13 @@ class Trust(History):
         return None if row is None or row["consent"] is None else bool(row["consent"])
 
     def set_consent(self, rater_id: str, contributes: bool) -> None:
-        """The answer covers what is written from now on, and replies that were still waiting for an answer."""
+        """The answer covers what is written from now on, and replies that were still waiting for an answer: after a no, their log-probs are erased."""
         with self.write() as db:
             self.ensure_rater(rater_id)
             db["raters"].update(rater_id, {"consent": int(contributes), "others_may_see": int(contributes)})
-            db.execute("""UPDATE replies SET contributes = ? WHERE contributes IS NULL AND turn_id IN (
-                            SELECT turns.id FROM turns JOIN conversations ON conversations.id = conversation_id WHERE rater_id = ?)""",
+            db.execute("""UPDATE replies SET contributes = ?1, behavior_logprobs = CASE WHEN ?1 THEN behavior_logprobs ELSE '[]' END
+                          WHERE contributes IS NULL AND turn_id IN (
+                            SELECT turns.id FROM turns JOIN conversations ON conversations.id = conversation_id WHERE rater_id = ?2)""",
                        [int(contributes), rater_id])
 
     def export(self, rater_id: str) -> dict:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from data.errors import ChatError
-from data.records import Erasure, Sampling
+from data.records import Erasure, Generated, Sampling
 from data.store import Store
 from tests.factories import add_reply
 from tests.random_adapter import write_random_adapter
@@ -39,6 +39,20 @@ def test_a_reply_trains_only_when_its_person_lets_it(server):                   
     given = rated(unasked=None)
     assert [store.reply(r).contributes for r in (waiting, private, given)] == [False, False, True]
     assert [r.reply.id for r in store.rated_replies(server.base.id)] == [given] and store.fresh_ratings(server.base.id) == 1
+    assert [bool(store.reply(r).behavior_logprobs) for r in (waiting, private, given)] == [False, False, True]           # kept for training alone
+
+
+def test_the_log_probs_of_a_reply_that_waits_for_an_answer_are_erased_by_a_no_and_kept_by_a_yes(store):
+    for rater, contributes in (("yes", True), ("no", False)):
+        reply = add_reply(store, rater)
+        waiting, writing = (store.start_reply(reply.turn_id, 0, None, "base", "openvino", Sampling(), (1,), contributes=None) for _ in range(2))
+        end = Generated((4, 5), (-1.0, -0.5), 1.0, "stop")
+        assert store.finish_reply(waiting.id, "hi", end, 0.1, 0.2).behavior_logprobs == (-1.0, -0.5)
+        store.set_consent(rater, contributes)
+        store.finish_reply(writing.id, "hi", end, 0.1, 0.2)
+        kept = (-1.0, -0.5) if contributes else ()
+        assert [store.reply(r.id).behavior_logprobs for r in (reply, waiting, writing)] == [(-1.0, -0.5), kept, kept]      # the first was given
+        assert store.reply(waiting.id).completion_ids == (4, 5)
 
 
 def test_consent_given_while_a_reply_starts_covers_that_reply(server, monkeypatch):            # noqa: F811
