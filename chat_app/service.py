@@ -50,7 +50,8 @@ class ChatService:
         `task`: what a new conversation is for, by default a dialogue; it cannot change later.
         `after`: the attempt at the last message that this one answers to; the conversation goes on from it. A reply
         to another message says nothing: the conversation has grown elsewhere meanwhile.
-        `unasked`: whether the reply contributes while its person was not asked; None: it waits for their answer.
+        `unasked`: whether the reply contributes while its person was not asked; None: it waits for their answer; False:
+        it never does, whatever they said.
 
         Raises:
             EmptyMessage, MessageTooLong, UnknownConversation, BadTask, StorageFull: nothing was stored.
@@ -178,12 +179,12 @@ class ChatService:
 
     def _contributes(self, rater_id: str, unasked: bool | None) -> bool | None:
         consent = self.store.consent(rater_id)
-        return unasked if consent is None else consent
+        return unasked if consent is None or unasked is False else consent
 
     def _start_aside(self, reply: Reply) -> ReplyJob:
         """Another attempt at what `reply` answered, for a comparison. Raises: UnknownReply: its conversation was deleted."""
         prompt = Prompt(reply.prompt_ids, reply.dropped_turns, self.base.context_length - len(reply.prompt_ids))
-        return self._start(lambda: self.store.reply(reply.id, reply.rater_id).turn_id, prompt, reply.rater_id, False, aside=True)
+        return self._start(lambda: self.store.reply(reply.id, reply.rater_id).turn_id, prompt, reply.rater_id, None, aside=True)
 
     def _start_again(self, reply: Reply) -> ReplyJob:
         """The same prompt with the sampling and the seed of then, for the version that is live when its turn comes."""

@@ -36,8 +36,8 @@ def test_a_reply_trains_only_when_its_person_lets_it(server):                   
     store.set_consent("me", False)
     private = rated(unasked=None)
     store.set_consent("me", True)                                                   # covers what comes, not what was private
-    given = rated(unasked=None)
-    assert [store.reply(r).contributes for r in (waiting, private, given)] == [False, False, True]
+    given, kept_out = rated(unasked=None), rated(unasked=False)                    # the latter: a script said so
+    assert [store.reply(r).contributes for r in (waiting, private, given, kept_out)] == [False, False, True, False]
     assert [r.reply.id for r in store.rated_replies(server.base.id)] == [given] and store.fresh_ratings(server.base.id) == 1
     assert [bool(store.reply(r).behavior_logprobs) for r in (waiting, private, given)] == [False, False, True]           # kept for training alone
 

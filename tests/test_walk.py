@@ -74,6 +74,14 @@ def test_each_session_is_one_person_and_bad_calls_get_one_clear_sentence(endless
         assert me.predict(reply["reply_id"], "stars", 0, api_name="/rate") == {}
         assert me.predict("again", reply["conversation_id"], api_name="/send")["conversation_id"] == reply["conversation_id"]
 
+        store = Store(server.state_dir / "chat.db")
+        private = me.predict("hello", None, contribute=False, api_name="/send")
+        again = me.predict(private["conversation_id"], contribute=False, api_name="/regenerate")
+        for one in (private, again):
+            me.predict(one["reply_id"], "thumb", 1, api_name="/rate")
+            assert store.reply(one["reply_id"]).contributes is False and store.reply(one["reply_id"]).behavior_logprobs == ()
+        assert store.reply(reply["reply_id"]).contributes is True and store.fresh_ratings(endless_base.id) == 0
+
 
 def test_a_killed_server_keeps_every_rating_and_closes_the_reply_it_was_writing(endless_base, tmp_path):
     server = ServerProcess(tmp_path / "state", endless_base, LEARNER="false", MAX_NEW_TOKENS="2000")
