@@ -7,6 +7,7 @@ from data.errors import NotYourReply
 from tests.accessibility import check_accessibility
 from tests.browser_fixtures import ChatServer, contribute, open_chat
 from tests.factories import add_reply
+from tests.test_page_consequence import train_on
 
 pytestmark = pytest.mark.browser
 
@@ -61,11 +62,21 @@ def test_a_reply_is_rated_by_a_second_person_once_they_have_rated_their_own(pers
     card.get_by_role("button", name="Done").click()
     expect(card).to_be_hidden()
 
+    version = train_on(server, theirs[1].id).version                             # a learner used what Ben said of it
+    expect(page.locator(".toast")).to_contain_text(f"Version {version} is live now", timeout=30_000)
+    page.get_by_role("button", name="New conversation").click()
+    expect(page.locator(".welcome")).to_contain_text(f"Your second opinion helped make version {version}.")
+    asked.bring_to_front()
+    expect(asked.locator(".pill-version")).to_have_text(f"version {version}")
+    expect(asked.locator(".opinions-used:visible")).to_have_count(0)             # it is her reply, and not her opinion
+    page.bring_to_front()
+
     for number in range(10):                                                     # later: the other one, which he declines
         add_reply(store, ben, message=f"more {number}", base_model=base, conversation=store.conversations(ben)[0].id)
     page.reload()
     rated(page, "3 of 5 stars")
     expect(card.locator(".bubble")).to_have_text("Another")
+    expect(card).to_contain_text(f"Your second opinion helped make version {version}.")
     expect(card.locator(".opinion-task")).to_be_hidden()
     card.get_by_role("button", name="Not now").click()
     expect(card).to_be_hidden()

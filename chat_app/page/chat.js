@@ -4,16 +4,16 @@ const state = {conversation: null, task: null, sending: false, opened: false, of
 
 const conversation = createConversation({regenerate, announce, rated: () => opinion.want()});
 const composer = createComposer({send, stop: () => ask('ui_stop', {conversation: state.conversation})});
-const status = createStatus({wentLive: version => showToast(say('now_live', {version: versionName(version)}))});
+const status = createStatus({wentLive: version => { showToast(say('now_live', {version: versionName(version)})); trust.refresh(); }});
 const announcer = make('p', {class: 'sr', role: 'status'});
 const toast = make('p', {class: 'toast', hidden: true});
 const trust = createTrust({announce, complain: composer.showNotice, gone: () => leave('replace'),
-  told: contributes => { welcome.setContributes(contributes); status.setContributes(contributes); },
+  told: ({contributes, opinions}) => { welcome.setContributes(contributes); status.setContributes(contributes); opinion.setUsed(opinions); },
   changed: () => state.conversation && reopen(state.conversation)});           // its replies now say whether they train
-const welcome = createWelcome({begin: text => composer.submit(text), changed: refresh, erased: trust.erased});
 const task = make('h2', {class: 'task', hidden: true});
 const drawer = createHistory({resume, deleted, isShown: id => id === state.conversation});
 const opinion = createOpinion({isQuiet, appear, announce});
+const welcome = createWelcome({begin: text => composer.submit(text), changed: refresh, foot: [opinion.used, trust.erased]});
 const lookout = createLookout({conversation, shown: () => state.conversation, isOpened: () => state.opened, openAgain: () => open(named()), looked, grew, outdated: reopen});
 
 build();
