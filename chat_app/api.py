@@ -50,7 +50,7 @@ def add_api(service: ChatService, identity: Identity) -> None:
             raise gr.Error(str(error), print_exception=False) from error
 
     def status() -> dict[str, Any]:
-        """{version, base_model, engine, fresh_ratings, run}."""
+        """{version, loading, base_model, engine, fresh_ratings, run}; `loading`: the version that is about to answer, null when none is."""
         return service.status()
 
     streams = service.settings.max_streams + service.settings.max_waiting

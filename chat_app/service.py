@@ -144,10 +144,12 @@ class ChatService:
         return self.store.ratings_of(rater_id, conversation_id)
 
     def status(self) -> dict:
-        """What runs: version, base model, engine, fresh ratings and the last run. Public, so a run's error stays out of it."""
+        """What runs: version, the one being loaded, base model, engine, fresh ratings and the last run. Public, so a run's error stays out of it."""
         run = self.store.last_run(self.base.id)
+        change = self.serving.change
+        loading = change.version if change and change.trouble is None else None
         shown = ("id", "state", "trigger", "version", "started_at", "ended_at")
-        return {"version": self.serving.version, "base_model": self.base.name, "engine": self.serving.engine.name,
+        return {"version": self.serving.version, "loading": loading, "base_model": self.base.name, "engine": self.serving.engine.name,
                 "fresh_ratings": self._fresh_ratings(),
                 "run": None if run is None else {**{k: getattr(run, k) for k in shown}, **asdict(run.progress)}}
 

@@ -18,7 +18,7 @@ from tests.waiting import until
 def test_message_reply_rating_gradient_version_and_receipt_by_a_script_and_a_shell(endless_base, tmp_path):
     with ServerProcess(tmp_path / "state", endless_base, LEARNER="false", MAX_NEW_TOKENS="300", TRAIN_EVERY_RATINGS="0") as server:
         person = server.client()
-        assert person.predict(api_name="/status") == {"version": 0, "base_model": endless_base.name, "engine": "openvino", "fresh_ratings": 0, "run": None}
+        assert person.predict(api_name="/status") == {"version": 0, "loading": None, "base_model": endless_base.name, "engine": "openvino", "fresh_ratings": 0, "run": None}
         job = person.submit("Why is the sea salty?", None, api_name="/send")
         last = job.result()
         assert len(job.outputs()) > 3, "the reply does not stream"

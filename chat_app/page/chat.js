@@ -23,7 +23,7 @@ window.addEventListener('popstate', () => { const id = named(); open(id, {fresh:
 function build() {
   const brand = make('a', {class: 'brand', href: './', 'aria-label': words.home}, make('span', {class: 'mark', 'aria-hidden': 'true'}, icon('star')), make('h1', {}, words.product));
   const fresh = make('button', {type: 'button', class: 'quiet-button new', 'aria-label': words.new, title: words.new, on: {click: startNew}}, icon('plus'), make('span', {}, words.new));
-  const print = make('p', {class: 'fine-print'}, status.fresh, make('span', {}, ` ${words.mistakes} `), make('a', {href: 'maintainer'}, words.maintainer));
+  const print = make('p', {class: 'fine-print'}, status.line, make('span', {}, ` ${words.mistakes} `), make('a', {href: 'maintainer'}, words.maintainer));
   element.replaceChildren(
     make('header', {class: 'topbar'}, drawer.button, brand, status.pill, status.learning, make('span', {class: 'spacer'}), fresh, trust.menu),
     make('div', {class: 'column'}, welcome.node, task, conversation.log, opinion.node),
