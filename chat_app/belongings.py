@@ -14,8 +14,10 @@ class Belongings:
     def __init__(self, store: Store, serving: Serving, base: BaseModel, places: Places) -> None:
         self.store, self.base, self._serving, self._places = store, base, serving, places
 
-    def history(self, rater_id: str, search: str = "") -> list[HistoryEntry]:
-        return self.store.history(rater_id, search)
+    def history(self, rater_id: str, search: str, limit: int) -> tuple[list[HistoryEntry], bool]:
+        """The last used `limit` conversations, and whether there are more."""
+        found = self.store.history(rater_id, search, limit + 1)
+        return found[:limit], len(found) > limit
 
     def rename(self, rater_id: str, conversation_id: str, title: str) -> str:
         """Raises: UnknownConversation."""

@@ -30,7 +30,7 @@ class Trust(History):
     def export(self, rater_id: str) -> dict:
         """All that is kept of a person, as plain values: conversations, replies, every rating event, reasons, corrections, comparisons, second opinions, consent."""
         conversations = []
-        for entry in self.history(rater_id, limit=-1):
+        for entry in self.history(rater_id):
             conversation = self.conversation(entry.id, rater_id)
             conversations.append({"title": conversation.title, "task": conversation.task, "created_at": conversation.created_at, "turns": [
                 {"message": turn.message, "created_at": turn.created_at, "replies": [self._export_reply(reply, turn, rater_id) for reply in turn.replies],
@@ -71,7 +71,7 @@ class Trust(History):
         """
         with self.write() as db:
             trained = self._may_have_trained(rater_id)
-            ratings = sum(self.delete_conversation(entry.id, rater_id) for entry in self.history(rater_id, limit=-1))
+            ratings = sum(self.delete_conversation(entry.id, rater_id) for entry in self.history(rater_id))
             self.forget_asking_heads([row["reply_id"] for row in self.rows(
                 "SELECT DISTINCT reply_id FROM second_opinions JOIN ratings USING (reply_id, rater_id) WHERE rater_id = ?", rater_id)])
             ratings += self.take_back_second_opinions(rater_id)
