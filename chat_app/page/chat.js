@@ -41,7 +41,7 @@ function named() {
 }
 
 async function open(id, {fresh = false} = {}) {
-  const answer = await ask('ui_open', {...(id ? {conversation: id} : {}), fresh});
+  const askedAt = Date.now(), answer = await ask('ui_open', {...(id ? {conversation: id} : {}), fresh});
   if (!answer.ok && id && answer.kind === 'UnknownConversation') {
     composer.showNotice(problem(answer));
     return open(null, {fresh: true});
@@ -53,17 +53,18 @@ async function open(id, {fresh = false} = {}) {
   state.opened = true;
   takeStatus(answer.status);
   trust.take(answer.person);
-  show(answer.conversation);
-  conversation.takeMarks(answer.marks);
+  show(answer.conversation, askedAt);
+  conversation.takeMarks(answer.marks, askedAt);
   if (answer.conversation) toBottom();
   if (matchMedia('(hover: hover)').matches) composer.focus();      // on a phone it would raise the keyboard
 }
 
-function show(opened) {
+// A conversation, or none, as the server knew it `askedAt`: what was said here since is not repainted.
+function show(opened, askedAt) {
   state.conversation = opened ? opened.id : null;
   state.task = opened ? opened.task : null;
   setAddress('replace');
-  conversation.replace(opened ? opened.turns : []);
+  conversation.replace(opened ? opened.turns : [], askedAt);
   refresh();
   drawer.refresh();
   if (conversation.writing()) lookout.follow();
@@ -163,10 +164,10 @@ function looked(answer, about, askedAt) {
 }
 
 async function reopen(id) {
-  const stuck = atBottom(), answer = await ask('ui_open', {conversation: id});
+  const stuck = atBottom(), askedAt = Date.now(), answer = await ask('ui_open', {conversation: id});
   if (!answer.ok || id !== state.conversation) return;
-  show(answer.conversation);
-  conversation.takeMarks(answer.marks);
+  show(answer.conversation, askedAt);
+  conversation.takeMarks(answer.marks, askedAt);
   if (stuck) toBottom();
 }
 
