@@ -72,6 +72,7 @@ def test_a_deleted_conversation_is_gone_here_in_other_tabs_and_from_training(per
     page.bring_to_front()
     page.get_by_role("button", name="Conversations").click()
     page.get_by_role("button", name="Delete: Something else").click()
+    expect(page.locator(".history-row.editing")).to_contain_text("Delete “Something else”? Its text is erased now")
     page.get_by_role("button", name="Keep").click()
     page.get_by_role("button", name="Delete: Something else").click()
     page.get_by_role("button", name="Delete", exact=True).click()

@@ -111,7 +111,7 @@ function createHistory({resume, deleted, isShown}) {
       search.focus();
       deleted(entry.id, answer.ratings);
     }
-    return make('li', {class: 'history-row editing', role: 'group', 'aria-label': words.remove}, make('p', {}, words.remove_sure),
+    return make('li', {class: 'history-row editing', role: 'group', 'aria-label': words.remove}, make('p', {}, say('remove_sure', {title: entry.title || words.history_untitled})),
       make('div', {class: 'buttons'}, make('button', {type: 'button', class: 'quiet-button focus-me', on: {click: stopEditing}}, words.keep),
         make('button', {type: 'button', class: 'danger-button', on: {click: remove}}, words.remove)));
   }

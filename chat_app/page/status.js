@@ -35,6 +35,7 @@ function createStatus({wentLive}) {
     if (!work) return;
     setText(doing, work.name);
     setText(count, work.of ? `${work.step}/${work.of}` : '');
+    learning.classList.toggle('counted', work.of > 0);
     learning.title = work.sentence;
     learning.setAttribute('aria-label', work.name);
     learning.setAttribute('aria-valuetext', work.sentence);

@@ -27,10 +27,10 @@ function createVersionLabel() {
 function aboutVersion(number, {note, replies, corrections, raters, scale, changed}) {
   if (number === 0) return words.base_note;
   const known = replies != null && raters != null;
-  return [known ? say('version_learned', {n: replies, raters}) : note,
+  return together(known ? say('version_learned', {n: replies, raters}) : note,
     known && corrections ? say('version_corrections', {n: corrections}) : '',
     known && changed.comparisons ? say('version_comparisons', {n: changed.comparisons}) : '',
-    known && scale < 1 ? say('version_strength', {percent: percent(scale)}) : '', whatChanged(changed)].filter(Boolean).join(language === 'zh' ? '' : ' ');
+    known && scale < 1 ? say('version_strength', {percent: percent(scale)}) : '', whatChanged(changed));
 }
 
 // How many of what it learned from became likelier or less likely, against the base model; '' where nothing is known of that.
