@@ -22,19 +22,21 @@ SPARE = 8
 def add_api(service: ChatService, identity: Identity) -> None:
     """Register the endpoints; call it inside the Blocks context."""
 
-    async def send(message: str, conversation_id: str | None = None, task: str | None = None, request: gr.Request = None) -> AsyncIterator[dict[str, Any]]:
+    async def send(message: str, conversation_id: str | None = None, task: str | None = None, contribute: bool = True,
+                   request: gr.Request = None) -> AsyncIterator[dict[str, Any]]:
         """Stream a reply; the last value is whole. Values: {conversation_id, reply_id, text, version}.
 
         While it waits in line, `place` too: how many turns away.
         And `dropped_turns`, where the conversation is longer than the model reads at once: how many of its oldest turns were left out.
         `task`: what a new conversation is for: dialogue (the default), writing, translation or check.
+        `contribute`: whether what is said of the reply may train; False: nothing of it is kept for training.
         """
-        async for part in _stream(lambda: service.send(identity.rater(request), conversation_id or None, message, task=task or None)):
+        async for part in _stream(lambda: service.send(identity.rater(request), conversation_id or None, message, task=task or None, unasked=bool(contribute))):
             yield part
 
-    async def regenerate(conversation_id: str, request: gr.Request = None) -> AsyncIterator[dict[str, Any]]:
-        """Stream another attempt at the last message, as /send does; earlier attempts keep their ratings."""
-        async for part in _stream(lambda: service.regenerate(identity.rater(request), conversation_id)):
+    async def regenerate(conversation_id: str, contribute: bool = True, request: gr.Request = None) -> AsyncIterator[dict[str, Any]]:
+        """Stream another attempt at the last message, as /send does, with its `contribute`; earlier attempts keep their ratings."""
+        async for part in _stream(lambda: service.regenerate(identity.rater(request), conversation_id, unasked=bool(contribute))):
             yield part
 
     def rate(reply_id: str, kind: str, value: int, request: gr.Request) -> dict[str, int]:
@@ -52,7 +54,7 @@ def add_api(service: ChatService, identity: Identity) -> None:
             raise gr.Error(str(error), print_exception=False) from error
 
     def status() -> dict[str, Any]:
-        """{version, base_model, engine, fresh_ratings, run}."""
+        """{version, loading, base_model, engine, fresh_ratings, run}; `loading`: the version that is about to answer, null when none is."""
         return service.status()
 
     streams = service.settings.max_streams + service.settings.max_waiting + SPARE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chat_app.places import Places
+from chat_app.serving import Serving
 from data.records import BASE_VERSION, BaseModel, HistoryEntry
 from data.store import Store
 
@@ -10,11 +11,13 @@ from data.store import Store
 class Belongings:
     """Every method takes the caller's rater id and touches only what is theirs."""
 
-    def __init__(self, store: Store, base: BaseModel, places: Places) -> None:
-        self.store, self.base, self._places = store, base, places
+    def __init__(self, store: Store, serving: Serving, base: BaseModel, places: Places) -> None:
+        self.store, self.base, self._serving, self._places = store, base, serving, places
 
-    def history(self, rater_id: str, search: str = "") -> list[HistoryEntry]:
-        return self.store.history(rater_id, search)
+    def history(self, rater_id: str, search: str, limit: int) -> tuple[list[HistoryEntry], bool]:
+        """The last used `limit` conversations, and whether there are more."""
+        found = self.store.history(rater_id, search, limit + 1)
+        return found[:limit], len(found) > limit
 
     def rename(self, rater_id: str, conversation_id: str, title: str) -> str:
         """Raises: UnknownConversation."""
@@ -39,12 +42,16 @@ class Belongings:
         return self.erasure(rater_id)
 
     def erasure(self, rater_id: str) -> dict | None:
-        """What became of this person's deletion: `waiting` until a version without their ratings is made, then `gone`."""
+        """What became of this person's deletion: `gone` while the base model or a version made without their ratings answers, else `waiting`.
+
+        A version made without them does not end it for good: an older one answers after a roll back, or when it cannot be loaded.
+        """
         erasure = self.store.erasure(rater_id, self.base.id)
         if erasure is None:
             return None
-        gone = not erasure.trained or erasure.version is not None or self.store.live_version(self.base.id) == BASE_VERSION
-        return {"state": "gone" if gone else "waiting", "version": erasure.version if erasure.trained else None, "ratings": erasure.ratings}
+        answering = {self.store.live_version(self.base.id), self._serving.version}             # they differ while a version is being loaded
+        gone = not erasure.trained or answering <= {BASE_VERSION, *erasure.versions}
+        return {"state": "gone" if gone else "waiting", "version": erasure.versions[0] if erasure.trained and erasure.versions else None, "ratings": erasure.ratings}
 
     def _stop(self, conversations: list[str]) -> None:
         for conversation in conversations:

@@ -80,7 +80,7 @@ def times_as_likely(receipt: ReceiptRow | CorrectionReceipt, length: int, tokens
 
 
 def version_view(store: Store, number: int) -> dict:
-    """What a version learned from. The sentence is the learner's; the numbers let the page say it in another language.
+    """What a version learned from, and what that `changed` (see `Receipts.what_changed`). The sentence is the learner's; the numbers let the page say it in another language.
 
     Raises: UnknownVersion.
     """
@@ -89,4 +89,5 @@ def version_view(store: Store, number: int) -> dict:
     version = store.version(number)
     report = store.run(version.run_id).report if version.run_id else {}
     data, gate = report.get("data") or {}, report.get("gate") or {}
-    return {"note": version.note, "replies": data.get("replies"), "corrections": data.get("corrections", 0), "raters": data.get("raters"), "scale": gate.get("scale", 1)}
+    return {"note": version.note, "replies": data.get("replies"), "corrections": data.get("corrections", 0), "raters": data.get("raters"),
+            "scale": gate.get("scale", 1), "changed": report.get("changed") or store.what_changed(number)}

@@ -39,7 +39,7 @@ class ChatService:
         self._places = Places(settings.max_streams + settings.max_waiting)
         self._line = Line(settings.max_streams)
         self._counted = (-math.inf, 0)
-        self.belongings = Belongings(store, base, self._places)
+        self.belongings = Belongings(store, serving, base, self._places)
         self.retelling = Retelling(store, serving, base, self._places, self._start_again)
         self._asking = Asking(store, self._places, settings, self._start_aside)
 
@@ -50,7 +50,8 @@ class ChatService:
         `task`: what a new conversation is for, by default a dialogue; it cannot change later.
         `after`: the attempt at the last message that this one answers to; the conversation goes on from it. A reply
         to another message says nothing: the conversation has grown elsewhere meanwhile.
-        `unasked`: whether the reply contributes while its person was not asked; None: it waits for their answer.
+        `unasked`: whether the reply contributes while its person was not asked; None: it waits for their answer; False:
+        it never does, whatever they said.
 
         Raises:
             EmptyMessage, MessageTooLong, UnknownConversation, BadTask, StorageFull: nothing was stored.
@@ -143,10 +144,12 @@ class ChatService:
         return self.store.ratings_of(rater_id, conversation_id)
 
     def status(self) -> dict:
-        """What runs: version, base model, engine, fresh ratings and the last run. Public, so a run's error stays out of it."""
+        """What runs: version, the one being loaded, base model, engine, fresh ratings and the last run. Public, so a run's error stays out of it."""
         run = self.store.last_run(self.base.id)
+        change = self.serving.change
+        loading = change.version if change and change.trouble is None else None
         shown = ("id", "state", "trigger", "version", "started_at", "ended_at")
-        return {"version": self.serving.version, "base_model": self.base.name, "engine": self.serving.engine.name,
+        return {"version": self.serving.version, "loading": loading, "base_model": self.base.name, "engine": self.serving.engine.name,
                 "fresh_ratings": self._fresh_ratings(),
                 "run": None if run is None else {**{k: getattr(run, k) for k in shown}, **asdict(run.progress)}}
 
@@ -178,12 +181,12 @@ class ChatService:
 
     def _contributes(self, rater_id: str, unasked: bool | None) -> bool | None:
         consent = self.store.consent(rater_id)
-        return unasked if consent is None else consent
+        return unasked if consent is None or unasked is False else consent
 
     def _start_aside(self, reply: Reply) -> ReplyJob:
         """Another attempt at what `reply` answered, for a comparison. Raises: UnknownReply: its conversation was deleted."""
         prompt = Prompt(reply.prompt_ids, reply.dropped_turns, self.base.context_length - len(reply.prompt_ids))
-        return self._start(lambda: self.store.reply(reply.id, reply.rater_id).turn_id, prompt, reply.rater_id, False, aside=True)
+        return self._start(lambda: self.store.reply(reply.id, reply.rater_id).turn_id, prompt, reply.rater_id, None, aside=True)
 
     def _start_again(self, reply: Reply) -> ReplyJob:
         """The same prompt with the sampling and the seed of then, for the version that is live when its turn comes."""

@@ -130,11 +130,14 @@ class Chats(Database):
                      seconds: float) -> Reply:
         """Store the whole reply with its token ids and log-probs; only then may the last token be shown.
 
-        Of a conversation that was deleted meanwhile nothing but the end is stored.
+        The log-probs are for training alone, so without its person's consent they are not kept. Of a conversation that was
+        deleted meanwhile nothing but the end is stored.
         """
         with self.write() as db:
             if self._deleted(reply_id):
                 text, generated = "", replace(generated, completion_ids=(), logprobs=())
+            elif self.row("SELECT contributes FROM replies WHERE id = ?", reply_id)["contributes"] == 0:
+                generated = replace(generated, logprobs=())
             db["replies"].update(reply_id, {
                 "state": "failed" if generated.finish_reason == "error" else "done", "text": text,
                 "completion_ids": json.dumps(list(generated.completion_ids)),

@@ -18,8 +18,8 @@ ERASED_REPLY = {"text": "", "error": None, "prompt_ids": "[]", "completion_ids":
 class History(Asking):
     """What a person can do with whole conversations."""
 
-    def history(self, rater_id: str, search: str = "", limit: int = 200) -> list[HistoryEntry]:
-        """This person's conversations, last used first; `search`: only those whose title, messages or replies contain it."""
+    def history(self, rater_id: str, search: str = "", limit: int = -1) -> list[HistoryEntry]:
+        """This person's conversations, last used first; `search`: only those whose title, messages or replies contain it; `limit`: -1 for all."""
         pattern = "%" + search.strip().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
         return [HistoryEntry(**row) for row in self.rows("""
             SELECT id, title, coalesce((SELECT max(created_at) FROM turns WHERE conversation_id = conversations.id), created_at) AS changed_at, task

@@ -71,11 +71,33 @@ class Receipts(Versions):
         return [tag for row in self.rows("SELECT tags FROM reasons WHERE rater_id = ? AND id IN (SELECT value FROM json_each(?))",
                                          rater_id, json.dumps(receipt.feedback_ids.get("reasons", []))) for tag in json.loads(row["tags"])]
 
+    def second_opinions_used(self, rater_id: str, base_model: str) -> tuple[int, int] | None:
+        """How many replies of other people this person rated so that it trained, and the newest version it did; None: none yet."""
+        row = self.row("""SELECT count(version) AS replies, max(version) AS version FROM (
+                            SELECT (SELECT max(version) FROM used_feedback WHERE used_feedback.reply_id = offered.reply_id AND rater_id = ?1) AS version
+                            FROM (SELECT DISTINCT reply_id FROM second_opinions WHERE rater_id = ?1) AS offered
+                            JOIN replies ON replies.id = offered.reply_id WHERE base_model = ?2)""", rater_id, base_model)
+        return (row["replies"], row["version"]) if row["replies"] else None
+
     def training_weight(self, version: int) -> tuple[int, float]:
         """How many rated replies trained a version, and the sum of all weights, corrected texts included."""
         row = self.row("""SELECT (SELECT count(*) FROM receipts WHERE version = ?1) AS n, (SELECT coalesce(sum(weight), 0.0) FROM receipts WHERE version = ?1)
                           + (SELECT coalesce(sum(weight), 0.0) FROM correction_receipts WHERE version = ?1) AS total""", version)
         return row["n"], row["total"]
+
+    def what_changed(self, version: int) -> dict[str, int]:
+        """What a version made of what it learned from, against the base model.
+
+        `likelier` of the `liked` replies (reward above 0), `less_likely` of the `disliked` ones, `corrected_likelier` of the
+        `corrected` texts, and how many `comparisons` counted.
+        """
+        replies = self.row("""SELECT coalesce(sum(reward > 0), 0) AS liked, coalesce(sum(reward > 0 AND logprob_after > logprob_before), 0) AS likelier,
+                                     coalesce(sum(reward < 0), 0) AS disliked, coalesce(sum(reward < 0 AND logprob_after < logprob_before), 0) AS less_likely
+                              FROM receipts WHERE version = ?""", version)
+        written = self.row("""SELECT count(*) AS corrected, coalesce(sum(logprob_after > logprob_before), 0) AS corrected_likelier
+                              FROM correction_receipts WHERE version = ?""", version)
+        compared = self.row("SELECT count(DISTINCT id) AS comparisons FROM used_feedback WHERE version = ? AND source = 'comparisons'", version)
+        return {**dict(replies), **dict(written), **dict(compared)}
 
 
 def _saw(run, current: dict[str, list[int]]) -> bool:

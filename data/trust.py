@@ -18,18 +18,19 @@ class Trust(History):
         return None if row is None or row["consent"] is None else bool(row["consent"])
 
     def set_consent(self, rater_id: str, contributes: bool) -> None:
-        """The answer covers what is written from now on, and replies that were still waiting for an answer."""
+        """The answer covers what is written from now on, and replies that were still waiting for an answer: after a no, their log-probs are erased."""
         with self.write() as db:
             self.ensure_rater(rater_id)
             db["raters"].update(rater_id, {"consent": int(contributes), "others_may_see": int(contributes)})
-            db.execute("""UPDATE replies SET contributes = ? WHERE contributes IS NULL AND turn_id IN (
-                            SELECT turns.id FROM turns JOIN conversations ON conversations.id = conversation_id WHERE rater_id = ?)""",
+            db.execute("""UPDATE replies SET contributes = ?1, behavior_logprobs = CASE WHEN ?1 THEN behavior_logprobs ELSE '[]' END
+                          WHERE contributes IS NULL AND turn_id IN (
+                            SELECT turns.id FROM turns JOIN conversations ON conversations.id = conversation_id WHERE rater_id = ?2)""",
                        [int(contributes), rater_id])
 
     def export(self, rater_id: str) -> dict:
         """All that is kept of a person, as plain values: conversations, replies, every rating event, reasons, corrections, comparisons, second opinions, consent."""
         conversations = []
-        for entry in self.history(rater_id, limit=-1):
+        for entry in self.history(rater_id):
             conversation = self.conversation(entry.id, rater_id)
             conversations.append({"title": conversation.title, "task": conversation.task, "created_at": conversation.created_at, "turns": [
                 {"message": turn.message, "created_at": turn.created_at, "replies": [self._export_reply(reply, turn, rater_id) for reply in turn.replies],
@@ -70,13 +71,13 @@ class Trust(History):
         """
         with self.write() as db:
             trained = self._may_have_trained(rater_id)
-            ratings = sum(self.delete_conversation(entry.id, rater_id) for entry in self.history(rater_id, limit=-1))
+            ratings = sum(self.delete_conversation(entry.id, rater_id) for entry in self.history(rater_id))
             self.forget_asking_heads([row["reply_id"] for row in self.rows(
                 "SELECT DISTINCT reply_id FROM second_opinions JOIN ratings USING (reply_id, rater_id) WHERE rater_id = ?", rater_id)])
             ratings += self.take_back_second_opinions(rater_id)
             self.ensure_rater(rater_id)
             db["erasures"].insert({"rater_id": rater_id, "ratings": ratings, "trained": int(trained), "created_at": now()})
-        return Erasure(ratings, trained, None)
+        return Erasure(ratings, trained, ())
 
     def _may_have_trained(self, rater_id: str) -> bool:
         """Whether a version used what they said, or it left for a learner elsewhere, of whose newest version nothing may be known here yet."""
@@ -85,10 +86,10 @@ class Trust(History):
             WHERE feedback.rater_id = ? LIMIT 1""", rater_id) is not None
 
     def erasure(self, rater_id: str, base_model: str) -> Erasure | None:
-        """This person's newest deletion of everything, with the first version that was trained without it."""
+        """This person's newest deletion of everything, with the versions that were trained without it."""
         row = self.row("SELECT * FROM erasures WHERE rater_id = ? ORDER BY id DESC LIMIT 1", rater_id)
         if row is None:
             return None
-        version = self.row("""SELECT min(versions.number) AS number FROM versions JOIN runs ON runs.id = versions.run_id
-                              WHERE versions.base_model = ? AND runs.started_at > ?""", base_model, row["created_at"])["number"]
-        return Erasure(row["ratings"], bool(row["trained"]), version)
+        versions = self.rows("""SELECT versions.number AS number FROM versions JOIN runs ON runs.id = versions.run_id
+                                WHERE versions.base_model = ? AND runs.started_at > ? ORDER BY versions.number""", base_model, row["created_at"])
+        return Erasure(row["ratings"], bool(row["trained"]), tuple(version["number"] for version in versions))

@@ -37,7 +37,7 @@ def receipt_rows(replies: Sequence[RatedReply], found: Sequence[Reward], example
 
 
 def data_used(replies: Sequence[RatedReply], found: Sequence[Reward], examples: Sequence[Example], held_out: Sequence[Example]) -> dict:
-    """Counts of what people said; `replies`, `corrections` and `raters` are those in training, the rest is of everything at hand."""
+    """Counts of what people said; `replies`, `corrections`, `comparisons` and `raters` are those in training, the rest is of everything at hand."""
     ratings = [rating for rated in replies for rating in rated.ratings]
     corrections = sum(replies[example.index].reply.engine == CORRECTED for example in examples)
     return {
@@ -48,7 +48,7 @@ def data_used(replies: Sequence[RatedReply], found: Sequence[Reward], examples: 
         "thumbs_down": sum(r.kind == "thumb" and r.value < 0 for r in ratings),
         "stars": {str(stars): sum(r.kind == "stars" and r.value == stars for r in ratings) for stars in range(1, 6)},
         "tagged": sum(any(said.tags for said in rated.reasons) for rated in replies),
-        "comparisons": len({comparison.id for rated in replies for comparison in rated.comparisons}),
+        "comparisons": len({comparison.id for example in examples for comparison in replies[example.index].comparisons}),
         "completion_tokens": sum(len(example.completion_ids) for example in examples),
         "mean_reward": round(sum(found[e.index].reward for e in examples) / len(examples), 4) if examples else None}
 
@@ -74,7 +74,9 @@ def training_figures(history: Sequence[StepFigures]) -> dict:
 
 
 def note_of(data: dict, scale: float) -> Said:
-    """A version's one sentence for people."""
-    return said("note", rated=said("n_rated", n=data["replies"]), people=said("n_people", n=data["raters"]),
-                corrected=said("and_corrections", n=data["corrections"]) if data["corrections"] else "",
+    """A version's one sentence for people; what training made of it, `Receipts.what_changed` tells."""
+    corrections, comparisons = data["corrections"], data["comparisons"]
+    also = (said("and_both", corrections=said("n_corrections", n=corrections), comparisons=said("n_comparisons", n=comparisons)) if corrections and comparisons
+            else said("and_corrections", n=corrections) if corrections else said("and_comparisons", n=comparisons) if comparisons else "")
+    return said("note", rated=said("n_rated", n=data["replies"]), people=said("n_people", n=data["raters"]), corrected=also,
                 strength="" if scale == 1 else said("note_strength", scale=scale))

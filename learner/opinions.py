@@ -35,7 +35,7 @@ CORRECTION_INFORMATION = 0.5
 """On the original, when every word of it was changed."""
 WITHOUT_SIGN = frozenset({"other"})
 CORRECTED = "corrected"
-"""The engine of a reply that a person wrote in a correction; see corrected.py."""
+"""The engine of a reply that a person wrote in a correction; see lessons.py."""
 WORD = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af]|[^\W\u2e80-\u9fff\uac00-\ud7af]+|[^\w\s]")
 """A word, a mark, or one character of a script that puts no blanks between words."""
 

@@ -27,7 +27,7 @@ def reply(name: str, *ratings: tuple[str, str, int], tags=(), comment="", text="
 
 
 def edited(original: RatedReply) -> RatedReply:
-    """The corrected text as an example of its own, as corrected.py makes it."""
+    """The corrected text as an example of its own, as lessons.py makes it."""
     return replace(original, reply=replace(original.reply, engine=CORRECTED), ratings=(), reasons=(), comparisons=())
 
 

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from data.records import Generated, Sampling
-from tests.browser_fixtures import finished, open_chat, write
+from tests.browser_fixtures import contribute, finished, open_chat, write
 from tests.factories import add_reply
 from tests.waiting import until
 
@@ -106,6 +106,41 @@ def test_two_tabs_agree(person, chat_server):
     expect(page.locator(".reply-body").last).to_have_text(other.locator(".reply-body").last.inner_text())
 
 
+def test_what_is_rated_while_the_conversation_is_fetched_anew_stays_as_it_is(person, chat_server):
+    page = open_chat(person(), chat_server)
+    write(page, "Hello")
+    finished(page)
+    held = []
+
+    def hold(route):
+        if "ui_open" in (route.request.post_data or ""):
+            held.append((route, route.fetch()))                      # what the server knew before
+        else:
+            route.continue_()
+
+    page.route(re.compile("component_server"), hold)
+    contribute(page)                                                 # the replies now say whether they train
+    until_held(page, held)
+    page.get_by_role("radio", name="4 of 5 stars").click()
+    page.get_by_role("button", name="Bad reply").click()
+    expect(page.locator(".rating-note")).to_have_text("Saved")
+    page.get_by_role("button", name="Wrong", exact=True).click()
+    expect(page.locator(".reasons .panel-note").last).to_have_text("Saved")
+    route, answer = held[0]
+    with page.expect_response(lambda response: "ui_open" in (response.request.post_data or "")):
+        route.fulfill(response=answer)
+    page.wait_for_timeout(200)
+    expect(page.locator(".star.lit")).to_have_count(4)
+    expect(page.get_by_role("button", name="Bad reply")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("button", name="Wrong", exact=True)).to_have_attribute("aria-pressed", "true")
+
+
+def until_held(page, held):
+    """Wait until a route has been taken; the page goes on meanwhile."""
+    while not held:
+        page.wait_for_timeout(20)
+
+
 def test_a_rating_that_cannot_be_saved_falls_back_and_says_so(person, chat_server):
     context = person()
     page = open_chat(context, chat_server)
@@ -193,8 +228,7 @@ def test_a_reply_goes_on_through_a_reload_and_is_whole(person, endless_server):
     page.route(re.compile("component_server"), lambda route: held.append(route) if "ui_stop" in (route.request.post_data or "") else route.continue_())
     page.get_by_role("button", name="Stop this reply").click()
     expect(page.locator(".composer")).to_contain_text("Stopping")   # before the server has heard of it
-    while not held:
-        page.wait_for_timeout(20)
+    until_held(page, held)
     held[0].continue_()
     finished(page)
     expect(page.locator(".composer")).not_to_contain_text("Stopping")

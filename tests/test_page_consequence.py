@@ -69,6 +69,12 @@ def test_a_rating_that_trained_a_version_says_so_and_tells_how(person, chat_serv
 
     page.get_by_role("button", name="Base model").click()
     expect(page.locator(".version-about")).to_have_text("The model as it came, with no adapter")
+    expect(page.locator(".pill-version")).to_have_text(f"version {number}", timeout=30_000)
+    write(page, "And now?")
+    finished(page)
+    page.get_by_role("button", name=f"Version {number}", exact=True).click()
+    expect(page.locator(".version-about").last).to_have_text("Learned from 1 rated reply. People who rated it: 1. "
+                                                             "What changed, compared to the base model: 1 of 1 liked reply became likelier.")
     chat_server.store.promote(0, chat_server.base.id, "for the next test")
 
 

@@ -38,6 +38,29 @@ def test_a_conversation_is_found_resumed_and_renamed(person, chat_server):
     expect(page.locator(".bubble")).to_have_text("Tell me of stars")
 
 
+def test_older_conversations_are_a_click_away_however_many_there_are(person, chat_server):
+    context = person()
+    page, store = open_chat(context, chat_server), chat_server.store
+    rater = store.ensure_rater(chat_server.rater_of(context))
+    with store.write():
+        for number in range(103):
+            store.new_conversation(rater, f"talk {number:03}")
+    page.get_by_role("button", name="Conversations").click()
+    rows, more = page.locator(".history-title"), page.get_by_role("button", name="Show more")
+    expect(rows).to_have_count(50)
+    expect(rows.first).to_have_text("talk 102")
+    more.focus()
+    page.keyboard.press("Enter")
+    expect(rows).to_have_count(100)
+    expect(page.locator(".history-open").nth(50)).to_be_focused()
+    more.click()
+    expect(rows).to_have_count(103)
+    expect(more).to_be_hidden()
+    page.get_by_label("Search conversations").fill("talk")
+    expect(rows).to_have_count(50)
+    expect(more).to_be_visible()
+
+
 def test_a_deleted_conversation_is_gone_here_in_other_tabs_and_from_training(person, chat_server):
     context = person()
     page = open_chat(context, chat_server)
@@ -49,6 +72,7 @@ def test_a_deleted_conversation_is_gone_here_in_other_tabs_and_from_training(per
     page.bring_to_front()
     page.get_by_role("button", name="Conversations").click()
     page.get_by_role("button", name="Delete: Something else").click()
+    expect(page.locator(".history-row.editing")).to_contain_text("Delete “Something else”? Its text is erased now")
     page.get_by_role("button", name="Keep").click()
     page.get_by_role("button", name="Delete: Something else").click()
     page.get_by_role("button", name="Delete", exact=True).click()
@@ -84,5 +108,5 @@ def test_nobody_renames_or_deletes_what_is_somebody_elses(person, chat_server):
                           ("ui_receipt", {"reply": mine.locator(".reply").get_attribute("data-reply")})]:
         answer = stranger.request.post(f"{chat_server.url}/gradio_api/component_server", data={
             "data": payload, "component_id": component, "session_hash": "stranger", "fn_name": name}).json()
-        assert answer == {"ok": True, "entries": []} if name == "ui_history" else answer["ok"] is False
+        assert answer == {"ok": True, "entries": [], "more": False} if name == "ui_history" else answer["ok"] is False
     assert chat_server.store.conversation(conversation).title == "My secret is a blue teapot"

@@ -1,12 +1,13 @@
-"""A second opinion in Chromium: one person's exchange, another person's rating."""
+"""What the app asks by itself, in Chromium: a second opinion on somebody else's exchange, and which of two replies is better."""
 
 import pytest
 from playwright.sync_api import expect
 
 from data.errors import NotYourReply
 from tests.accessibility import check_accessibility
-from tests.browser_fixtures import ChatServer, contribute, open_chat
+from tests.browser_fixtures import ChatServer, contribute, finished, open_chat, write
 from tests.factories import add_reply
+from tests.test_page_consequence import train_on
 
 pytestmark = pytest.mark.browser
 
@@ -16,7 +17,7 @@ TEXT = "**Cold**. ![x](https://example.com/beacon.png) <script>alert(1)</script>
 
 @pytest.fixture(scope="module")
 def server(tiny_base, tmp_path_factory):
-    with ChatServer(tmp_path_factory.mktemp("opinion") / "state", tiny_base, max_new_tokens=40, second_opinion_share=1) as server:
+    with ChatServer(tmp_path_factory.mktemp("opinion") / "state", tiny_base, max_new_tokens=40, second_opinion_share=1, compare_share=1) as server:
         yield server
 
 
@@ -61,13 +62,41 @@ def test_a_reply_is_rated_by_a_second_person_once_they_have_rated_their_own(pers
     card.get_by_role("button", name="Done").click()
     expect(card).to_be_hidden()
 
+    version = train_on(server, theirs[1].id).version                             # a learner used what Ben said of it
+    expect(page.locator(".toast")).to_contain_text(f"Version {version} is live now", timeout=30_000)
+    page.get_by_role("button", name="New conversation").click()
+    expect(page.locator(".welcome")).to_contain_text(f"Your second opinion helped make version {version}.")
+    asked.bring_to_front()
+    expect(asked.locator(".pill-version")).to_have_text(f"version {version}")
+    expect(asked.locator(".opinions-used:visible")).to_have_count(0)             # it is her reply, and not her opinion
+    page.bring_to_front()
+
     for number in range(10):                                                     # later: the other one, which he declines
         add_reply(store, ben, message=f"more {number}", base_model=base, conversation=store.conversations(ben)[0].id)
     page.reload()
     rated(page, "3 of 5 stars")
     expect(card.locator(".bubble")).to_have_text("Another")
+    expect(card).to_contain_text(f"Your second opinion helped make version {version}.")
     expect(card.locator(".opinion-task")).to_be_hidden()
     card.get_by_role("button", name="Not now").click()
     expect(card).to_be_hidden()
     with pytest.raises(NotYourReply):
         store.add_rating(theirs[0].id, ben, "thumb", 1)
+
+
+def test_the_app_asks_by_itself_which_of_two_is_better_and_the_answer_is_kept_as_asked_by_it(person, server):
+    context = person()
+    page = open_chat(context, server)
+    contribute(page)
+    write(page, "Hello")
+    finished(page)
+    first = page.locator(".reply").get_attribute("data-reply")
+    page.get_by_role("button", name="Compare with another answer?").click()
+    expect(page.locator(".side .reply")).to_have_count(2)
+    page.get_by_role("button", name="A is better").click()
+    expect(page.locator(".compare > .panel-end .panel-note")).to_have_text("Saved")
+    rater = server.rater_of(context)
+    [turn] = server.store.conversation(server.store.conversations(rater)[0].id).turns
+    [said] = server.store.comparisons_of(rater, turn.conversation_id)
+    assert [(reply.id == first, reply.aside) for reply in turn.replies] == [(True, False), (False, True)]
+    assert (said.asked_by, said.preferred, {said.first_id, said.second_id}) == ("app", "first", {reply.id for reply in turn.replies})

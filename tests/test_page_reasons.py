@@ -50,6 +50,19 @@ def test_a_thumb_up_offers_tags_of_its_own_and_needs_none(page):
     expect(page.get_by_role("button", name="Say why")).to_be_hidden()
 
 
+def test_a_better_one_is_offered_at_the_newest_reply_and_elsewhere_it_is_said_why_not(page):
+    page.get_by_role("button", name="Bad reply").click()
+    reasons = page.locator(".reasons").first
+    better, why_not = reasons.get_by_role("button", name="Show me a better one"), reasons.get_by_text("at the newest reply only")
+    expect(better).to_be_visible()
+    expect(why_not).to_be_hidden()
+    write(page, "And now?")
+    expect(why_not).to_be_visible()
+    expect(better).to_be_hidden()
+    page.get_by_role("button", name="Good reply").first.click()
+    expect(why_not).to_be_hidden()
+
+
 def test_a_half_written_comment_survives_looks_at_the_server_a_refused_save_and_a_reload(page):
     page.get_by_role("button", name="Bad reply").click()
     expect(page.locator(".rating-note")).to_have_text("Saved")

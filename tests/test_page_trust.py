@@ -6,6 +6,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser_fixtures import contribute, finished, open_chat, write
+from tests.factories import add_reply
+from tests.test_page_consequence import train_on
 
 pytestmark = pytest.mark.browser
 
@@ -83,3 +85,21 @@ def test_ones_data_is_downloaded_and_then_deleted_with_a_receipt(person, chat_se
     assert chat_server.store.conversations(chat_server.rater_of(context)) == []
     page.reload()
     expect(page.locator(".erased")).to_be_visible()
+
+
+def test_a_deletion_that_weights_still_remember_waits_for_a_version_made_without_it_and_says_so(person, chat_server):
+    store, base = chat_server.store, chat_server.base.id
+    other = add_reply(store, base_model=base)
+    store.add_rating(other.id, other.rater_id, "thumb", 1)                 # there is a next version to make
+    page = open_chat(person(), chat_server)
+    contribute(page)
+    write(page, "My blue teapot")
+    finished(page)
+    train_on(chat_server, rated(page))
+    page.get_by_role("button", name="Menu").click()
+    page.get_by_role("button", name="Delete my data").click()
+    page.get_by_role("button", name="Delete everything").click()
+    expect(page.locator(".erased")).to_contain_text("The model that answers now still holds what it learned from your ratings")
+    forgot = train_on(chat_server, other.id).version
+    expect(page.locator(".erased")).to_have_text(f"Your data is deleted. Since version {forgot}, the model is trained without it.", timeout=30_000)
+    store.promote(0, base, "for the next test")

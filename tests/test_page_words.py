@@ -54,6 +54,31 @@ def test_every_word_a_script_asks_for_exists_and_none_is_left_over():
     assert words.keys() - asked - named == set()
 
 
+LITERAL = re.compile(r"//[^\n]*|/\*.*?\*/|'(?:\\.|[^'\\\n])*'|\"(?:\\.|[^\"\\\n])*\"|`(?:\\.|[^`\\])*`", re.S)
+CODE = re.compile(r"(?:(?:===|!==|class:|kind:) |\('class', |(?:setAttribute|querySelector|querySelectorAll)\()$")
+"""What stands before a literal that a machine reads: a name to compare with, classes, an attribute, a selector."""
+NAMES = {"English", "中文", "State", "Delete", "Backspace"}
+"""Languages in their own language, the end of a method's name, keys."""
+SHOWN = [r"make\('\w+', \{(?:[^{}]|\{[^{}]*\})*\}, ['\"`]\w", r"setText\([^,]+, ['\"`]\w", r"(?:announce|showNotice|showToast|showTrouble|complain)\(['\"`]\w",
+         r"(?:aria-label|title|placeholder|alt|aria-valuetext)'?[:,] ['\"`]\w", r"(?:textContent|innerText|title|placeholder) = ['\"`]\w"]
+
+
+def words_in(script):
+    """Literals of a script that look like words for people: two of them, one with a capital, an end of a sentence, or no ASCII."""
+    for found in LITERAL.finditer(script):
+        text = re.sub(r"\$\{(?:[^{}]|\{[^{}]*\})*\}", "", found[0][1:-1])
+        if found[0][:2] in ("//", "/*") or CODE.search(script[max(0, found.start() - 40):found.start()]) or re.match(r"M\d", text):          # an icon's path
+            continue
+        if re.search(r"[A-Z][a-z]+|[a-z]{2,} [a-z]{2,}|[a-z][.!?]$|[^\x00-\x7f·–、 ]", text):
+            yield text
+
+
+def test_no_script_says_anything_that_is_not_in_the_catalogue():
+    assert set(words_in(SCRIPTS)) == NAMES
+    assert [found[0] for pattern in SHOWN for found in re.finditer(pattern, SCRIPTS)] == []
+    assert list(words_in("say(`Step ${n}`); x = 'please wait'; // What a remark says\n y = '等待'; 'quiet' === 'Enter'")) == ["Step ", "please wait", "等待"]
+
+
 @pytest.mark.parametrize(("text", "shown"), [
     ("a **b**", "<p>a <strong>b</strong></p>\n"),
     ("one\ntwo", "<p>one<br>\ntwo</p>\n"),

@@ -1,5 +1,6 @@
 """What a person is told of the consequence of their ratings, over a real store and registry."""
 
+from dataclasses import replace
 from math import exp
 
 import pytest
@@ -88,7 +89,11 @@ def test_a_refused_candidate_is_told_to_those_whose_ratings_it_saw_and_to_nobody
     assert store.outcomes("me", seen.conversation_id) == {seen.id: Outcome(seen.id, version, None)}
 
 
-def test_a_version_tells_what_it_learned_from(store, tmp_path):
-    version = publish(store, tmp_path, report={"data": {"replies": 2, "raters": 1}, "gate": {"scale": 0.5}})
-    assert version_view(store, version) == {"note": "Trained on 2 rated replies from 1 person.", "replies": 2, "corrections": 0, "raters": 1, "scale": 0.5}
+def test_a_version_tells_what_it_learned_from_and_what_that_changed(store, tmp_path):
+    liked, lost, blamed, unmoved = (add_reply(store, "me") for _ in range(4))
+    rows = [receipt(store, liked), receipt(store, lost, after=-11.0), replace(receipt(store, blamed, after=-12.0), reward=-0.5),
+            replace(receipt(store, unmoved), reward=0.0)]
+    version = publish(store, tmp_path, *rows, report={"data": {"replies": 4, "raters": 1}, "gate": {"scale": 0.5}})
+    changed = {"liked": 2, "likelier": 1, "disliked": 1, "less_likely": 1, "corrected": 0, "corrected_likelier": 0, "comparisons": 0}
+    assert version_view(store, version) == {"note": "Trained on 2 rated replies from 1 person.", "replies": 4, "corrections": 0, "raters": 1, "scale": 0.5, "changed": changed}
     assert version_view(store, 0) == {"note": ""}

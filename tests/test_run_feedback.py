@@ -27,7 +27,9 @@ def test_tags_comparisons_and_corrections_become_a_version_and_everybody_is_told
     data = run.report["data"]
     assert run.state == "published" and store.fresh_ratings(tiny_base.id) == 0
     assert (data["replies"], data["corrections"], data["comparisons"], data["tagged"], data["raters"], run.report["ratings_used"]) == (4, 1, 1, 2, 1, 0)
-    assert store.version(run.version).note.startswith("Trained on 4 rated replies and 1 correction from 1 person")
+    assert store.version(run.version).note.startswith("Trained on 4 rated replies, 1 correction and 1 comparison from 1 person")
+    changed = store.what_changed(run.version)
+    assert (changed["liked"], changed["disliked"], changed["corrected"], changed["corrected_likelier"], changed["comparisons"]) == (1, 3, 1, 1, 1)
 
     assert store.receipts(silent.id) == []                              # what was said of it has no direction
     blamed, original, other, preferred = (store.receipts(reply.id)[0] for reply in (tagged, corrected, first, second))

@@ -16,6 +16,7 @@ from data.records import SecondOpinion
 from data.second_opinions import first_id_left_out
 from data.store import Store
 from tests.factories import add_reply
+from tests.test_receipts import publish, receipt
 from tests.test_service import server  # noqa: F401
 
 
@@ -49,6 +50,18 @@ def test_somebody_elses_reply_is_offered_without_personal_data_and_may_be_rated(
     store.add_rating(reply.id, "ann", "thumb", 1)
     assert [(r.rater_id, r.value) for r in store.rated_replies("base")[0].ratings] == [("ben", -1), ("ann", 1)]
     assert store.add_rating(reply.id, "ben", "thumb", 1) == {"thumb": 1} and offer(store) is None
+
+
+def test_whose_second_opinion_trained_a_version_is_told_which(store, tmp_path):
+    reply, own = of_ann(store), store.conversation(store.conversations("ben")[0].id).turns[0].replies[0]
+    offer(store)
+    for rated, rater in ((reply, "ben"), (reply, "ann"), (own, "ben")):
+        store.add_rating(rated.id, rater, "thumb", 1)
+    used = lambda: [store.second_opinions_used(rater, "base") for rater in ("ann", "ben")]
+    publish(store, tmp_path, receipt(store, own))
+    assert used() == [None, None]
+    version = publish(store, tmp_path, receipt(store, own), receipt(store, reply))
+    assert used() == [None, (1, version)] and store.second_opinions_used("ben", "another base") is None
 
 
 def test_an_offer_lets_one_rate_and_nothing_else(store):

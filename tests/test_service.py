@@ -285,6 +285,7 @@ def test_a_maintainer_sees_what_is_being_loaded_while_the_version_before_answers
     with server.serving.engine._load_lock:                              # as long as a large model takes
         number = server.publish(seed=1)
         until(lambda: server.serving.change)
+        assert (server.service.status()["version"], server.service.status()["loading"]) == (0, number)
         assert seen() == (0, {"version": number, "seconds": 0, "trouble": None}) and server.maintenance.overview()["live"] == number
     until(lambda: seen() == (number, None))
 
@@ -295,6 +296,7 @@ def test_a_maintainer_sees_what_is_being_loaded_while_the_version_before_answers
     assert server.maintenance.roll_back() == 0
     trouble = until(lambda: (change := seen()[1]) and change["trouble"])
     assert trouble == {"kind": "StorageFull", "error": "The disk is full; free some space.", "said": None} and server.serving.version == number
+    assert server.service.status()["loading"] is None                   # nobody knows when
 
 
 def test_a_corrupt_version_is_marked_and_the_old_one_stays(server):

@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from chat_app.receipts import version_view
 from data.adapters import WEIGHTS
 from data.errors import BadSetting
 from data.records import CorrectionReceipt, Outcome, ReceiptRow
@@ -161,6 +162,7 @@ def test_a_version_reaches_every_host_with_its_files_its_receipts_and_the_same_n
     assert {r.kind: r.value for r in a.store.used_ratings(receipt, "me")} == {"thumb": -1, "stars": 2}
     assert set(a.store.used_feedback(receipt, "me")) == {"ratings", "reasons", "comparisons", "corrected"}
     assert a.store.outcomes("me", first.conversation_id)[first.id] == Outcome(first.id, 1, None)
+    assert version_view(b.store, number)["changed"] == version_view(learner.store, number)["changed"] != b.store.what_changed(number)      # b has no receipt of it
     assert b.store.receipts(first.id) == [] and a.store.fresh_ratings("base") == 0
     assert "raters_in_doubt" not in json.dumps(a.store.run(a.store.version(1).run_id).report)
     rounds(learner, a, a)
@@ -200,10 +202,10 @@ def test_a_deletion_is_done_when_a_version_was_trained_by_a_learner_that_had_hea
     rounds(a)
     learner.publish()                                     # began after the deletion, and had not heard of it
     rounds(learner, a)
-    assert a.store.live_version("base") == 2 and a.store.erasure("me", "base").version is None
+    assert a.store.live_version("base") == 2 and a.store.erasure("me", "base").versions == ()
     forgotten = learner.publish()
     rounds(learner, a)
-    assert a.store.erasure("me", "base").version == forgotten == 3
+    assert a.store.erasure("me", "base").versions == (forgotten,) == (3,)
 
 
 def test_a_host_moves_to_another_place_and_heals_one_that_lost_something(hosts, tmp_path, place):

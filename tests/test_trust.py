@@ -4,11 +4,14 @@ import json
 
 import pytest
 
-from data.records import Erasure, Sampling
+from data.errors import ChatError
+from data.records import Erasure, Generated, Sampling
 from data.store import Store
 from tests.factories import add_reply
+from tests.random_adapter import write_random_adapter
 from tests.test_receipts import publish, receipt
 from tests.test_service import finished, server  # noqa: F401
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -33,9 +36,23 @@ def test_a_reply_trains_only_when_its_person_lets_it(server):                   
     store.set_consent("me", False)
     private = rated(unasked=None)
     store.set_consent("me", True)                                                   # covers what comes, not what was private
-    given = rated(unasked=None)
-    assert [store.reply(r).contributes for r in (waiting, private, given)] == [False, False, True]
+    given, kept_out = rated(unasked=None), rated(unasked=False)                    # the latter: a script said so
+    assert [store.reply(r).contributes for r in (waiting, private, given, kept_out)] == [False, False, True, False]
     assert [r.reply.id for r in store.rated_replies(server.base.id)] == [given] and store.fresh_ratings(server.base.id) == 1
+    assert [bool(store.reply(r).behavior_logprobs) for r in (waiting, private, given)] == [False, False, True]           # kept for training alone
+
+
+def test_the_log_probs_of_a_reply_that_waits_for_an_answer_are_erased_by_a_no_and_kept_by_a_yes(store):
+    for rater, contributes in (("yes", True), ("no", False)):
+        reply = add_reply(store, rater)
+        waiting, writing = (store.start_reply(reply.turn_id, 0, None, "base", "openvino", Sampling(), (1,), contributes=None) for _ in range(2))
+        end = Generated((4, 5), (-1.0, -0.5), 1.0, "stop")
+        assert store.finish_reply(waiting.id, "hi", end, 0.1, 0.2).behavior_logprobs == (-1.0, -0.5)
+        store.set_consent(rater, contributes)
+        store.finish_reply(writing.id, "hi", end, 0.1, 0.2)
+        kept = (-1.0, -0.5) if contributes else ()
+        assert [store.reply(r.id).behavior_logprobs for r in (reply, waiting, writing)] == [(-1.0, -0.5), kept, kept]      # the first was given
+        assert store.reply(waiting.id).completion_ids == (4, 5)
 
 
 def test_consent_given_while_a_reply_starts_covers_that_reply(server, monkeypatch):            # noqa: F811
@@ -81,9 +98,9 @@ def test_deleting_everything_reaches_the_weights_at_the_next_version_and_says_wh
     assert store.erasure("me", "base") is None
     store.delete_everything("me")
     assert trained(store) == [other.id] and store.fresh_ratings("base") == 1
-    assert store.erasure("me", "base") == Erasure(1, True, None)
+    assert store.erasure("me", "base") == Erasure(1, True, ())
     second = publish(store, tmp_path, receipt(store, other))
-    assert store.erasure("me", "base") == Erasure(1, True, second)
+    assert store.erasure("me", "base") == Erasure(1, True, (second,))
     assert store.export("me")["conversations"] == [] and "my question" not in str([tuple(row) for row in store.rows("SELECT * FROM turns")])
 
 
@@ -93,3 +110,37 @@ def test_somebody_whose_ratings_trained_nothing_is_told_so_at_once(server):     
     assert server.service.belongings.erasure("me") is None
     assert server.service.belongings.delete_everything("me") == {"state": "gone", "version": None, "ratings": 1}
     assert server.store.conversations("me") == []
+
+
+def test_a_deletion_is_done_only_while_a_version_made_without_it_answers(server):   # noqa: F811
+    store, base, belongings = server.store, server.base, server.service.belongings
+    mine, other = (finished(server.service.send(rater, None, "hello")).reply_id for rater in ("me", "you"))
+
+    def publish(*replies):
+        run = store.start_run(base.id, "shell")
+        for reply_id in replies:
+            store.add_rating(reply_id, store.reply(reply_id).rater_id, "thumb", 1)
+        number = server.registry.publish(lambda folder: write_random_adapter(base, folder, seed=len(replies)), base_model=base.id, run_id=run.id,
+                                         parent=store.live_version(base.id), receipts=[receipt(store, store.reply(reply_id)) for reply_id in replies]).number
+        store.finish_run(run.id, "published", version=number)
+        return number
+
+    answers = lambda version: until(lambda: server.serving.version == version)
+    first = publish(mine, other)
+    answers(first)
+    assert belongings.delete_everything("me") == {"state": "waiting", "version": None, "ratings": 1}
+    second = publish(other)
+    assert belongings.erasure("me")["state"] == "waiting" or server.serving.version == second        # published, and not yet what answers
+    answers(second)
+    assert belongings.erasure("me") == {"state": "gone", "version": second, "ratings": 1}
+    store.promote(first, base.id, "maintainer")
+    assert belongings.erasure("me")["state"] == "waiting"
+    answers(first)
+    assert belongings.erasure("me")["state"] == "waiting"
+    store.promote(second, base.id, "maintainer")
+    store.mark_failed(second, ChatError("It cannot be loaded."))                   # the one before it answers
+    answers(first)
+    assert belongings.erasure("me")["state"] == "waiting"
+    store.promote(0, base.id, "maintainer")
+    answers(0)
+    assert belongings.erasure("me")["state"] == "gone"

@@ -19,7 +19,7 @@ from tests.waiting import until
 def test_message_reply_rating_gradient_version_and_receipt_by_a_script_and_a_shell(endless_base, tmp_path):
     with ServerProcess(tmp_path / "state", endless_base, LEARNER="false", MAX_NEW_TOKENS="300", TRAIN_EVERY_RATINGS="0", CUDA_VISIBLE_DEVICES="") as server:
         person = server.client()
-        assert person.predict(api_name="/status") == {"version": 0, "base_model": endless_base.name, "engine": "openvino", "fresh_ratings": 0, "run": None}
+        assert person.predict(api_name="/status") == {"version": 0, "loading": None, "base_model": endless_base.name, "engine": "openvino", "fresh_ratings": 0, "run": None}
         job = person.submit("Why is the sea salty?", None, api_name="/send")
         last = job.result()
         assert len(job.outputs()) > 3, "the reply does not stream"
@@ -76,6 +76,14 @@ def test_each_session_is_one_person_and_bad_calls_get_one_clear_sentence(endless
                 client.predict(*arguments, api_name="/compare")
         assert me.predict(reply["reply_id"], "stars", 0, api_name="/rate") == {}
         assert me.predict("again", reply["conversation_id"], api_name="/send")["conversation_id"] == reply["conversation_id"]
+
+        store = Store(server.state_dir / "chat.db")
+        private = me.predict("hello", None, contribute=False, api_name="/send")
+        again = me.predict(private["conversation_id"], contribute=False, api_name="/regenerate")
+        for one in (private, again):
+            me.predict(one["reply_id"], "thumb", 1, api_name="/rate")
+            assert store.reply(one["reply_id"]).contributes is False and store.reply(one["reply_id"]).behavior_logprobs == ()
+        assert store.reply(reply["reply_id"]).contributes is True and store.fresh_ratings(endless_base.id) == 0
 
 
 def test_a_script_that_comes_when_every_place_is_taken_is_told_so_at_once(endless_base, tmp_path):

@@ -4,16 +4,16 @@ const state = {conversation: null, task: null, sending: false, opened: false, of
 
 const conversation = createConversation({regenerate, announce, rated: () => opinion.want()});
 const composer = createComposer({send, stop: () => ask('ui_stop', {conversation: state.conversation})});
-const status = createStatus({wentLive: version => showToast(say('now_live', {version: versionName(version)}))});
+const status = createStatus({wentLive: version => { showToast(say('now_live', {version: versionName(version)})); trust.refresh(); }});
 const announcer = make('p', {class: 'sr', role: 'status'});
 const toast = make('p', {class: 'toast', hidden: true});
 const trust = createTrust({announce, complain: composer.showNotice, gone: () => leave('replace'),
-  told: contributes => { welcome.setContributes(contributes); status.setContributes(contributes); },
+  told: ({contributes, opinions}) => { welcome.setContributes(contributes); status.setContributes(contributes); opinion.setUsed(opinions); },
   changed: () => state.conversation && reopen(state.conversation)});           // its replies now say whether they train
-const welcome = createWelcome({begin: text => composer.submit(text), changed: refresh, erased: trust.erased});
 const task = make('h2', {class: 'task', hidden: true});
 const drawer = createHistory({resume, deleted, isShown: id => id === state.conversation});
 const opinion = createOpinion({isQuiet, appear, announce});
+const welcome = createWelcome({begin: text => composer.submit(text), changed: refresh, foot: [opinion.used, trust.erased]});
 const lookout = createLookout({conversation, shown: () => state.conversation, isOpened: () => state.opened, openAgain: () => open(named()), looked, grew, outdated: reopen});
 
 build();
@@ -23,7 +23,7 @@ window.addEventListener('popstate', () => { const id = named(); open(id, {fresh:
 function build() {
   const brand = make('a', {class: 'brand', href: './', 'aria-label': words.home}, make('span', {class: 'mark', 'aria-hidden': 'true'}, icon('star')), make('h1', {}, words.product));
   const fresh = make('button', {type: 'button', class: 'quiet-button new', 'aria-label': words.new, title: words.new, on: {click: startNew}}, icon('plus'), make('span', {}, words.new));
-  const print = make('p', {class: 'fine-print'}, status.fresh, make('span', {}, ` ${words.mistakes} `), make('a', {href: 'maintainer'}, words.maintainer));
+  const print = make('p', {class: 'fine-print'}, status.line, make('span', {}, ` ${words.mistakes} `), make('a', {href: 'maintainer'}, words.maintainer));
   element.replaceChildren(
     make('header', {class: 'topbar'}, drawer.button, brand, status.pill, status.learning, make('span', {class: 'spacer'}), fresh, trust.menu),
     make('div', {class: 'column'}, welcome.node, task, conversation.log, opinion.node),
@@ -41,7 +41,7 @@ function named() {
 }
 
 async function open(id, {fresh = false} = {}) {
-  const answer = await ask('ui_open', {...(id ? {conversation: id} : {}), fresh});
+  const askedAt = Date.now(), answer = await ask('ui_open', {...(id ? {conversation: id} : {}), fresh});
   if (!answer.ok && id && answer.kind === 'UnknownConversation') {
     composer.showNotice(problem(answer));
     return open(null, {fresh: true});
@@ -53,17 +53,18 @@ async function open(id, {fresh = false} = {}) {
   state.opened = true;
   takeStatus(answer.status);
   trust.take(answer.person);
-  show(answer.conversation);
-  conversation.takeMarks(answer.marks);
+  show(answer.conversation, askedAt);
+  conversation.takeMarks(answer.marks, askedAt);
   if (answer.conversation) toBottom();
   if (matchMedia('(hover: hover)').matches) composer.focus();      // on a phone it would raise the keyboard
 }
 
-function show(opened) {
+// A conversation, or none, as the server knew it `askedAt`: what was said here since is not repainted.
+function show(opened, askedAt) {
   state.conversation = opened ? opened.id : null;
   state.task = opened ? opened.task : null;
   setAddress('replace');
-  conversation.replace(opened ? opened.turns : []);
+  conversation.replace(opened ? opened.turns : [], askedAt);
   refresh();
   drawer.refresh();
   if (conversation.writing()) lookout.follow();
@@ -163,10 +164,10 @@ function looked(answer, about, askedAt) {
 }
 
 async function reopen(id) {
-  const stuck = atBottom(), answer = await ask('ui_open', {conversation: id});
+  const stuck = atBottom(), askedAt = Date.now(), answer = await ask('ui_open', {conversation: id});
   if (!answer.ok || id !== state.conversation) return;
-  show(answer.conversation);
-  conversation.takeMarks(answer.marks);
+  show(answer.conversation, askedAt);
+  conversation.takeMarks(answer.marks, askedAt);
   if (stuck) toBottom();
 }
 

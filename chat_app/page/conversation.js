@@ -105,8 +105,8 @@ function createConversation(actions) {
 
   return {
     log,
-    // Shows these turns instead of all before.
-    replace(newTurns) {
+    // Shows these turns instead of all before, as the server knew them `askedAt`.
+    replace(newTurns, askedAt) {
       const ids = new Set(newTurns.map(turn => turn.id));
       for (const id of [...turnNodes.keys()]) if (!ids.has(id)) turnNodes.delete(id);
       turns = newTurns;
@@ -114,7 +114,7 @@ function createConversation(actions) {
       for (const id of [...replyParts.keys()]) if (!replyIds.includes(id)) replyParts.delete(id);
       for (const id of [...comparisons.keys()]) if (!ids.has(id)) comparisons.delete(id);
       for (const turn of turns) {
-        for (const reply of turn.replies) if (reply.rating) partsOf(reply, turn).rating.take(reply.rating);
+        for (const reply of turn.replies) if (reply.rating) partsOf(reply, turn).rating.take(reply.rating, askedAt);
         const left = openComparison(turn.id), aside = turn.replies.find(reply => reply.aside);
         if (left) compare(turn.id, left.ids, left.askedBy);
         else if (aside && !comparisons.has(turn.id)) compare(turn.id, [turn.replies[0].id, aside.id], 'app');

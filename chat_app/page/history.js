@@ -1,16 +1,19 @@
 // The drawer with one's own conversations: open, search, rename, delete. On a wide screen it stands beside the chat,
 // on a narrow one over it.
 
+const PAGE = 50;                      // conversations that are listed before one asks for more
+
 function createHistory({resume, deleted, isShown}) {
   const search = make('input', {type: 'search', class: 'history-search', 'aria-label': words.history_search, placeholder: words.history_search, on: {input: onSearch}});
   const list = make('ul', {class: 'history-list'});
   const none = make('p', {class: 'muted', hidden: true, role: 'status'});
   const close = iconButton('close', words.close, () => toggle(false));
+  const more = make('button', {type: 'button', class: 'quiet-button history-more', hidden: true, on: {click: showMore}}, words.history_more);
   const drawer = make('aside', {id: 'history', class: 'drawer', 'aria-label': words.history, hidden: true, on: {keydown: event => event.key === 'Escape' && !editing && toggle(false)}},
-    make('div', {class: 'drawer-head'}, make('h2', {}, words.history), close), search, list, none);
+    make('div', {class: 'drawer-head'}, make('h2', {}, words.history), close), search, list, more, none);
   const scrim = make('div', {class: 'scrim', hidden: true, on: {click: () => toggle(false)}});
   const button = iconButton('list', words.history, () => toggle(drawer.hidden), {class: 'icon-button', 'aria-expanded': 'false', 'aria-controls': 'history'});
-  let entries = [], editing = null, timer = null;
+  let entries = [], editing = null, timer = null, limit = PAGE, hasMore = false;
 
   function isNarrow() { return matchMedia('(max-width: 1100px)').matches; }
 
@@ -27,19 +30,29 @@ function createHistory({resume, deleted, isShown}) {
 
   function onSearch() {
     clearTimeout(timer);
+    limit = PAGE;
     timer = setTimeout(refresh, 200);
   }
 
   async function refresh() {
     if (drawer.hidden || editing) return;
-    const wanted = search.value, answer = await ask('ui_history', {search: wanted});
+    const wanted = search.value, answer = await ask('ui_history', {search: wanted, limit});
     if (wanted !== search.value || editing) return;
-    if (answer.ok) entries = answer.entries;
+    if (answer.ok) [entries, hasMore] = [answer.entries, answer.more];
     paint(answer.ok ? '' : problem(answer));
+  }
+
+  // The first of those that were not listed before takes the focus.
+  async function showMore() {
+    const shown = entries.length;
+    limit = shown + PAGE;
+    await refresh();
+    list.children[shown]?.querySelector('button').focus();
   }
 
   function paint(trouble = '') {
     list.replaceChildren(...entries.map(entry => editing?.id === entry.id ? editing.row(entry) : row(entry)));
+    more.hidden = !hasMore;
     none.hidden = entries.length > 0 && !trouble;
     setText(none, trouble || (search.value.trim() ? words.history_not_found : words.history_none));
     list.querySelector('.focus-me')?.focus();
@@ -98,7 +111,7 @@ function createHistory({resume, deleted, isShown}) {
       search.focus();
       deleted(entry.id, answer.ratings);
     }
-    return make('li', {class: 'history-row editing', role: 'group', 'aria-label': words.remove}, make('p', {}, words.remove_sure),
+    return make('li', {class: 'history-row editing', role: 'group', 'aria-label': words.remove}, make('p', {}, say('remove_sure', {title: entry.title || words.history_untitled})),
       make('div', {class: 'buttons'}, make('button', {type: 'button', class: 'quiet-button focus-me', on: {click: stopEditing}}, words.keep),
         make('button', {type: 'button', class: 'danger-button', on: {click: remove}}, words.remove)));
   }

@@ -9,6 +9,11 @@ import gradio as gr
 
 from chat_app.page.answers import answering, field
 
+PAGE = 50
+"""How many conversations are listed unless a page asks for more ..."""
+MOST = 10_000
+"""... and at most."""
+
 
 def history_calls(service, identity) -> list[Callable]:
     """Each finds out by itself who asks, and touches only what is theirs."""
@@ -16,7 +21,10 @@ def history_calls(service, identity) -> list[Callable]:
 
     @answering
     def ui_history(payload: dict, request: gr.Request) -> dict:
-        return {"entries": [asdict(entry) for entry in belongings.history(identity.rater(request), field(payload, "search") or "")]}
+        """The last used conversations, `limit` at most, and whether there are `more`."""
+        limit = min(max(1, field(payload, "limit", int) or PAGE), MOST)
+        entries, more = belongings.history(identity.rater(request), field(payload, "search") or "", limit)
+        return {"entries": [asdict(entry) for entry in entries], "more": more}
 
     @answering
     def ui_rename(payload: dict, request: gr.Request) -> dict:

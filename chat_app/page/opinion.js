@@ -7,7 +7,8 @@ function createOpinion({isQuiet, appear, announce}) {
   const task = make('p', {class: 'opinion-task'});
   const exchange = make('div', {class: 'opinion-exchange'});
   const end = make('button', {type: 'button', class: 'quiet-button', on: {click: onEnd}});
-  const node = make('section', {class: 'panel opinion', 'aria-labelledby': 'opinion-title', hidden: true}, title, make('p', {class: 'muted'}, words.opinion), task, exchange);
+  const [used, usedHere] = [0, 1].map(() => make('p', {class: 'opinions-used', hidden: true}, icon('check'), make('span')));
+  const node = make('section', {class: 'panel opinion', 'aria-labelledby': 'opinion-title', hidden: true}, title, make('p', {class: 'muted'}, words.opinion), usedHere, task, exchange);
   let wanted = false, shown = null, rated = false;
 
   // A rating of their own was saved: ask at the next quiet moment.
@@ -51,5 +52,14 @@ function createOpinion({isQuiet, appear, announce}) {
     node.hidden = true;
   }
 
-  return {node, want, look, leave};
+  // What came of those that this person gave before: {replies, version}, or nothing yet.
+  function setUsed(opinions) {
+    for (const line of [used, usedHere]) {
+      line.hidden = !opinions;
+      if (opinions) setText(line.lastChild, say('opinions_used', {n: opinions.replies, version: versionName(opinions.version)}));
+    }
+  }
+
+  // `used`: that line, for a quiet place where no card is.
+  return {node, used, want, look, leave, setUsed};
 }

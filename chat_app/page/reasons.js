@@ -13,9 +13,10 @@ function createReasons(replyId, {better}) {
   const note = make('span', {class: 'panel-note', role: 'status'});
   const done = make('button', {type: 'button', class: 'quiet-button', on: {click: onDone}}, words.done);
   const another = make('button', {type: 'button', class: 'quiet-button', hidden: true, on: {click: onBetter}}, icon('pair'), make('span', {}, words.better));
-  const panel = make('div', {class: 'panel reasons', role: 'group', 'aria-label': words.why, hidden: true}, title, chips, comment, make('div', {class: 'panel-end'}, another, note, done));
+  const onlyNewest = make('span', {class: 'only-newest', hidden: true}, words.better_newest);
+  const panel = make('div', {class: 'panel reasons', role: 'group', 'aria-label': words.why, hidden: true}, title, chips, comment, make('div', {class: 'panel-end'}, another, onlyNewest, note, done));
   const saves = createSaves('ui_reasons');
-  let thumb = 0, canBetter = false, tags = [], confirmed = {tags: [], comment: ''};
+  let thumb = 0, canBetter = false, isOld = false, tags = [], confirmed = {tags: [], comment: ''};
 
   function onInput() {
     sessionStorage.setItem(draftKey, comment.value);
@@ -73,6 +74,7 @@ function createReasons(replyId, {better}) {
     setText(title, thumb > 0 ? words.why_up : words.why_down);
     comment.hidden = thumb > 0 && !comment.value;
     another.hidden = thumb > 0 || !canBetter;
+    onlyNewest.hidden = thumb > 0 || !isOld;
     if (chips.shownFor !== thumb) {
       chips.shownFor = thumb;
       chips.replaceChildren(...known.map(tag => make('button', {type: 'button', class: 'chip', 'data-tag': tag, on: {click: () => press(tag)}}, words.reasons[tag])));
@@ -90,9 +92,10 @@ function createReasons(replyId, {better}) {
       open(thumb !== 0 && (pressed || !panel.hidden || isDirty()));
       if (pressed && thumb) panel.scrollIntoView({block: 'nearest'});
     },
-    // Whether another attempt can be asked for now.
-    offerBetter(isPossible) {
+    // Whether another attempt can be asked for now; `passed`: never again, as the conversation has gone on.
+    offerBetter(isPossible, passed) {
       canBetter = isPossible;
+      isOld = passed;
       paint();
     },
     // What the server knows as of `askedAt`.

@@ -48,8 +48,8 @@ function explain(receipt) {
   if (receipt.version) {
     const version = versionName(receipt.version);
     lines.push(make('p', {}, say('receipt_used', {ratings: ratingList(receipt.used), version, n: receipt.replies, percent: percent(receipt.share)})));
-    lines.push(make('p', {}, `${receipt.towards ? words.receipt_towards : words.receipt_away} ${likelihood(receipt)}`));
-    if (receipt.corrected?.towards) lines.push(make('p', {}, `${words.receipt_corrected} ${likelihood(receipt.corrected)}`));
+    lines.push(make('p', {}, together(receipt.towards ? words.receipt_towards : words.receipt_away, likelihood(receipt))));
+    if (receipt.corrected?.towards) lines.push(make('p', {}, together(words.receipt_corrected, likelihood(receipt.corrected))));
     if (receipt.changed) lines.push(make('p', {}, words.receipt_changed));
     if (receipt.checked.reason) lines.push(toldLine(receipt.checked, {class: 'muted'}));
     if (receipt.also.length) lines.push(make('p', {class: 'muted'}, say('receipt_also', {versions: listed(receipt.also.map(versionName))})));

@@ -57,7 +57,7 @@ function createReply(id, actions) {
     copy.hidden = writing || !reply.html;
     again.hidden = !isLast || writing || busy;
     better.hidden = again.hidden || reply.state !== 'done';
-    reasons.offerBetter(!better.hidden);
+    reasons.offerBetter(!better.hidden, !isLast && reply.state === 'done');
     correction.button.hidden = copy.hidden;
     if (reply.state === 'done') correction.setOriginal(reply.text);
     pager.hidden = place.of < 2;

@@ -1,6 +1,6 @@
 // Consent on first use, in one sentence; and what a person may do with their own data at any time.
 
-// `told(contributes)`: what the server knows of it; `changed()`: their consent did; `gone()`: everything of theirs is deleted; `complain(sentence)`: something was refused.
+// `told(person)`: what the server knows of them; `changed()`: their consent did; `gone()`: everything of theirs is deleted; `complain(sentence)`: something was refused.
 function createTrust({told, changed, gone, announce, complain}) {
   const sent = make('p', {hidden: true}, words.consent_sent);
   const consent = make('section', {class: 'consent', hidden: true, 'aria-label': words.consent_title}, make('p', {}, words.consent), sent,
@@ -9,13 +9,20 @@ function createTrust({told, changed, gone, announce, complain}) {
   const erased = make('p', {class: 'erased', role: 'status', hidden: true});
   const menu = createMenu({setContributes, download, deleteEverything});
 
-  function take({contributes, sent_elsewhere, erasure}) {
+  function take(person) {
+    const {contributes, sent_elsewhere, erasure} = person;
     consent.hidden = contributes !== null;
     sent.hidden = !sent_elsewhere;
     menu.show(contributes);
-    told(contributes);
+    told(person);
     erased.hidden = !erasure;
     if (erasure) setText(erased, erasureLine(erasure));
+  }
+
+  // Another version answers now: it may be the first without what was deleted, or with what this person gave.
+  async function refresh() {
+    const answer = await ask('ui_consent');
+    if (answer.ok) take(answer.person);
   }
 
   async function setContributes(contributes) {
@@ -40,7 +47,7 @@ function createTrust({told, changed, gone, announce, complain}) {
     announce(erasureLine(answer.person.erasure));
   }
 
-  return {consent, erased, menu: menu.node, take};
+  return {consent, erased, menu: menu.node, take, refresh};
 }
 
 // What became of a deletion of everything, as one sentence.

@@ -10,8 +10,10 @@ from chat_app.page.answers import answering, field
 
 
 def person_view(service, rater_id: str) -> dict:
-    """Whether this person contributes (None: not asked yet), whether what they rate leaves this host, and what became of a deletion of everything."""
-    return {"contributes": service.store.consent(rater_id), "sent_elsewhere": bool(service.settings.sync_url) and not service.settings.learner, "erasure": service.belongings.erasure(rater_id)}
+    """Whether this person contributes (None: not asked yet), whether what they rate leaves this host, what became of a deletion of everything, and what their second opinions helped make."""
+    used = service.store.second_opinions_used(rater_id, service.base.id)
+    return {"contributes": service.store.consent(rater_id), "sent_elsewhere": bool(service.settings.sync_url) and not service.settings.learner,
+            "erasure": service.belongings.erasure(rater_id), "opinions": used and {"replies": used[0], "version": used[1]}}
 
 
 def trust_calls(service, identity) -> list[Callable]:
@@ -19,6 +21,7 @@ def trust_calls(service, identity) -> list[Callable]:
 
     @answering
     def ui_consent(payload: dict, request: gr.Request) -> dict:
+        """Their answer, when there is one in it; and how things stand."""
         rater, contributes = identity.rater(request), field(payload, "contributes", bool)
         if contributes is not None:
             service.store.set_consent(rater, contributes)

@@ -1,4 +1,4 @@
-// Who answered: the version's name, and behind it one sentence on what it learned from.
+// Who answered: the version's name, and behind it what it learned from and what that changed.
 
 function createVersionLabel() {
   const label = make('button', {type: 'button', class: 'reply-version', 'aria-expanded': 'false', title: words.version_about, on: {click: toggle}});
@@ -24,10 +24,18 @@ function createVersionLabel() {
   };
 }
 
-function aboutVersion(number, {note, replies, corrections, raters, scale}) {
+function aboutVersion(number, {note, replies, corrections, raters, scale, changed}) {
   if (number === 0) return words.base_note;
-  if (replies == null || raters == null) return note;
-  const strength = scale < 1 ? ` ${say('version_strength', {percent: percent(scale)})}` : '';
-  const corrected = corrections ? ` ${say('version_corrections', {n: corrections})}` : '';
-  return say('version_learned', {replies, raters}) + corrected + strength;
+  const known = replies != null && raters != null;
+  return together(known ? say('version_learned', {n: replies, raters}) : note,
+    known && corrections ? say('version_corrections', {n: corrections}) : '',
+    known && changed.comparisons ? say('version_comparisons', {n: changed.comparisons}) : '',
+    known && scale < 1 ? say('version_strength', {percent: percent(scale)}) : '', whatChanged(changed));
+}
+
+// How many of what it learned from became likelier or less likely, against the base model; '' where nothing is known of that.
+function whatChanged({liked, likelier, disliked, less_likely, corrected, corrected_likelier}) {
+  const parts = [liked ? say('changed_liked', {n: liked, of: likelier}) : '', disliked ? say('changed_disliked', {n: disliked, of: less_likely}) : '',
+    corrected ? say('changed_corrected', {n: corrected, of: corrected_likelier}) : ''].filter(Boolean);
+  return parts.length ? say('version_changed', {changes: listed(parts)}) : '';
 }

@@ -3,12 +3,13 @@
 const TASK_NAMES = Object.keys(words.tasks);
 
 // `begin(text)` sends a message; `changed()` hears that another task was chosen.
-function createWelcome({begin, changed, erased}) {
+// `foot`: what stands below.
+function createWelcome({begin, changed, foot}) {
   const radios = TASK_NAMES.map(name => make('button', {type: 'button', class: 'task-choice', role: 'radio', 'data-task': name, on: {click: () => choose(name)}}, words.tasks[name].name));
   const group = make('div', {class: 'tasks', role: 'radiogroup', 'aria-label': words.task, on: {keydown: onKey}}, ...radios);
   const examples = make('div', {class: 'examples'});
   const detail = make('p', {});
-  const node = make('section', {class: 'welcome', hidden: true}, make('h2', {}, words.welcome), detail, group, examples, erased);
+  const node = make('section', {class: 'welcome', hidden: true}, make('h2', {}, words.welcome), detail, group, examples, ...foot);
   let task = null;
 
   function onKey(event) {

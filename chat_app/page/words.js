@@ -42,6 +42,11 @@ function listed(names) {
   return names.join(language === 'zh' ? '、' : ', ');
 }
 
+// Sentences one after the other; those that are '' are left out.
+function together(...sentences) {
+  return sentences.filter(Boolean).join(language === 'zh' ? '' : ' ');
+}
+
 // `null`: the reply came from a file, no version wrote it.
 function versionName(number) {
   if (number === null) return words.imported;

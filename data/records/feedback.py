@@ -99,5 +99,5 @@ class Erasure:
     """How many current ratings were taken back by it."""
     trained: bool
     """Whether any version had learned from them."""
-    version: int | None
-    """The first version that was trained without them; None: none yet."""
+    versions: tuple[int, ...]
+    """Those that were trained without them, oldest first; every other one but the base model may hold what it learned from them."""
