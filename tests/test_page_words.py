@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import chat_app.page.markdown as markdown
 import chat_app.page.strings as strings
 from chat_app.page.strings import catalogue
+from data.reply_features import FEATURES
 
 SCRIPTS = "\n".join(path.read_text(encoding="utf-8") for path in Path(markdown.__file__).parent.glob("*.js"))
 
@@ -35,6 +36,10 @@ def test_both_languages_say_the_same_things():
             assert {k: v for k, v in english[key].items() if k not in forms} == {k: v for k, v in chinese[key].items() if k not in forms}, key
         else:
             assert english[key] == chinese[key], key
+
+
+def test_every_feature_that_ratings_may_go_by_has_a_name():
+    assert catalogue()["en"]["features"].keys() == {*FEATURES, "meaning"}
 
 
 def test_no_key_stands_there_twice():
