@@ -89,7 +89,7 @@ def test_tags_alone_push_towards_what_they_praise_and_away_from_what_they_blame(
     gain = gains(store, untrained, "tags")
     up, down = [gain(praised.id) for praised, _ in replies], [gain(blamed.id) for _, blamed in replies]
     told("tags", up, down)
-    assert min(up) > 0 and all(praised > blamed for praised, blamed in zip(up, down, strict=True))
+    assert min(up) > 0 > sum(down) and all(praised > blamed for praised, blamed in zip(up, down, strict=True))
 
 
 def test_comparisons_alone_push_towards_the_preferred_reply(untrained, pairs):
@@ -99,7 +99,7 @@ def test_comparisons_alone_push_towards_the_preferred_reply(untrained, pairs):
     gain = gains(store, untrained, "comparisons")
     up, down = [gain(preferred.id) for preferred, _ in replies], [gain(other.id) for _, other in replies]
     told("comparisons", up, down)
-    assert min(up) > 0 and all(preferred > other for preferred, other in zip(up, down, strict=True))
+    assert min(up) > 0 > sum(down) and all(preferred > other for preferred, other in zip(up, down, strict=True))
 
 
 def test_corrections_alone_push_towards_the_edited_text(untrained, pairs):
@@ -109,4 +109,4 @@ def test_corrections_alone_push_towards_the_edited_text(untrained, pairs):
     gain = gains(store, untrained, "corrections")
     up, down = [gain(original.id, "corrected") for _, original in replies], [gain(original.id) for _, original in replies]
     told("corrections", up, down)
-    assert min(up) > 0 and all(edited > original for edited, original in zip(up, down, strict=True))
+    assert min(up) > 0 > sum(down) and all(edited > original for edited, original in zip(up, down, strict=True))
