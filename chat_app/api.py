@@ -31,12 +31,12 @@ def add_api(service: ChatService, identity: Identity) -> None:
         `task`: what a new conversation is for: dialogue (the default), writing, translation or check.
         `contribute`: whether what is said of the reply may train; False: nothing of it is kept for training.
         """
-        async for part in _stream(lambda: service.send(identity.rater(request), conversation_id or None, message, task=task or None, unasked=bool(contribute))):
+        async for part in _stream(lambda: service.send(identity.rater(request), conversation_id or None, message, task=task or None, unasked=contribute is True)):
             yield part
 
     async def regenerate(conversation_id: str, contribute: bool = True, request: gr.Request = None) -> AsyncIterator[dict[str, Any]]:
         """Stream another attempt at the last message, as /send does, with its `contribute`; earlier attempts keep their ratings."""
-        async for part in _stream(lambda: service.regenerate(identity.rater(request), conversation_id, unasked=bool(contribute))):
+        async for part in _stream(lambda: service.regenerate(identity.rater(request), conversation_id, unasked=contribute is True)):
             yield part
 
     def rate(reply_id: str, kind: str, value: int, request: gr.Request) -> dict[str, int]:

@@ -90,6 +90,8 @@ class ChatService:
             if not conversation.turns:
                 raise UnknownConversation(said("nothing_to_regenerate"))
             *earlier, last = conversation.turns
+            if any(reply.contributes is False for reply in last.replies):      # the message was not to train then, so it is not in another prompt either
+                unasked = False
 
             def same_turn() -> str:
                 self._check_free(conversation_id, rater_id)

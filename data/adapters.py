@@ -19,7 +19,7 @@ from data.store import Store
 WEIGHTS = "adapter_model.safetensors"
 UNPUBLISHED = ".writing-"
 """A folder with this prefix is being written and has no row; a sweep removes it."""
-LEASE, SWEEP_SECONDS = "learner", 20.0
+LEARNER_LEASE, SWEEP_SECONDS = "learner", 20.0
 """Whoever writes here holds the learner's lease; a sweep at start holds it this long at most."""
 
 
@@ -112,12 +112,12 @@ class AdapterRegistry:
 
     def sweep_at_start(self) -> list[str]:
         """`sweep`, unless somebody else holds the learner's lease: a run sweeps by itself, and so does `place`. Returns the removed folders' names."""
-        if not self._unpublished() or not self.store.acquire_lease(LEASE, this_process(), SWEEP_SECONDS):
+        if not self._unpublished() or not self.store.acquire_lease(LEARNER_LEASE, this_process(), SWEEP_SECONDS):
             return []
         try:
             return self.sweep()                   # looks again: what was being written may be published by now
         finally:
-            self.store.release_lease(LEASE, this_process())
+            self.store.release_lease(LEARNER_LEASE, this_process())
 
     def _unpublished(self) -> list[Path]:
         published = {row["folder"] for row in self.store.rows("SELECT folder FROM versions")}

@@ -75,7 +75,7 @@ class Database:
     def write(self, *, at_once: bool = True) -> Iterator[SqliteUtilsDatabase]:
         """One transaction that takes the writer's lock at once, so it never fails half way for want of it.
 
-        Nested calls join the outer transaction.
+        Nested calls join the outer transaction, and are on the disk when that is.
 
         Args: at_once: whether it is on the disk when this returns. False: a killed process loses nothing, a power cut what was written
             since the last transaction that was; twenty times as fast.

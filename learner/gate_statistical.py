@@ -95,7 +95,7 @@ def compare(policy: Policy, tokenizer: ChatTokenizer, judge: RewardModel, bounds
         why = said("why_few_prompts", n=clusters) if clusters < MIN_PROMPTS else said("why_unpredictable")
         return StatisticalReport("not evaluable", why, clusters, judge=judge.fit)
     examples = as_examples([*prompts, *prompts], [*candidate, *incumbent], temperature)
-    lower = score(policy, tokenizer, judge, examples, bounds, penalty=0.0, max_batch_tokens=max_batch_tokens, check=check).lower
+    lower = score(policy, tokenizer, judge, examples, bounds, penalty=0.0, unlikely=0.0, max_batch_tokens=max_batch_tokens, check=check).lower
     half = len(prompts)
     differences = cluster_means([float(a - b) for a, b in zip(lower[:half], lower[half:], strict=True)], prompts)
     mean, low = sum(differences) / clusters, bootstrap_lower_bound(differences, seed)

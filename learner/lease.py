@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from data.adapters import LEARNER_LEASE
 from data.chats import this_process
 from data.errors import Busy
 from data.sentences import said
 from data.store import Store
 
-NAME = "learner"
+NAME = LEARNER_LEASE
 SECONDS = 20.0
 """A learner that was killed is succeeded this much later at the latest."""
 

@@ -3,7 +3,7 @@
 For each prompt x_i the policy samples k fresh replies y_ij, the reward model of the ratings scores them, and
 
     R_ij = lower(q_ij)                                    mean - lambda std over the heads, after the rules of scoring.py
-    A_ij = P(the ratings tell anything) (R_ij - mean of the prompt's other replies)
+    A_ij = P(the ratings tell anything) (R_ij - mean of the prompt's other replies)      weighed so against the KL, not for Adam
     L    = -mean_ij A_ij log pi(y_ij) / L_max + beta KL(base || policy) at the fresh replies' own places
 
 Fresh replies to learn from are drawn from the whole vocabulary: that is what log pi is of, and the chat's nucleus hides what

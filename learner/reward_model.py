@@ -134,7 +134,7 @@ def average(features: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, 
     Args: features (N, 1 + D), the first a constant 1; labels (N,) in [0, 1]; weights (N,).
     Returns: (M, 1 + D) weights, zero for features a model leaves out, the model of nothing first; (M,) shares that sum to 1.
     """
-    columns = [place for place in range(1, features.shape[1]) if float(features[:, place].abs().max()) > 0]      # a column that never changes tells nothing
+    columns = [place for place in range(1, features.shape[1]) if float(features[:, place].abs().max()) > 1e-9]      # a column that never changes tells nothing
     models, scores = [], []
     for size in range(min(AT_ONCE, len(columns)) + 1):
         prior = -size * math.log(2) - math.log(math.comb(len(columns), size))

@@ -92,10 +92,10 @@ def bounds_of(examples: Sequence[Example], reference: Reference, rewards: Tensor
 
 
 def score(policy: Policy, tokenizer: ChatTokenizer, model: RewardModel, examples: Sequence[Example], bounds: Bounds, *, penalty: float,
-          max_batch_tokens: int, check: Callable[[], None], anchored: frozenset[int] = frozenset()) -> Scored:
+          max_batch_tokens: int, check: Callable[[], None], anchored: frozenset[int] = frozenset(), unlikely: float = UNLIKELY) -> Scored:
     """Two passes of the base model: over the replies, and over the openings of those that are sound so far after another prompt.
 
-    Args: anchored: indexes whose hidden rows are kept, for the KL.
+    Args: anchored: indexes whose hidden rows are kept, for the KL. unlikely: what a standard deviation of likelihood costs; 0 to judge.
     """
     reference = reference_pass(policy, micro_batches(examples, max_batch_tokens), anchored, check)
     mean, std = model.predict(*feature_table(examples, reference, tokenizer))
@@ -104,8 +104,8 @@ def score(policy: Policy, tokenizer: ChatTokenizer, model: RewardModel, examples
     sound = [example for example in examples if not struck[example.index]]
     relevance = opening_relevance(policy, sound, [example.prompt_ids for example in examples], reference, max_batch_tokens, check)
     problems = tuple("off topic" if relevance.get(example.index, 1.0) <= 0 else struck[example.index] for example in examples)
-    unlikely = torch.tensor([nonsense.deviations(reference.logprobs[example.index]) for example in examples], dtype=mean.dtype).clamp(0, DEVIATIONS)
-    lower = (mean - penalty * std - UNLIKELY * unlikely).clamp(min=-1)
+    deviations = torch.tensor([nonsense.deviations(reference.logprobs[example.index]) for example in examples], dtype=mean.dtype).clamp(0, DEVIATIONS)
+    lower = (mean - penalty * std - unlikely * deviations).clamp(min=-1)
     ceiling = torch.tensor([{"": 1.0, "truncated": bounds.mean_reward}.get(problem, -1.0) for problem in problems], dtype=lower.dtype)
     return Scored(tuple(examples), reference, mean, torch.minimum(lower, ceiling), problems, nonsense)
 

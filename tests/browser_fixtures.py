@@ -112,3 +112,12 @@ def sign_in(context: BrowserContext, server: ChatServer, password: str = PASSWOR
     page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Sign in").click()
     return page
+
+
+def until_held(page, held: list, seconds: float = 30) -> None:
+    """Wait until a route has been taken; the page goes on meanwhile."""
+    for _ in range(round(seconds / 0.02)):
+        if held:
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError("nothing was sent")

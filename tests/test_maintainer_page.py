@@ -143,11 +143,11 @@ def test_a_version_goes_live_and_is_rolled_back_while_a_reply_is_being_written(p
     refined = said("refined", n=1.5, until=said("refined_until", problem=said("not_more_pleased", gain=0.0125)))
     store.finish_run(store.start_run(endless_server.base.id, "shell").id, "failed", error=sentence(stuck),
                      report={"said": stuck, "refinement": {"kept": 1.5, **reasoned(refined)},
-                             "asking": {"useful": True, "told_by": {"log_tokens": -0.93, "list_items": 0.12}}})
+                             "asking": {"useful": True, "nothing": 0.04, "told_by": {"log_tokens": -0.93, "list_items": 0.12}}})
     page.goto(f"{endless_server.url}/maintainer?lang=zh")
     expect(page.locator(f"[data-version='{broken}'] .problem")).to_have_text(sentence(altered.said, "zh"))
     expect(page.get_by_text(sentence(refined, "zh"))).to_be_visible()
-    expect(page.locator(".goes-by")).to_have_text("评分看重的是：字数少一些（93%）, 列表项多一些（12%）。")
+    expect(page.locator(".goes-by")).to_have_text("评分看重的是：字数少一些（93%）、列表项多一些（12%）。")
     expect(page.locator(".run.failed .problem")).to_have_text([sentence(stuck, "zh"), "As in an older store."])
 
 

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from data.records import Generated, Sampling
-from tests.browser_fixtures import contribute, finished, open_chat, write
+from tests.browser_fixtures import contribute, finished, open_chat, until_held, write
 from tests.factories import add_reply
 from tests.waiting import until
 
@@ -133,12 +133,6 @@ def test_what_is_rated_while_the_conversation_is_fetched_anew_stays_as_it_is(per
     expect(page.locator(".star.lit")).to_have_count(4)
     expect(page.get_by_role("button", name="Bad reply")).to_have_attribute("aria-pressed", "true")
     expect(page.get_by_role("button", name="Wrong", exact=True)).to_have_attribute("aria-pressed", "true")
-
-
-def until_held(page, held):
-    """Wait until a route has been taken; the page goes on meanwhile."""
-    while not held:
-        page.wait_for_timeout(20)
 
 
 def test_a_rating_that_cannot_be_saved_falls_back_and_says_so(person, chat_server):

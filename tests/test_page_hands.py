@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.accessibility import serious_violations
-from tests.browser_fixtures import contribute, finished, open_chat, write
+from tests.browser_fixtures import contribute, finished, open_chat, until_held, write
 
 pytestmark = pytest.mark.browser
 
@@ -52,8 +52,7 @@ def test_the_space_bar_rates_and_says_why_and_the_mark_shows_before_the_server_h
     page.keyboard.press("Space")
     expect(down).to_have_attribute("aria-pressed", "true")
     expect(page.locator(".rating-note")).to_have_text("Saving")
-    while not held:
-        page.wait_for_timeout(20)
+    until_held(page, held)
     assert store_of(page, chat_server) == (None, None)
     held[0].continue_()
     expect(page.locator(".rating-note")).to_have_text("Saved")

@@ -190,7 +190,7 @@ def _state(base: BaseModel, folder: Path) -> Iterator[Path]:
 
 def _values(url: str, message: str) -> Iterator[dict]:
     """What `/send` says, as it comes. Raises: RuntimeError: what it says is an error; OSError."""
-    request = urllib.request.Request(f"{url}/gradio_api/call/send", json.dumps({"data": [message, None, None]}).encode(), {"Content-Type": "application/json"})
+    request = urllib.request.Request(f"{url}/gradio_api/call/send", json.dumps({"data": [message, None, None, True]}).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=60) as answer:
         event = json.loads(answer.read())["event_id"]
     with urllib.request.urlopen(f"{url}/gradio_api/call/send/{event}", timeout=WAIT_SECONDS) as answer:

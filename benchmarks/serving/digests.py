@@ -9,12 +9,12 @@ from pathlib import Path
 
 from benchmarks.serving.jobs import OURS
 
-MEASURES = ("figures.py", "material.py", "processes.py", "speakers.py", "worker.py")
+MEASURES = ("figures.py", "learner.py", "material.py", "processes.py", "speakers.py", "worker.py")
 SPEAKERS = {"llama.cpp": "llama_cpp_speaker.py", "vllm": "vllm_speaker.py"}
 LIBRARIES = {OURS: "openvino-genai", "transformers": "transformers", "llama.cpp": "llama-cpp-python"}
 """vLLM lives in an environment of its own."""
 WHOLE = ("chat_app", "data", "app.py")
-MEASURED = {"app": WHOLE, "crowd": WHOLE, "learner": ("chat_app/engines", "learner")}
+MEASURED = {"app": WHOLE, "crowd": WHOLE, "learner": ("chat_app/engines", "learner", "data")}
 
 
 def digest(engine: str, work: str, root: Path) -> str:

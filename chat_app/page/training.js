@@ -34,7 +34,8 @@ function createTraining({train, stopTraining}) {
     const gate = run.report?.gate, details = [make('p', {class: 'muted'}, `${words.triggers[run.trigger] || run.trigger} · ${shortTime(run.started_at)}`)];
     if (run.report?.reason) details.push(toldLine(run.report, {class: 'reason'}));
     if (run.report?.refinement) details.push(toldLine(run.report.refinement, {class: 'muted'}));
-    if (run.report?.asking?.useful) details.push(make('p', {class: 'muted goes-by'}, goesBy(run.report.asking.told_by)));
+    const told = run.report?.asking?.nothing < 0.5 ? run.report.asking.told_by : {};      // likelier than not that they go by anything
+    if (Object.keys(told).length) details.push(make('p', {class: 'muted goes-by'}, goesBy(told)));
     if (run.error) details.push(toldLine({said: run.report?.said, reason: run.error}, {class: 'problem'}));
     if (gate?.replies?.length) details.push(beforeAfter(gate.replies));
     return make('li', {'data-run': run.id, class: `run ${run.state}`}, make('p', {class: 'run-title'}, make('strong', {}, title)), ...details);
@@ -46,7 +47,7 @@ function createTraining({train, stopTraining}) {
       const told = {name: words.features[feature] || feature, percent: `${Math.round(100 * Math.abs(share))}%`};
       return share < 0 ? say('goes_by_less', told) : say('goes_by_more', told);
     });
-    return say('goes_by', {features: parts.join(', ')});
+    return say('goes_by', {features: listed(parts)});
   }
 
   // What the gate asked the base model and the candidate, as plain text.
