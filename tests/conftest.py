@@ -19,6 +19,14 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 
+LONG = ("test_browser_walk", "test_learning_real", "test_run", "test_walk", "test_engines", "test_watch", "test_feedback_real", "test_maintainer_page")
+"""Files that take long, longest first: begun last, one of them would keep one worker busy alone."""
+
+
+def pytest_collection_modifyitems(items) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))        # stable: the others stay in order
+
+
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory) -> BaseModel:
     """A tiny random llama, imported from a GGUF file."""

@@ -92,6 +92,7 @@ def test_tags_alone_push_towards_what_they_praise_and_away_from_what_they_blame(
     assert min(up) > 0 > sum(down) and all(praised > blamed for praised, blamed in zip(up, down, strict=True))
 
 
+@pytest.mark.slow
 def test_comparisons_alone_push_towards_the_preferred_reply(untrained, pairs):
     store, replies = pairs
     for preferred, other in replies:
@@ -102,6 +103,7 @@ def test_comparisons_alone_push_towards_the_preferred_reply(untrained, pairs):
     assert min(up) > 0 > sum(down) and all(preferred > other for preferred, other in zip(up, down, strict=True))
 
 
+@pytest.mark.slow
 def test_corrections_alone_push_towards_the_edited_text(untrained, pairs):
     store, replies = pairs
     for edited, original in replies:

@@ -35,6 +35,7 @@ def as_one_person(servers):
     return clients
 
 
+@pytest.mark.slow
 def test_a_person_sees_one_conversation_whichever_server_answers_and_a_version_reaches_all(replicas, endless_base, tmp_path):
     first, second, third = as_one_person(replicas)
     store = Store(replicas[0].state_dir / "chat.db")

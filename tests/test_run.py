@@ -328,6 +328,7 @@ def test_the_shell_says_errors_in_one_sentence_and_exits_with_one(tmp_path, tiny
     assert child.returncode == 1 and output == "" and len(errors.strip().splitlines()) == 1 and "no-such.gguf" in errors
 
 
+@pytest.mark.slow
 def test_watching_serves_a_request_without_loading_torch_itself_and_ends_on_sigterm(tmp_path, tiny_base):
     store = open_store(tmp_path)
     add_rated_replies(store, tiny_base, 4)
@@ -345,6 +346,7 @@ def test_watching_serves_a_request_without_loading_torch_itself_and_ends_on_sigt
     assert store.due_at() is not None
 
 
+@pytest.mark.slow
 def test_watching_starts_by_itself_after_enough_ratings_and_ends_with_its_parents_pipe(tmp_path, tiny_base):
     store = open_store(tmp_path)
     add_rated_replies(store, tiny_base, 4)
