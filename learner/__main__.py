@@ -183,7 +183,7 @@ def _team() -> Iterator[Team | None]:
 
 
 def learner_config(settings: Settings) -> LearnerConfig:
-    """The constants of a run. Judging by held-out ratings comes with REFINE while its refusals of good candidates are not measured."""
+    """The constants of a run. Judging by held-out ratings comes with REFINE: where the rated replies themselves train, none is to spare."""
     return LearnerConfig(
         learning_rate=settings.learning_rate, epochs=settings.epochs, batch_size=settings.batch_size, lora_rank=settings.lora_rank,
         kl_coefficient=settings.kl_coefficient, baseline_margin=settings.baseline_margin, seed=settings.seed,
