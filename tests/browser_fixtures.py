@@ -59,7 +59,7 @@ def endless_server(endless_base, tmp_path_factory):
 @pytest.fixture(scope="session")
 def browser():
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         yield chromium
         chromium.close()
 
@@ -70,7 +70,7 @@ def person(browser):
     contexts: list[BrowserContext] = []
 
     def new(**options) -> BrowserContext:
-        contexts.append(browser.new_context(**{"locale": "en-US", **options}))
+        contexts.append(browser.new_context(**{"locale": "en-US", "reduced_motion": "reduce", **options}))       # without a GPU, what moves takes half a core
         return contexts[-1]
 
     yield new
