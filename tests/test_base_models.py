@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -219,10 +220,7 @@ def test_importing_and_tokenizing_never_imports_torch(tiny_base):
 
 
 def test_the_folder_may_be_moved(tiny_base, tmp_path):
-    moved = tmp_path / "moved"
-    moved.mkdir()
-    for path in tiny_base.folder.iterdir():
-        (moved / path.name).write_bytes(path.read_bytes())
+    moved = shutil.copytree(tiny_base.folder, tmp_path / "moved")
     assert load_base_model(moved) == replace(tiny_base, folder=moved, gguf=moved / "base.gguf")
 
 
