@@ -1,6 +1,7 @@
 """When the app asks for a comparison by itself: where it is least sure how a reply is liked, and nobody else waits.
 
-How sure it is, small models of the ratings tell, as many of each as it has evidence: where they disagree the ratings say little. While there is no such model, the language model's own sureness of its words stands in.
+How sure it is, small models of the ratings tell, as many of each as it has evidence: where they disagree the ratings say
+little. While there is no such model, the language model's own sureness of its words stands in.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ from data.errors import Busy
 from data.sentences import said
 from data.store import Store
 
-NAME = LEARNER_LEASE
 SECONDS = 20.0
 """A learner that was killed is succeeded this much later at the latest."""
 
@@ -26,7 +25,7 @@ def learner_lease(store: Store, wait: float = 2 * SECONDS, seconds: float = SECO
     """
     owner = this_process()
     give_up = time.monotonic() + wait
-    while not store.acquire_lease(NAME, owner, seconds):
+    while not store.acquire_lease(LEARNER_LEASE, owner, seconds):
         if time.monotonic() > give_up:
             raise Busy(said("another_learner"))
         time.sleep(0.25)
@@ -35,7 +34,7 @@ def learner_lease(store: Store, wait: float = 2 * SECONDS, seconds: float = SECO
     def renew() -> None:
         while not ended.wait(seconds / 4):
             try:
-                store.acquire_lease(NAME, owner, seconds)
+                store.acquire_lease(LEARNER_LEASE, owner, seconds)
             except Busy:                                     # the next renewal comes before the lease runs out
                 continue
         store.close()                                        # this thread's connection
@@ -47,4 +46,4 @@ def learner_lease(store: Store, wait: float = 2 * SECONDS, seconds: float = SECO
     finally:
         ended.set()
         thread.join()
-        store.release_lease(NAME, owner)
+        store.release_lease(LEARNER_LEASE, owner)

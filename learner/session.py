@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from data.adapters import AdapterRegistry
+from data.adapters import LEARNER_LEASE, AdapterRegistry
 from data.chats import this_process
 from data.errors import ChatError
 from data.records import Progress, Run
 from data.sentences import reasoned, said
 from data.store import Store
 from learner.errors import Stopped
-from learner.lease import NAME, SECONDS, learner_lease
+from learner.lease import SECONDS, learner_lease
 from learner.pace import Pace
 from learner.schedule import PATIENCE
 
@@ -47,12 +47,12 @@ def fail_run(store: Store, run: Run, error: ChatError) -> None:
 
 def close_abandoned_runs(store: Store, registry: AdapterRegistry) -> None:
     """For a watcher: when a run is open and no learner is alive, close it, so that the next one can be asked for."""
-    if not any(run.state == "running" for run in store.runs(20)) or not store.acquire_lease(NAME, this_process(), SECONDS):
+    if not any(run.state == "running" for run in store.runs(20)) or not store.acquire_lease(LEARNER_LEASE, this_process(), SECONDS):
         return
     try:
         close_interrupted_runs(store, registry)
     finally:
-        store.release_lease(NAME, this_process())
+        store.release_lease(LEARNER_LEASE, this_process())
 
 
 def close_interrupted_runs(store: Store, registry: AdapterRegistry) -> None:

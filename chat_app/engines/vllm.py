@@ -23,7 +23,6 @@ from data.records import BaseModel, Sampling
 from data.sentences import said
 
 
-
 class VllmEngine(VersionedEngine):
     """An `Engine` over a vLLM server's completions."""
 

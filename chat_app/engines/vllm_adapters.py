@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from chat_app.engines.vllm_server import Refused, ServerAway, UnknownModel, VllmServer
+from data.adapters import WEIGHTS
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class HeldAdapters:
         """
         async with self._order:
             for name, folder in folders.items():
-                with contextlib.suppress(FileNotFoundError), _weights(folder).open("rb") as mark:
+                with contextlib.suppress(FileNotFoundError), (folder / WEIGHTS).open("rb") as mark:
                     await self._unload_if_nobody_else_holds(name, mark, in_doubt=False)
 
     async def _unload_if_nobody_else_holds(self, name: str, mark: BinaryIO, *, in_doubt: bool) -> None:
@@ -85,13 +86,9 @@ class HeldAdapters:
             log.warning("%s may still be loaded, the vLLM server %s; it is unloaded with the next version that is loaded", name, error)
 
 
-def _weights(folder: Path) -> Path:
-    return folder / "adapter_model.safetensors"
-
-
 def _marked(folder: Path) -> BinaryIO:
     """The weights, open; for as long as they are, no process on this machine unloads the adapter."""
-    file = _weights(folder).open("rb")
+    file = (folder / WEIGHTS).open("rb")
     with contextlib.suppress(OSError):  # a file system without locks
         fcntl.flock(file, fcntl.LOCK_SH)
     return file
