@@ -77,7 +77,7 @@ class Judging:
         weights = weights / weights.mean()
         summaries, style = feature_table(examples, self.reference, self.tokenizer)
         model = fit_reward_model(summaries, style, rewards, weights, [example.prompt_ids for example in examples], self.config.seed, STYLE)
-        return model, bounds_of(examples, self.reference, rewards, weights)
+        return model, bounds_of(examples, self.reference, rewards, weights, self.tokenizer.eos_ids)
 
     def _incumbent(self, registry: AdapterRegistry, version: int) -> AbstractContextManager[None]:
         return self.policy.reference() if version == BASE_VERSION else self.policy.behaving_as(registry.verify(version))

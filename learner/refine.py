@@ -40,6 +40,8 @@ from learner.steps import Signals, StepFigures, train_steps
 
 IN_VAIN = 2
 """So many iterations taken back one after the other end it; one alone is within chance on a few dozen replies."""
+MAX_BROKEN, MAX_TRUNCATED_RISE = 0.1, 0.15
+"""Shares of replies: so many may be empty, repeated, off topic or nonsense, and so many more than the base model's may not come to an end."""
 MIN_PROMPTS = 8
 """With fewer there is nothing to keep aside."""
 
@@ -188,11 +190,12 @@ def leave_one_out_advantages(rewards: Tensor, samples: int) -> Tensor:
 
 def step_problem(before: Scored, after: Scored, base: Scored, max_surprise_rise: float) -> Said | None:
     """Why the step is not kept, None when it is. All three answered the same prompts."""
-    everything = range(len(after.examples))
     gain = float(after.lower.mean() - before.lower.mean())
-    rise = after.surprise(everything) / base.surprise(everything) - 1
-    if after.share_with_problems(everything) > max(base.share_with_problems(everything), 0.1):
-        return said("fresh_broken", share=after.share_with_problems(everything))
+    rise = after.surprise() / base.surprise() - 1
+    if after.broken() > max(base.broken(), MAX_BROKEN):
+        return said("fresh_broken", share=after.broken())
+    if after.truncated() > base.truncated() + MAX_TRUNCATED_RISE:
+        return said("fresh_truncated", share=after.truncated(), base=base.truncated())
     if rise > max_surprise_rise:
         return said("fresh_surprising", rise=rise)
     if gain <= 0:
@@ -208,6 +211,5 @@ def go(policy: Policy, start: Sequence[Tensor], end: Sequence[Tensor], strength:
 
 
 def _described(scored: Scored) -> dict:
-    places = range(len(scored.examples))
-    return {"lower": round(float(scored.lower.mean()), 4), "mean": round(float(scored.mean.mean()), 4), "surprise": round(scored.surprise(places), 4),
-            "tokens": round(scored.tokens(places), 1), "with_problems": round(scored.share_with_problems(places), 4)}
+    return {"lower": round(float(scored.lower.mean()), 4), "mean": round(float(scored.mean.mean()), 4), "surprise": round(scored.surprise(), 4),
+            "tokens": round(scored.tokens(), 1), "broken": round(scored.broken(), 4), "truncated": round(scored.truncated(), 4)}

@@ -4,7 +4,7 @@ A reward model is fitted on replies of the base model and knows nothing of empty
 them. So these are told apart by rule, and their reward is set from outside:
 
     empty, repeated, off topic, nonsense       -1, the worst there is
-    truncated                                  at most the mean reward of the rated replies
+    truncated                                  at most the mean reward of the rated replies, where few of those were (`KNOWN_CUT`)
     any                                        less by `UNLIKELY` for each standard deviation that the base model finds it less
                                                likely than its own of that length
 
@@ -32,6 +32,8 @@ from learner.reward_model import RewardModel
 
 MAX_REPEATED = 0.3
 """Share of repeated 4-grams from which a reply counts as a loop."""
+KNOWN_CUT = 0.25
+"""Where so many of the rated replies were truncated themselves, the reward model knows what people think of that."""
 UNLIKELY = 0.2
 """Reward units: of two short replies, the one that the base model would have written is the better way to be short."""
 OPENING = 32
@@ -42,7 +44,8 @@ OPENING = 32
 class Bounds:
     """What the rated replies say about replies in general."""
 
-    mean_reward: float
+    truncated: float
+    """The most that a truncated reply may get."""
     nonsense: Nonsense | None
     """None: the replies at hand are the base model's own and tell it."""
 
@@ -63,15 +66,20 @@ class Scored:
     nonsense: Nonsense = Nonsense()
     """What it was told by."""
 
-    def surprise(self, places: Sequence[int]) -> float:
+    def surprise(self) -> float:
         """Nats per token of these replies under the base model."""
-        return -float(torch.cat([self.reference.logprobs[place] for place in places]).mean())
+        return -float(torch.cat(list(self.reference.logprobs.values())).mean())
 
-    def tokens(self, places: Sequence[int]) -> float:
-        return sum(len(self.examples[place].completion_ids) for place in places) / len(places)
+    def tokens(self) -> float:
+        return sum(len(example.completion_ids) for example in self.examples) / len(self.examples)
 
-    def share_with_problems(self, places: Sequence[int]) -> float:
-        return sum(bool(self.problems[place]) for place in places) / len(places)
+    def broken(self) -> float:
+        """Share that a rule strikes, truncated ones aside."""
+        return sum(problem not in ("", "truncated") for problem in self.problems) / len(self.problems)
+
+    def truncated(self) -> float:
+        """Share that is sound as far as it goes and did not come to an end."""
+        return self.problems.count("truncated") / len(self.problems)
 
 
 def as_examples(prompts: Sequence[Sequence[int]], replies: Sequence[Generated], temperature: float) -> list[Example]:
@@ -86,9 +94,11 @@ def feature_table(examples: Sequence[Example], reference: Reference, tokenizer: 
     return torch.stack([reference.summaries[example.index] for example in examples]), torch.tensor(style)
 
 
-def bounds_of(examples: Sequence[Example], reference: Reference, rewards: Tensor, weights: Tensor) -> Bounds:
+def bounds_of(examples: Sequence[Example], reference: Reference, rewards: Tensor, weights: Tensor, eos_ids: frozenset[int]) -> Bounds:
     """Args: rewards, weights: (N,) of the examples, in their order."""
-    return Bounds(float((weights * rewards).sum() / weights.sum()), Nonsense(reference.logprobs[example.index] for example in examples))
+    cut = sum(example.completion_ids[-1] not in eos_ids for example in examples) / len(examples)
+    return Bounds(1.0 if cut >= KNOWN_CUT else float((weights * rewards).sum() / weights.sum()),
+                  Nonsense(reference.logprobs[example.index] for example in examples))
 
 
 def score(policy: Policy, tokenizer: ChatTokenizer, model: RewardModel, examples: Sequence[Example], bounds: Bounds, *, penalty: float,
@@ -106,7 +116,7 @@ def score(policy: Policy, tokenizer: ChatTokenizer, model: RewardModel, examples
     problems = tuple("off topic" if relevance.get(example.index, 1.0) <= 0 else struck[example.index] for example in examples)
     deviations = torch.tensor([nonsense.deviations(reference.logprobs[example.index]) for example in examples], dtype=mean.dtype).clamp(0, DEVIATIONS)
     lower = (mean - penalty * std - unlikely * deviations).clamp(min=-1)
-    ceiling = torch.tensor([{"": 1.0, "truncated": bounds.mean_reward}.get(problem, -1.0) for problem in problems], dtype=lower.dtype)
+    ceiling = torch.tensor([{"": 1.0, "truncated": bounds.truncated}.get(problem, -1.0) for problem in problems], dtype=lower.dtype)
     return Scored(tuple(examples), reference, mean, torch.minimum(lower, ceiling), problems, nonsense)
 
 

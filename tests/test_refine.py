@@ -24,7 +24,7 @@ from learner.refine import go, leave_one_out_advantages, split_prompts, step_pro
 from learner.reward_model import fit_reward_model
 from learner.run import train
 from learner.sampler import PolicySampler
-from learner.scoring import Bounds, Scored, as_examples, score
+from learner.scoring import Bounds, Scored, as_examples, bounds_of, score
 from tests.conversations import RATER, add_reply, open_store
 
 CONFIG = LearnerConfig(lora_rank=4, refine=RefineConfig(enabled=True, prompts=8, samples=2, check_prompts=4, check_replies=8, max_new_tokens=24, least_gain=0.0))
@@ -63,7 +63,7 @@ def test_the_rules_strike_empty_repeated_and_truncated_replies_whatever_the_rewa
     model = fit_reward_model(torch.randn(40, 128), torch.zeros(40, len(STYLE)), torch.ones(40), torch.ones(40), list(range(40)), seed=0)
     spoken = [(END,), (65,) * 20 + (END,), (70, 80, 90, 75, 85), (70, 80, 90, 75, END)]
     examples = as_examples([(5, 6, 7)] * 4, [Generated(ids, (), 1.0, "stop") for ids in spoken], 0.8)
-    scored = score(policy, tokenizer, model, examples, Bounds(mean_reward=-0.4, nonsense=Nonsense()), penalty=1.0, max_batch_tokens=512, check=lambda: None)
+    scored = score(policy, tokenizer, model, examples, Bounds(truncated=-0.4, nonsense=Nonsense()), penalty=1.0, max_batch_tokens=512, check=lambda: None)
     assert scored.problems == ("empty", "repeated", "truncated", "")
     assert scored.lower.tolist()[:2] == [-1.0, -1.0] and float(scored.lower[2]) == pytest.approx(-0.4) and float(scored.lower[3]) > 0 and bool((scored.mean > 0).all())
     strict = score(policy, tokenizer, model, examples, Bounds(-0.4, nonsense=Nonsense([torch.zeros(9)] * 2)), penalty=1.0, max_batch_tokens=512, check=lambda: None)
@@ -82,7 +82,17 @@ def test_a_step_is_kept_only_when_it_pleases_more_and_harms_nothing():
     assert "less likely per token" in sentence(step_problem(before, scored(0.9, nll=1.11), base, 0.10))
     assert "not more pleased than before (+0.000)" in sentence(step_problem(before, scored(-0.5), base, 0.10))
     assert "100% of the fresh replies were empty" in sentence(step_problem(before, scored(0.9, problem="empty"), base, 0.10))
-    assert step_problem(before, scored(-0.2, problem="truncated"), scored(-0.6, problem="truncated"), 0.10) is None      # no worse than base
+    assert step_problem(before, scored(-0.2, problem="empty"), scored(-0.6, problem="empty"), 0.10) is None               # no worse than base
+    assert "100% of the fresh replies did not come to an end, and 0% of the base" in sentence(step_problem(before, scored(0.9, problem="truncated"), base, 0.10))
+    assert step_problem(before, scored(-0.2, problem="truncated"), scored(-0.6, problem="truncated"), 0.10) is None
+
+
+@pytest.mark.parametrize(("truncated", "most"), [(3, 1.0), (2, 1.0), (1, 0.25), (0, 0.25)])
+def test_a_truncated_reply_gets_at_most_the_mean_reward_unless_a_quarter_of_the_rated_ones_were_truncated(truncated, most):
+    examples = [Example(place, (5,), (6, 7 if place < truncated else END), 0.8) for place in range(8)]
+    rewards = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0])
+    reference = Reference({place: torch.zeros(2) for place in range(8)}, {})
+    assert bounds_of(examples, reference, rewards, torch.ones(8), frozenset({END})).truncated == most
 
 
 def test_the_way_back_is_exact(tiny_base):

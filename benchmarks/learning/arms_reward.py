@@ -36,7 +36,7 @@ def reward_model(task: Task) -> tuple[Score, Fit]:
     reference = reference_pass(policy, micro_batches(examples, config.max_batch_tokens), frozenset(), lambda: None)
     model = fit_reward_model(*feature_table(examples, reference, tokenizer), values, weights,
                              [example.prompt_ids for example in examples], task.seed)
-    bounds = bounds_of(examples, reference, values, weights)
+    bounds = bounds_of(examples, reference, values, weights, tokenizer.eos_ids)
 
     def scored(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> list[float]:
         fresh = as_examples(prompts, [Generated(tuple(ids), (), 1.0, "stop") for ids in completions], task.sampling.temperature)
