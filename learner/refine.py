@@ -12,7 +12,8 @@ draws. Each reply is visited once, at most some dozens of steps after it was sam
 is corrected for. Correcting it cost a pass, and its taper forgot disliked replies within a few steps.
 Prompts that were kept aside are answered before and after each iteration: the step is kept in full or in part, or taken
 back, by what the ensemble's lower bound and the base model say of those. After a step that was kept in part the next ones
-are as much shorter, after one that was taken back half as long; the second one in a row ends it.
+are as much shorter, after one that was taken back half as long; the second one in a row ends it. AdamW's moments go on from one
+iteration to the next: begun anew, it makes a full step of whatever a few replies say, which undid what the iterations before had learnt.
 Sources: RLOO, arXiv:2402.14740; early stopping against over-optimisation, arXiv:2210.10760.
 """
 
@@ -98,10 +99,11 @@ class Refiner:
             base = before = self._score(checked, self._sample(checked, 1))     # the adapter is still zero
         explorer = replace(self, bounds=replace(self.bounds, nonsense=None))
         kept, problem, pace, in_vain = 0.0, None, 1.0, 0
+        moments: dict = {}
         figures |= {"base": _described(base), "iterations": []}
         for number in range(own.iterations):
             start = [parameter.detach().clone() for parameter in self.policy.parameters()]
-            report, nonsense = explorer._push(turn_of(train_prompts, number, own.prompts), number, pace * own.learning_rate)
+            report, nonsense = explorer._push(turn_of(train_prompts, number, own.prompts), number, pace * own.learning_rate, moments)
             explorer = replace(self, bounds=replace(self.bounds, nonsense=nonsense))
             strength, before, tried = self._keep(start, checked, before, base)
             figures["iterations"].append({**report, "tried": tried})
@@ -121,7 +123,7 @@ class Refiner:
         return score(self.policy, self.tokenizer, self.model, examples, self.bounds, penalty=self.config.refine.disagreement_penalty,
                      max_batch_tokens=self.config.max_batch_tokens, check=self.check, anchored=frozenset(range(len(examples)) if anchored else ()))
 
-    def _push(self, prompts: Sequence[tuple[int, ...]], number: int, learning_rate: float) -> tuple[dict, Nonsense]:
+    def _push(self, prompts: Sequence[tuple[int, ...]], number: int, learning_rate: float, moments: dict) -> tuple[dict, Nonsense]:
         """Sample fresh replies and take one pass of gradient over them. Returns: what came of it, and what counts as nonsense."""
         own = self.config.refine
         asked = [prompt for prompt in prompts for _ in range(own.samples)]
@@ -135,7 +137,7 @@ class Refiner:
         one_pass = replace(self.config, learning_rate=learning_rate, kl_coefficient=own.kl_coefficient, epochs=1, min_steps=1,
                            seed=self.config.seed + 100 + number)
         history = train_steps(self.policy, plan, Signals(drawn.lower.float(), torch.ones(len(asked)), gains.float()), drawn.reference,
-                              None, one_pass, self.on_step)
+                              None, one_pass, self.on_step, moments)
         return {"prompts": len(prompts), "learning_rate": learning_rate, "fresh": _described(drawn), "reward_spread": round(float(drawn.lower.std()), 4),
                 "problems": {problem: drawn.problems.count(problem) for problem in sorted(set(drawn.problems)) if problem},
                 "trained_on": len(telling), "steps": len(history), "kl": history[-1].kl}, drawn.nonsense

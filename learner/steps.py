@@ -62,7 +62,8 @@ def learning_rate_at(step: int, steps: int, config: LearnerConfig) -> float:
 
 
 def train_steps(policy: Policy, plan: list[list[list[Example]]], signals: Signals, reference: Reference,
-                behavior: Mapping[int, Tensor] | None, config: LearnerConfig, on_step: Callable[[StepFigures], None]) -> list[StepFigures]:
+                behavior: Mapping[int, Tensor] | None, config: LearnerConfig, on_step: Callable[[StepFigures], None],
+                moments: dict | None = None) -> list[StepFigures]:
     """Refit the adapter. `on_step` is called after every step and may raise to stop.
 
     The trust region is centred on what the policy said when it last visited the reply: the base model in the first
@@ -70,12 +71,16 @@ def train_steps(policy: Policy, plan: list[list[list[Example]]], signals: Signal
 
     Args: behavior: (completion length,) nats by example index, of who sampled the replies; None: the policy itself, just
         now, and each is visited once, so that there is no ratio to correct by and no region to leave.
+        moments: AdamW's, as an earlier call left them; empty at first. Left there for the next call. None: there is neither.
     Raises: Diverged: the loss or its gradient is not finite; the weights are those of the step before.
     """
     parameters, team = policy.parameters(), policy.team
     if team.size > 1:
-        team.send("train", policy.weights(), plan, signals, reference.told(team), behavior and {index: row.cpu() for index, row in behavior.items()}, config)
+        team.send("train", policy.weights(), plan, signals, reference.told(team), behavior and {index: row.cpu() for index, row in behavior.items()},
+                  config, moments)
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
+    if moments:
+        optimizer.load_state_dict(moments)
     old = dict(reference.logprobs)
     max_length = max(len(example.completion_ids) for step in plan for micro_batch in step for example in micro_batch)
     steps = count_steps(len(plan), config)
@@ -87,6 +92,8 @@ def train_steps(policy: Policy, plan: list[list[list[Example]]], signals: Signal
             figures = _step(policy, optimizer, parameters, micro_batches, signals, reference, behavior, old, max_length, config)
             history.append(StepFigures(len(history) + 1, steps, *figures))
             team.agree(lambda: on_step(history[-1]))
+    if moments is not None:
+        moments.update(optimizer.state_dict())
     return history
 
 

@@ -15,8 +15,8 @@ from data.records import Generated
 from data.reply_features import STYLE
 from data.sentences import said, sentence
 from data.tokenizer import ChatTokenizer
-from learner.anchor import Reference
-from learner.batches import Example
+from learner.anchor import Reference, reference_pass
+from learner.batches import Example, plan_steps
 from learner.config import LearnerConfig, RefineConfig
 from learner.nonsense import Nonsense
 from learner.policy import Policy
@@ -25,6 +25,7 @@ from learner.reward_model import fit_reward_model
 from learner.run import train
 from learner.sampler import PolicySampler
 from learner.scoring import Bounds, Scored, as_examples, bounds_of, score
+from learner.steps import Signals, train_steps
 from tests.conversations import RATER, add_reply, open_store
 
 CONFIG = LearnerConfig(lora_rank=4, refine=RefineConfig(enabled=True, prompts=8, samples=2, check_prompts=4, check_replies=8, max_new_tokens=24, least_gain=0.0))
@@ -103,6 +104,24 @@ def test_the_way_back_is_exact(tiny_base):
     assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), end, strict=True))
     go(policy, start, end, 0.0)
     assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), start, strict=True))
+
+
+def test_an_iteration_goes_on_with_the_moments_of_the_one_before(tiny_base):
+    examples = as_examples([(5, 6, 7)] * 4, [Generated((70, 80, 90, last, END), (), 1.0, "stop") for last in (75, 76, 77, 78)], 1.0)
+    plan, config = plan_steps(examples, 2, 512), replace(CONFIG, epochs=1, min_steps=1)
+
+    def moved_by_a_call_without_a_gradient(moments: dict | None) -> float:
+        policy = Policy(tiny_base, dtype=torch.float32, device="cpu")
+        reference = reference_pass(policy, [examples], frozenset(), lambda: None)
+        for gains in (torch.tensor([1.0, -1.0, 0.5, -0.5]), torch.zeros(4)):
+            before = policy.weights()
+            train_steps(policy, plan, Signals(gains, torch.ones(4), gains), reference, None, config, lambda _: None, moments)
+        return max(float((a - b).abs().max()) for a, b in zip(policy.weights(), before, strict=True))
+
+    moments: dict = {}
+    assert moved_by_a_call_without_a_gradient(None) == 0
+    assert moved_by_a_call_without_a_gradient(moments) > 0.1 * config.learning_rate
+    assert {float(state["step"]) for state in moments["state"].values()} == {4.0}
 
 
 def store_of(folder, base, count: int, likes):
