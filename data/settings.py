@@ -66,6 +66,8 @@ class Settings:
     """A run starts by itself after this many fresh ratings; 0 turns it off."""
     train_every_hours: float = setting(24.0, at_least=0, at_most=87_600)
     """... or this long after the last run when there is at least one fresh rating; 0 turns it off."""
+    train_when_idle: bool = setting(True)
+    """On Linux a run computes only while replies leave a core free, and nobody waits for it. `false` gives it about a tenth beside them: for a chat that is busy all day."""
     learner: bool = setting(True)
     """Whether `app.py` starts the learner process beside the server; off when `python -m learner --watch` runs elsewhere."""
     learning_rate: float = setting(5e-4, at_least=0, at_most=1)

@@ -29,16 +29,13 @@ from data.store import Store
 from data.sync.sync import LEASE_SECONDS, sync_thread
 from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig, RefineConfig
+from learner.priority import give_way
 from learner.schedule import PATIENCE, next_due
 from learner.session import open_run
 from learner.telling import TrainingBar, in_words, json_line, print_last, summary, summary_of_error
 
 if TYPE_CHECKING:                                            # it imports torch
     from learner.team import Team
-
-NICENESS = 10
-"""Replies come first on a shared processor."""
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 0 also for a refused candidate and for nothing to do, 1 for an error, told in one sentence."""
@@ -95,7 +92,7 @@ def _do(options: argparse.Namespace, settings: Settings, stopping: threading.Eve
             by_hand.once(LEASE_SECONDS)
         print_last(json_line(summary(run, store)) if options.json else in_words(run))
     if options.watch:
-        os.nice(NICENESS)
+        give_way(idle=False)                                     # it hears who asks for a run also while the chat is busy
         from learner.watch import watch
 
         if syncing:
@@ -113,7 +110,7 @@ def _launched() -> tuple[int, int]:
 
 def _help(settings: Settings) -> int:
     """Another process than the first of `accelerate launch`: it touches no store, and does the work that it is sent."""
-    _be_modest()
+    give_way(idle=settings.train_when_idle)
     with terminal_progress() as progress:
         base = import_base_model(settings.base_model, settings.models_dir, progress)
     from learner.helping import help_along
@@ -144,7 +141,7 @@ def start_lineage(store: Store, base: BaseModel) -> str:
 
 def train_once(store: Store, settings: Settings, base: BaseModel, trigger: str, stopping: threading.Event) -> Run:
     """One run in this process, at low priority; the next due time counts from its end, unless it trained nothing."""
-    _be_modest()
+    give_way(idle=settings.train_when_idle)
     registry = AdapterRegistry(store, settings.adapters_dir)
     with _team() as team, TrainingBar() as bar, open_run(store, registry, base.id, trigger, bar.show, stopping.is_set) as (run, pace):
         from learner.run import learn                        # torch is imported here and nowhere before
@@ -154,17 +151,6 @@ def train_once(store: Store, settings: Settings, base: BaseModel, trigger: str, 
     if settings.train_every_hours > 0 and store.run(run.id).state not in PATIENCE:
         store.set_due_at(next_due(datetime.now(UTC), settings.train_every_hours).isoformat())
     return store.run(run.id)
-
-
-def _be_modest() -> None:
-    """Low priority, and no spinning.
-
-    Threads that wait for each other by spinning take the processor from the chat beside them: with both cores busy,
-    sleeping instead made training 2.4 times faster. Read when torch is loaded, so it is set before.
-    """
-    if os.nice(0) < NICENESS:
-        os.nice(NICENESS - os.nice(0))
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")      # before torch: as the learner does, for the same reason
+os.environ.setdefault("TRAIN_WHEN_IDLE", "false")        # other tests keep the cores busy all the time
 
 import pytest
 from hypothesis import HealthCheck, settings

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import sys
 from pathlib import Path
 
 from data.base_models import load_base_model
-from learner.__main__ import NICENESS
+from learner.priority import give_way
 
 
 def main(job: str) -> int:
     given = json.loads(Path(job).read_text(encoding="utf-8"))
-    os.nice(NICENESS)
+    give_way(idle=True)
     import torch
 
     from learner.anchor import reference_pass
