@@ -11,7 +11,9 @@ is rare, such as an early end, so that nothing can be learnt of it. What is judg
 draws. Each reply is visited once, at most some dozens of steps after it was sampled, and counts as the policy's own: no ratio
 is corrected for. Correcting it cost a pass, and its taper forgot disliked replies within a few steps.
 Prompts that were kept aside are answered before and after each iteration: the step is kept in full or in part, or taken
-back, by what the ensemble's lower bound and the base model say of those. After a step that was kept in part the next ones
+back, by what the ensemble's lower bound and the base model say of those. It is kept unless it clearly pleases less: a taste that few
+replies meet is learnt in steps too small to be seen on some dozens of replies. In the end the weights that pleased most are kept, the
+base model's among them. After a step that was kept in part the next ones
 are as much shorter, after one that was taken back half as long; the second one in a row ends it. AdamW's moments go on from one
 iteration to the next: begun anew, it makes a full step of whatever a few replies say, which undid what the iterations before had learnt.
 Sources: RLOO, arXiv:2402.14740; early stopping against over-optimisation, arXiv:2210.10760.
@@ -98,7 +100,8 @@ class Refiner:
         with self.policy.reference():
             base = before = self._score(checked, self._sample(checked, 1))     # the adapter is still zero
         explorer = replace(self, bounds=replace(self.bounds, nonsense=None))
-        kept, problem, pace, in_vain = 0.0, None, 1.0, 0
+        gone, problem, pace, in_vain = 0.0, None, 1.0, 0
+        best, best_gone, best_weights = base, 0.0, self.policy.weights()
         moments: dict = {}
         figures |= {"base": _described(base), "iterations": []}
         for number in range(own.iterations):
@@ -107,10 +110,13 @@ class Refiner:
             explorer = replace(self, bounds=replace(self.bounds, nonsense=nonsense))
             strength, before, tried = self._keep(start, checked, before, base)
             figures["iterations"].append({**report, "tried": tried})
-            kept, problem, pace, in_vain = kept + strength, tried[0]["said"], pace * (strength or 0.5), 0 if strength else in_vain + 1
+            gone, problem, pace, in_vain = gone + strength, tried[0]["said"], pace * (strength or 0.5), 0 if strength else in_vain + 1
+            if before.lower.mean() > best.lower.mean():
+                best, best_gone, best_weights = before, gone, self.policy.weights()
             if in_vain == IN_VAIN:
                 break
-        return Refinement(kept, _said(kept, problem), figures)
+        self.policy.set_weights(best_weights)
+        return Refinement(best_gone, _said(best_gone, problem), figures)
 
     def _sample(self, prompts: Sequence[tuple[int, ...]], seed: int, *, freely: bool = False) -> list[Generated]:
         """Args: freely: from the whole vocabulary, not as the chat draws."""
@@ -153,7 +159,7 @@ class Refiner:
             tried.append({"strength": strength, "problem": sentence(problem) if problem else "", "said": problem, **_described(after)})
             if not problem:
                 return strength, after, tried
-            if problem["code"] == "not_more_pleased":                # the whole way does not please, nor will half of it
+            if problem["code"] == "not_more_pleased":                    # the whole way does not please, nor will half of it
                 break
         go(self.policy, start, end, 0.0)
         return 0.0, before, tried
@@ -161,7 +167,7 @@ class Refiner:
 
 def _said(kept: float, problem: Said | None) -> Said:
     if not kept:
-        return said("refinement_undone", problem=problem)
+        return said("refinement_undone", problem=problem or said("never_more_pleased"))
     return said("refined", n=kept, until=said("refined_until", problem=problem) if problem else "")
 
 
@@ -192,7 +198,7 @@ def leave_one_out_advantages(rewards: Tensor, samples: int) -> Tensor:
 
 def step_problem(before: Scored, after: Scored, base: Scored, max_surprise_rise: float) -> Said | None:
     """Why the step is not kept, None when it is. All three answered the same prompts."""
-    gain = float(after.lower.mean() - before.lower.mean())
+    gain, error = gain_of(before, after)
     rise = after.surprise() / base.surprise() - 1
     if after.broken() > max(base.broken(), MAX_BROKEN):
         return said("fresh_broken", share=after.broken())
@@ -200,9 +206,18 @@ def step_problem(before: Scored, after: Scored, base: Scored, max_surprise_rise:
         return said("fresh_truncated", share=after.truncated(), base=base.truncated())
     if rise > max_surprise_rise:
         return said("fresh_surprising", rise=rise)
-    if gain <= 0:
+    if gain < -error:
         return said("not_more_pleased", gain=gain)
     return None
+
+
+def gain_of(before: Scored, after: Scored) -> tuple[float, float]:
+    """Mean gain of the ensemble's lower bound on the same prompts, and its standard error over them; 0 where there is one prompt alone."""
+    by_prompt: dict[tuple[int, ...], list[float]] = {}
+    for example, gain in zip(after.examples, (after.lower - before.lower).tolist(), strict=True):
+        by_prompt.setdefault(example.prompt_ids, []).append(gain)
+    means = torch.tensor([sum(gains) / len(gains) for gains in by_prompt.values()], dtype=torch.float64)
+    return float(means.mean()), float(means.std() / len(means) ** 0.5) if len(means) > 1 else 0.0
 
 
 def go(policy: Policy, start: Sequence[Tensor], end: Sequence[Tensor], strength: float) -> None:

@@ -20,7 +20,7 @@ from learner.batches import Example, plan_steps
 from learner.config import LearnerConfig, RefineConfig
 from learner.nonsense import Nonsense
 from learner.policy import Policy
-from learner.refine import go, leave_one_out_advantages, split_prompts, step_problem, turn_of
+from learner.refine import gain_of, go, leave_one_out_advantages, split_prompts, step_problem, turn_of
 from learner.reward_model import fit_reward_model
 from learner.run import train
 from learner.sampler import PolicySampler
@@ -81,11 +81,20 @@ def test_a_step_is_kept_only_when_it_pleases_more_and_harms_nothing():
     before, base = scored(-0.5), scored(-0.6, nll=1.0)
     assert step_problem(before, scored(-0.2, nll=1.09), base, 0.10) is None
     assert "less likely per token" in sentence(step_problem(before, scored(0.9, nll=1.11), base, 0.10))
-    assert "not more pleased than before (+0.000)" in sentence(step_problem(before, scored(-0.5), base, 0.10))
+    assert "not more pleased than before (-0.100)" in sentence(step_problem(before, scored(-0.6), base, 0.10))
+    assert step_problem(before, scored(-0.5), base, 0.10) is None
     assert "100% of the fresh replies were empty" in sentence(step_problem(before, scored(0.9, problem="empty"), base, 0.10))
     assert step_problem(before, scored(-0.2, problem="empty"), scored(-0.6, problem="empty"), 0.10) is None               # no worse than base
     assert "100% of the fresh replies did not come to an end, and 0% of the base" in sentence(step_problem(before, scored(0.9, problem="truncated"), base, 0.10))
     assert step_problem(before, scored(-0.2, problem="truncated"), scored(-0.6, problem="truncated"), 0.10) is None
+
+
+def test_a_gains_error_is_that_of_the_means_of_prompts():
+    """Gains .1 and .3 to one prompt, 0 and .4 to another, -.2 twice to a third: means .2, .2, -.2; their deviation .4 / sqrt 3, over sqrt 3."""
+    examples = tuple(Example(place, (5 + place // 2,), (6, END), 0.8) for place in range(6))
+    before = replace(scored(0.0), examples=examples, lower=torch.zeros(6))
+    gain, error = gain_of(before, replace(before, lower=torch.tensor([0.1, 0.3, 0.0, 0.4, -0.2, -0.2])))
+    assert (gain, error) == pytest.approx((0.2 / 3, 0.4 / 3), abs=1e-6)
 
 
 @pytest.mark.parametrize(("truncated", "most"), [(3, 1.0), (2, 1.0), (1, 0.25), (0, 0.25)])
@@ -207,6 +216,15 @@ def test_a_step_that_does_not_please_is_not_tried_in_part(tmp_path, tiny_base, m
     iterations = run.report["refinement"]["iterations"]
     assert run.report["refinement"]["kept"] == 0 and [[one["strength"] for one in iteration["tried"]] for iteration in iterations] == [[1.0], [1.0]]
     assert iterations[1]["learning_rate"] == iterations[0]["learning_rate"] / 2        # one in vain may be chance, two are enough
+
+
+def test_in_the_end_the_weights_that_pleased_most_are_kept_the_base_models_among_them(tmp_path, tiny_base, monkeypatch):
+    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+    monkeypatch.setattr("learner.refine.step_problem", lambda *_: None)
+    run = train(store, registry, tiny_base, replace(CONFIG, refine=replace(CONFIG.refine, learning_rate=0.02)), trigger="shell")
+    report = run.report["refinement"]
+    pleased = [report["base"]["lower"], *(iteration["tried"][0]["lower"] for iteration in report["iterations"])]
+    assert len(pleased) == 6 and report["kept"] == pleased.index(max(pleased)) and len(set(pleased)) > 2
 
 
 def test_a_stop_request_is_heard_while_refining(tmp_path, tiny_base):
