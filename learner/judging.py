@@ -67,7 +67,7 @@ class Judging:
                     theirs = self._sample(asked, held_out)
             except (CorruptAdapter, UnknownVersion, AdapterMismatch):
                 return StatisticalReport("not evaluable", said("why_unreadable", version=incumbent), 0)
-        return compare(self.policy, self.tokenizer, judge, bounds, asked if candidate else [], candidate, theirs,
+        return compare(self.policy, self.tokenizer, judge, bounds, asked, candidate, theirs,
                        temperature=self.config.fresh(0, 0).temperature, max_batch_tokens=self.config.max_batch_tokens, seed=self.config.seed,
                        check=self.pace.check)
 

@@ -128,6 +128,17 @@ def test_a_candidate_that_the_judge_likes_less_is_refused_and_nothing_is_publish
         assert "stays live" in done.report["reason"] and done.report["gate"]["passed"] is False
 
 
+def test_held_out_ratings_by_a_coin_judge_nothing_and_the_report_says_so_and_not_that_there_were_too_few(tmp_path, tiny_base):
+    config = LearnerConfig(lora_rank=4, held_out_share=0.5, held_out_minimum=30, epochs=1, min_steps=1)
+    store, dice = open_store(tmp_path), random.Random(1)
+    for number in range(60):
+        ids = [dice.randrange(3, 200) for _ in range(dice.randrange(4, 40))] + [END]
+        store.add_rating(add_reply(store, tiny_base, f"question {number}", ids).id, RATER, "thumb", dice.choice((1, -1)))
+    comparison = train(store, AdapterRegistry(store, tmp_path / "adapters"), tiny_base, config, trigger="shell").report["comparison"]
+    assert comparison["decision"] == "not evaluable" and comparison["prompts"] == 30
+    assert "do not predict each other" in comparison["reason"]
+
+
 def _rate_all(store, replies):
     for reply, _ in replies:
         store.add_rating(reply.id, RATER, "thumb", 1)
