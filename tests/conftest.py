@@ -19,8 +19,8 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 
-LONG = ("test_browser_walk", "test_learning_real", "test_run", "test_walk", "test_engines_real", "test_watch", "test_feedback_real",
-        "test_maintainer_page", "test_service_versions", "test_engines_versions")
+LONG = ("test_browser_walk", "test_learning_real", "test_run_interrupted", "test_walk", "test_watch", "test_engines_real", "test_feedback_real",
+        "test_maintainer_page", "test_service_versions", "test_run", "test_engines_versions")
 """Files that take long, longest first: begun last, one of them would keep one worker busy alone."""
 
 
