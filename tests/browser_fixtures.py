@@ -106,6 +106,22 @@ def finished(page: Page) -> None:
     page.locator(".turn").last.locator('.reply[aria-busy="false"]').wait_for()
 
 
+def answered(context: BrowserContext, server: ChatServer, *, contributes: bool = False) -> Page:
+    """The chat page with one message and its whole reply; before it, who `contributes` has agreed that their ratings train."""
+    page = open_chat(context, server)
+    if contributes:
+        contribute(page)
+    write(page, "Hello")
+    finished(page)
+    return page
+
+
+def prefer(page: Page, side: str) -> None:
+    """Say of two replies beside each other that A or B is better; returns when the server has it."""
+    page.get_by_role("button", name=f"{side} is better").click()
+    expect(page.locator(".compare > .panel-end .panel-note")).to_have_text("Saved")
+
+
 def sign_in(context: BrowserContext, server: ChatServer, password: str = PASSWORD) -> Page:
     page = context.new_page()
     page.goto(f"{server.url}/maintainer")

@@ -20,7 +20,8 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 
 
-LONG = ("test_browser_walk", "test_learning_real", "test_run", "test_walk", "test_engines", "test_watch", "test_feedback_real", "test_maintainer_page")
+LONG = ("test_browser_walk", "test_learning_real", "test_run_interrupted", "test_walk", "test_watch", "test_engines_real", "test_feedback_real",
+        "test_maintainer_page", "test_service_versions", "test_page_streaming", "test_run", "test_engines_versions")
 """Files that take long, longest first: begun last, one of them would keep one worker busy alone."""
 
 

@@ -6,6 +6,8 @@ import gzip
 import os
 from pathlib import Path
 
+import pytest
+
 from data.adapters import AdapterRegistry
 from data.records import Generated, ReceiptRow, Reply
 from data.store import Store
@@ -59,3 +61,15 @@ def said_everything(host: Host, rater: str = "me") -> tuple[Reply, Reply]:
 def texts_in(place: Path) -> str:
     """All that the shards in a shared folder hold."""
     return "".join(gzip.decompress(path.read_bytes()).decode() for path in sorted(place.rglob("*.jsonl.gz")))
+
+
+@pytest.fixture
+def place(tmp_path) -> Path:
+    return tmp_path / "place"
+
+
+@pytest.fixture
+def hosts(tmp_path, place) -> tuple[Host, Host, Host]:
+    """Two hosts and a learner's."""
+    url = f"file://{place}"
+    return Host(tmp_path / "a", url), Host(tmp_path / "b", url), Host(tmp_path / "learner", url, learner=True)

@@ -16,7 +16,7 @@ from data.reply_features import FEATURES, reply_features
 from data.settings import Settings
 from data.store import Store
 from tests.factories import add_reply
-from tests.test_service import Server, finished
+from tests.service_fixtures import Server, finished
 from tests.waiting import until
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from data.errors import BadRating, NotYourReply
 from data.records import Message
-from tests.test_service import finished, server  # noqa: F401
+from tests.service_fixtures import finished, server  # noqa: F401
 
 
 def two_attempts(server):

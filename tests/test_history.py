@@ -6,7 +6,7 @@ from data.errors import UnknownConversation, UnknownReply
 from data.records import Generated, Sampling
 from data.store import Store
 from tests.factories import add_reply
-from tests.test_service import Server, finished
+from tests.service_fixtures import Server, finished
 from tests.waiting import until
 
 

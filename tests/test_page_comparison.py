@@ -5,17 +5,14 @@ from playwright.sync_api import expect
 
 from data.records import Generated, Sampling
 from tests.accessibility import check_accessibility
-from tests.browser_fixtures import contribute, finished, open_chat, write
+from tests.browser_fixtures import answered, finished, prefer, write
 
 pytestmark = pytest.mark.browser
 
 
 def test_a_better_reply_is_asked_for_compared_and_gone_on_from(person, chat_server):
     context = person(viewport={"width": 390, "height": 800})
-    page = open_chat(context, chat_server)
-    contribute(page)
-    write(page, "Hello")
-    finished(page)
+    page = answered(context, chat_server, contributes=True)
     old = page.locator(".reply").get_attribute("data-reply")
     page.get_by_role("button", name="Bad reply").click()
     expect(page.locator(".rating-note")).to_have_text("Saved")
@@ -73,10 +70,7 @@ def test_a_better_reply_is_asked_for_compared_and_gone_on_from(person, chat_serv
 
 def test_what_the_app_wrote_aside_is_offered_and_shown_only_when_one_compares(person, chat_server):
     context = person()
-    page = open_chat(context, chat_server)
-    contribute(page)
-    write(page, "Hello")
-    finished(page)
+    page = answered(context, chat_server, contributes=True)
     store, first = chat_server.store, page.locator(".reply").get_attribute("data-reply")
     aside = store.start_reply(store.reply(first).turn_id, 0, None, chat_server.base.id, "openvino", Sampling(), (1,), aside=True)
     store.finish_reply(aside.id, "Another answer", Generated((1,), (-1.0,), 1.0, "stop"), 0.1, 0.2)
@@ -86,8 +80,7 @@ def test_what_the_app_wrote_aside_is_offered_and_shown_only_when_one_compares(pe
     expect(page.locator(".attempts")).to_be_hidden()
     offer.click()
     page.locator(".side", has_text="Another answer").wait_for()
-    page.get_by_role("button", name=f"{'A' if aside.id < first else 'B'} is better").click()
-    expect(page.locator(".compare > .panel-end .panel-note")).to_have_text("Saved")
+    prefer(page, "A" if aside.id < first else "B")
     check_accessibility(page)
     page.locator(".compare > .panel-end").get_by_role("button", name="Done").click()
     expect(page.locator(".reply-body")).to_have_text("Another answer")

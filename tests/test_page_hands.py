@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.accessibility import serious_violations
-from tests.browser_fixtures import contribute, finished, open_chat, until_held, write
+from tests.browser_fixtures import answered, until_held
 
 pytestmark = pytest.mark.browser
 
@@ -19,13 +19,6 @@ FOCUS = """() => {
 }"""
 
 
-def answered(person, server, **options):
-    page = open_chat(person(**options), server)
-    write(page, "Hello")
-    finished(page)
-    return page
-
-
 def store_of(page, server):
     """What the store has of the one reply: its ratings, and the tags."""
     reply = server.store.reply(page.locator(".reply").get_attribute("data-reply"))
@@ -34,7 +27,7 @@ def store_of(page, server):
 
 
 def test_a_tap_rates_and_says_why(person, chat_server):
-    page = answered(person, chat_server, viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
+    page = answered(person(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True), chat_server)
     page.get_by_role("radio", name="2 of 5 stars").tap()
     page.get_by_role("button", name="Bad reply").tap()
     page.get_by_role("button", name="Too long").tap()
@@ -44,7 +37,7 @@ def test_a_tap_rates_and_says_why(person, chat_server):
 
 
 def test_the_space_bar_rates_and_says_why_and_the_mark_shows_before_the_server_has_heard(person, chat_server):
-    page = answered(person, chat_server)
+    page = answered(person(), chat_server)
     held = []
     page.route(re.compile("component_server"), lambda route: held.append(route) if "ui_rate" in (route.request.post_data or "") else route.continue_())
     down = page.get_by_role("button", name="Bad reply")
@@ -67,7 +60,7 @@ def test_the_space_bar_rates_and_says_why_and_the_mark_shows_before_the_server_h
 
 @pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
 def test_open_panels_fit_every_width_and_the_focus_is_seen_wherever_it_goes(person, chat_server, locale):
-    page = answered(person, chat_server, locale=locale, viewport={"width": 1280, "height": 900}, reduced_motion="reduce")
+    page = answered(person(locale=locale, viewport={"width": 1280, "height": 900}, reduced_motion="reduce"), chat_server)
     page.locator(".thumb.down").click()
     expect(page.locator(".rating-note")).not_to_be_empty()
     page.locator(".reasons .chip").first.click()

@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 from data.errors import NotYourReply
 from tests.accessibility import check_accessibility
-from tests.browser_fixtures import ChatServer, contribute, finished, open_chat, write
+from tests.browser_fixtures import ChatServer, answered, contribute, open_chat, prefer
 from tests.factories import add_reply
 from tests.test_page_consequence import train_on
 
@@ -86,15 +86,11 @@ def test_a_reply_is_rated_by_a_second_person_once_they_have_rated_their_own(pers
 
 def test_the_app_asks_by_itself_which_of_two_is_better_and_the_answer_is_kept_as_asked_by_it(person, server):
     context = person()
-    page = open_chat(context, server)
-    contribute(page)
-    write(page, "Hello")
-    finished(page)
+    page = answered(context, server, contributes=True)
     first = page.locator(".reply").get_attribute("data-reply")
     page.get_by_role("button", name="Compare with another answer?").click()
     expect(page.locator(".side .reply")).to_have_count(2)
-    page.get_by_role("button", name="A is better").click()
-    expect(page.locator(".compare > .panel-end .panel-note")).to_have_text("Saved")
+    prefer(page, "A")
     rater = server.rater_of(context)
     [turn] = server.store.conversation(server.store.conversations(rater)[0].id).turns
     [said] = server.store.comparisons_of(rater, turn.conversation_id)

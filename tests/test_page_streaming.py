@@ -1,11 +1,11 @@
-"""A reply that is being written, in Chromium: through a lost connection and a reload to its own end, and rated meanwhile."""
+"""Replies that are being written, in Chromium: through a lost connection and a reload to their own end or a stop, rated meanwhile, several at once."""
 
 import re
 
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser_fixtures import ChatServer, finished, open_chat, write
+from tests.browser_fixtures import ChatServer, finished, open_chat, until_held, write
 from tests.waiting import until
 
 pytestmark = pytest.mark.browser
@@ -76,3 +76,43 @@ def test_a_burst_of_thumbs_and_stars_while_a_reply_is_written_is_kept_to_the_las
     page.reload()
     expect(page.locator(".star.lit")).to_have_count(5)
     expect(page.get_by_role("button", name="Bad reply")).to_have_attribute("aria-pressed", "true")
+
+
+def test_a_reply_goes_on_through_a_reload_and_is_whole(person, endless_server):
+    context = person()
+    page = open_chat(context, endless_server)
+    write(page, "Tell me everything")
+    expect(page.locator(".reply-body.writing")).to_have_text(re.compile(r"\S{10}"))
+    page.reload()
+    expect(page.locator(".reply-body.writing")).to_have_text(re.compile(r"\S{10}"))
+    before = len(page.locator(".reply-body").inner_text())
+    page.wait_for_function("n => document.querySelector('.reply-body').innerText.length > n", arg=before + 200)
+    page.get_by_role("radio", name="3 of 5 stars").click()          # rated while it is being written
+    expect(page.locator(".rating-note")).to_have_text("Saved")
+    held = []
+    page.route(re.compile("component_server"), lambda route: held.append(route) if "ui_stop" in (route.request.post_data or "") else route.continue_())
+    page.get_by_role("button", name="Stop this reply").click()
+    expect(page.locator(".composer")).to_contain_text("Stopping")   # before the server has heard of it
+    until_held(page, held)
+    held[0].continue_()
+    finished(page)
+    expect(page.locator(".composer")).not_to_contain_text("Stopping")
+    expect(page.locator(".reply-notes")).to_have_text("You stopped this reply.")
+    shown = page.locator(".reply-body").inner_text()
+    page.reload()
+    expect(page.locator(".reply-body")).to_have_text(shown)
+    expect(page.locator(".star.lit")).to_have_count(3)
+
+
+def test_several_people_are_answered_at_once(person, endless_server):
+    store = endless_server.store
+    pages = [open_chat(person(), endless_server) for _ in range(2)]          # pages that grow by hundreds of words a second: more keep one Chromium behind
+    script = endless_server.client().submit("Tell me everything", None, api_name="/send")
+    for page in pages:
+        write(page, "Tell me everything")
+    until(lambda: len(written := store.rows("SELECT conversation_id FROM replies JOIN turns ON turns.id = turn_id WHERE state = 'streaming' AND text <> ''")) == 3
+          and [store.stop_replies(row["conversation_id"]) for row in written])
+    for page in pages:
+        finished(page)
+        expect(page.locator(".reply-body")).not_to_be_empty()
+    assert store.reply(script.result(30)["reply_id"]).finish_reason == "cancelled"

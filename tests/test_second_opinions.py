@@ -16,8 +16,8 @@ from data.records import SecondOpinion
 from data.second_opinions import first_id_left_out
 from data.store import Store
 from tests.factories import add_reply
+from tests.service_fixtures import server  # noqa: F401
 from tests.test_receipts import publish, receipt
-from tests.test_service import server  # noqa: F401
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from data.importing import BadImport, import_conversations
 from data.records import TASKS, Message
 from data.store import Store
 from data.tokenizer import ChatTokenizer
-from tests.test_service import Server, finished, server  # noqa: F401
+from tests.service_fixtures import Server, finished, server  # noqa: F401
 
 
 def prompt_of(server, job):                                                        # noqa: F811

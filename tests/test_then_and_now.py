@@ -5,7 +5,7 @@ import pytest
 from chat_app.page.views import shown_replies, then_and_now_view
 from chat_app.prompts import answer_of
 from data.errors import NothingNewer, NotYourReply, UnknownReply
-from tests.test_service import Server, finished, server  # noqa: F401
+from tests.service_fixtures import Server, finished, server  # noqa: F401
 from tests.waiting import until
 
 

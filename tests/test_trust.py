@@ -9,8 +9,8 @@ from data.records import Erasure, Generated, Sampling
 from data.store import Store
 from tests.factories import add_reply
 from tests.random_adapter import write_random_adapter
+from tests.service_fixtures import finished, server  # noqa: F401
 from tests.test_receipts import publish, receipt
-from tests.test_service import finished, server  # noqa: F401
 from tests.waiting import until
 
 

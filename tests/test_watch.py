@@ -1,25 +1,21 @@
-"""The watcher: what a killed learner left open is closed, and a request is answered by the run that starts."""
+"""The watcher: what a killed learner left open is closed, and a request, enough ratings or the time of day starts a run."""
 
-import os
 import signal
 import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
 
 from data.adapters import AdapterRegistry
 from data.store import Store
 from learner.session import close_abandoned_runs
-from tests.conversations import add_rated_replies
-from tests.server_process import ROOT
+from tests.conversations import add_rated_replies, open_store
+from tests.learner_process import shell
 from tests.waiting import until
 
 
-def start(*options: str, environment: dict, **streams) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-m", "learner", *options], cwd=ROOT, env=environment, text=True, **streams)
-
-
 def test_after_a_kill_in_the_middle_of_a_run_the_watcher_closes_it_and_the_next_request_is_answered(tiny_base, tmp_path):
-    environment = {**os.environ, "STATE_DIR": str(tmp_path), "BASE_MODEL": tiny_base.source, "TRAIN_EVERY_RATINGS": "0"}
     (tmp_path / "models").symlink_to(tiny_base.folder.parent)
     store = Store(tmp_path / "chat.db")
     run = store.start_run(tiny_base.id, "shell")                          # as a learner leaves it that was killed: open, with a lease
@@ -29,7 +25,7 @@ def test_after_a_kill_in_the_middle_of_a_run_the_watcher_closes_it_and_the_next_
     with store.write() as db:
         db.execute("UPDATE leases SET expires_at = 0")
     with open(tmp_path / "watch.log", "w") as log:
-        watcher = start("--watch", "--until-stdin-closes", environment=environment, stdin=subprocess.PIPE, stderr=log)
+        watcher = shell(tmp_path, tiny_base, "--watch", "--until-stdin-closes", stdout=None, stderr=log, TRAIN_EVERY_RATINGS="0")
     try:
         until(lambda: store.run(run.id).state == "interrupted")
         store.request_training("maintainer")
@@ -44,13 +40,12 @@ def test_after_a_kill_in_the_middle_of_a_run_the_watcher_closes_it_and_the_next_
 
 
 def test_a_watcher_that_starts_after_a_run_became_due_catches_up_with_it(tiny_base, tmp_path):
-    environment = {**os.environ, "STATE_DIR": str(tmp_path), "BASE_MODEL": tiny_base.source, "TRAIN_EVERY_RATINGS": "0", "TRAIN_EVERY_HOURS": "24"}
     (tmp_path / "models").symlink_to(tiny_base.folder.parent)
     store = Store(tmp_path / "chat.db")
     store.set_due_at((datetime.now(UTC) - timedelta(hours=1)).isoformat())            # set a day before it; nothing was running then
     add_rated_replies(store, tiny_base, count=1)
     assert store.fresh_ratings(tiny_base.id) == 1 and store.runs() == []
-    watcher = start("--watch", "--until-stdin-closes", environment=environment, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    watcher = shell(tmp_path, tiny_base, "--watch", "--until-stdin-closes", stdout=None, stderr=subprocess.DEVNULL, TRAIN_EVERY_RATINGS="0", TRAIN_EVERY_HOURS="24")
     try:
         [run] = until(store.runs)
         assert run.trigger == "time"
@@ -64,12 +59,46 @@ def test_a_watcher_that_starts_after_a_run_became_due_catches_up_with_it(tiny_ba
 
 
 def test_a_learner_whose_input_stays_open_and_whose_reader_is_gone_ends_quietly(tiny_base, tmp_path):
-    environment = {**os.environ, "STATE_DIR": str(tmp_path), "BASE_MODEL": tiny_base.source}
     (tmp_path / "models").symlink_to(tiny_base.folder.parent)
-    child = start("--once", "--json", "--until-stdin-closes", environment=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    child = shell(tmp_path, tiny_base, "--once", "--json", "--until-stdin-closes")
     child.stdout.close()
     try:
         assert "Error" not in child.stderr.read() and child.wait(90) == 0
     finally:
         child.send_signal(signal.SIGKILL)
         child.stdin.close()
+
+
+@pytest.mark.slow
+def test_watching_serves_a_request_without_loading_torch_itself_and_ends_on_sigterm(tmp_path, tiny_base):
+    store = open_store(tmp_path)
+    add_rated_replies(store, tiny_base, 4)
+    child = shell(tmp_path, tiny_base, "--watch", TRAIN_EVERY_RATINGS="0")
+    try:
+        store.request_training("maintainer")
+        until(lambda: store.live_version(tiny_base.id) == 1, 400)
+        assert store.last_run().trigger == "maintainer"
+        assert "torch" not in Path(f"/proc/{child.pid}/maps").read_text()
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(90) == 0
+    finally:
+        child.kill()
+        child.communicate()
+    assert store.due_at() is not None
+
+
+@pytest.mark.slow
+def test_watching_starts_by_itself_after_enough_ratings_and_ends_with_its_parents_pipe(tmp_path, tiny_base):
+    store = open_store(tmp_path)
+    add_rated_replies(store, tiny_base, 4)
+    child = shell(tmp_path, tiny_base, "--watch", "--until-stdin-closes", TRAIN_EVERY_RATINGS="4")
+    try:
+        until(lambda: store.live_version(tiny_base.id) == 1, 400)
+        assert store.last_run().trigger == "ratings"
+        child.stdin.close()
+        assert child.wait(90) == 0
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+        child.stderr.close()

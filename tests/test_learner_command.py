@@ -1,0 +1,49 @@
+"""`python -m learner` as a person or a script starts it: what it prints, and what it exits with."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from data.adapters import AdapterRegistry
+from learner.config import LearnerConfig
+from learner.run import train
+from tests.conversations import add_rated_replies, open_store
+from tests.learner_process import shell
+from tests.server_process import ROOT
+
+CONFIG = LearnerConfig(lora_rank=4)
+
+
+def test_a_script_that_finds_another_learner_at_work_is_told_so_in_json(tmp_path, tiny_base):
+    store = open_store(tmp_path)
+    assert store.acquire_lease("learner", "elsewhere:1", 60)
+    script = """
+import functools, sys
+from learner import __main__ as learner, session
+session.learner_lease = functools.partial(session.learner_lease, wait=0.1)
+sys.exit(learner.main(["--once", "--json"]))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, timeout=400, text=True,
+                          env={**os.environ, "STATE_DIR": str(tmp_path), "BASE_MODEL": tiny_base.source})
+    said = json.loads(done.stdout)
+    assert done.returncode == 1 and "Another learner" in done.stderr and not store.runs()
+    assert said == {"state": "busy", "reason": said["reason"], "published": False, "version": 0, "ratings_used": 0, "gate": None}
+
+
+def test_the_shell_says_errors_in_one_sentence_and_exits_with_one(tmp_path, tiny_base):
+    child = shell(tmp_path, tiny_base, "--once", "--json", BASE_MODEL=str(tmp_path / "no-such.gguf"))
+    output, errors = child.communicate(timeout=400)
+    assert child.returncode == 1 and output == "" and len(errors.strip().splitlines()) == 1 and "no-such.gguf" in errors
+
+
+def test_a_fresh_lineage_lets_the_base_model_answer_and_deletes_nothing(tmp_path, tiny_base):
+    store = open_store(tmp_path)
+    add_rated_replies(store, tiny_base, 4)
+    train(store, AdapterRegistry(store, tmp_path / "adapters"), tiny_base, CONFIG, trigger="shell")
+    child = shell(tmp_path, tiny_base, "--fresh")
+    _, errors = child.communicate(timeout=400)
+    assert child.returncode == 0 and "answers without an adapter now (version 1 did before)" in errors
+    assert store.live_version(tiny_base.id) == 0 and len(store.versions(tiny_base.id)) == 1 and len(store.rated_replies(tiny_base.id)) == 4

@@ -1,0 +1,37 @@
+"""The learner's lease: one learner at a time, for as long as it lives."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from data.errors import Busy
+from learner.lease import learner_lease
+from tests.conversations import store  # noqa: F401
+
+
+def test_a_second_learner_waits_and_then_says_so(store):
+    assert store.acquire_lease("learner", "elsewhere:1", 60)
+    with pytest.raises(Busy, match="Another learner"):
+        with learner_lease(store, wait=0.3):
+            pass
+    store.release_lease("learner", "elsewhere:1")
+    with learner_lease(store, wait=0.3):
+        assert not store.acquire_lease("learner", "elsewhere:1", 60)
+    assert store.acquire_lease("learner", "elsewhere:1", 60)
+
+
+def test_a_lease_is_renewed_while_the_run_computes_and_runs_out_after_a_kill(store):
+    def expires_at() -> float:
+        return store.row("SELECT expires_at FROM leases WHERE name = 'learner'")["expires_at"]
+
+    with learner_lease(store, seconds=3):
+        first, deadline = expires_at(), time.monotonic() + 60
+        while expires_at() == first:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert not store.acquire_lease("learner", "elsewhere:1", 60)
+    assert store.acquire_lease("learner", "elsewhere:1", 0.2)        # killed: never released
+    with learner_lease(store, wait=5):
+        pass
