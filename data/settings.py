@@ -86,8 +86,8 @@ class Settings:
     """Where several hosts meet: `s3://bucket/folder`, `hf://buckets/name/bucket/folder`, `file:///folder` or any other URL that fsspec knows. Hosts with `LEARNER=false` send what people rate there and follow the versions that the one with a learner publishes. Empty: this host alone."""
     sync_seconds: float = setting(30.0, at_least=1, at_most=86_400)
     """How often a host sends and looks there: a rating, a deletion or a version has reached the next host after two of these, both being up."""
-    refine: bool = setting(False)
-    """Experimental: a run on 32 rated replies or more learns from fresh replies that small models of the ratings score, where the ratings tell what people go by, in the place of the rated ones. From 128 on a fifth of the ratings only judges the candidate."""
+    refine: bool = setting(True)
+    """A run on 32 rated replies or more learns from fresh replies that small models of the ratings score, where the ratings tell what people go by; else, and when this is off, from the rated replies themselves. From 128 on a fifth of the ratings only judges the candidate."""
     seed: int = setting(0, at_least=0, at_most=2**31 - 1)
     """Seed of a training run: on the same machine the same ratings and seed train the same weights; near one of the gate's limits the strength at which it lets them pass may differ, because it samples."""
 
