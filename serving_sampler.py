@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from chat_app.engines import EngineFailed, make_engine
@@ -20,6 +21,7 @@ from data.records import BaseModel, Generated, Sampling
 from data.tokenizer import ChatTokenizer
 from learner.errors import Diverged
 from learner.policy import Policy
+from learner.priority import started_as_idle_work
 from learner.sampler import Sampler
 
 CANDIDATE = 1
@@ -50,7 +52,7 @@ class ServingSampler:
                     self.policy.save(Path(scratch))
                     acting = Path(scratch)
                 version = 0 if acting == "base" else CANDIDATE
-                engine.load(version, None if acting == "base" else acting)
+                started_as_idle_work(partial(engine.load, version, None if acting == "base" else acting))
             streams = [engine.stream(prompt, replace(sampling, seed=dice.randrange(2**31)), version) for prompt in prompts]
             for stream in streams:
                 for _ in stream:

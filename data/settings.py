@@ -67,11 +67,11 @@ class Settings:
     train_every_hours: float = setting(24.0, at_least=0, at_most=87_600)
     """... or this long after the last run when there is at least one fresh rating; 0 turns it off."""
     train_when_idle: bool = setting(True)
-    """On Linux a run computes only while replies leave a core free, and nobody waits for it. `false` gives it about a tenth beside them: for a chat that is busy all day."""
+    """On Linux a run computes only while replies leave a core free, so no reply waits for it; beside a chat that keeps all cores busy it stands still. `false` gives it about a tenth of them."""
     learner: bool = setting(True)
     """Whether `app.py` starts the learner process beside the server; off when `python -m learner --watch` runs elsewhere."""
     learning_rate: float = setting(5e-4, at_least=0, at_most=1)
-    """AdamW's, for the LoRA weights."""
+    """AdamW's, for the LoRA weights, on rated replies; fresh ones have a rate of their own."""
     epochs: int = setting(2, at_least=1, at_most=100)
     """Passes over the rated replies in one run."""
     batch_size: int = setting(8, at_least=1, at_most=4096)

@@ -37,6 +37,7 @@ from learner.telling import TrainingBar, in_words, json_line, print_last, summar
 if TYPE_CHECKING:                                            # it imports torch
     from learner.team import Team
 
+
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 0 also for a refused candidate and for nothing to do, 1 for an error, told in one sentence."""
     options = _parser().parse_args(arguments)
@@ -92,7 +93,7 @@ def _do(options: argparse.Namespace, settings: Settings, stopping: threading.Eve
             by_hand.once(LEASE_SECONDS)
         print_last(json_line(summary(run, store)) if options.json else in_words(run))
     if options.watch:
-        give_way(idle=False)                                     # it hears who asks for a run also while the chat is busy
+        give_way(idle=False)
         from learner.watch import watch
 
         if syncing:

@@ -16,6 +16,7 @@ from typing import TypeVar
 import torch
 
 from data.cpus import usable_cpus
+from learner.priority import as_idle_work
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -52,4 +53,8 @@ def in_lanes(work: Callable[[Item], Found], items: Sequence[Item], lanes: int) -
 
 @cache
 def _threads(lanes: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(lanes, thread_name_prefix="lane", initializer=torch.set_num_threads, initargs=(1,))
+    def begin() -> None:
+        as_idle_work()
+        torch.set_num_threads(1)
+
+    return ThreadPoolExecutor(lanes, thread_name_prefix="lane", initializer=begin)

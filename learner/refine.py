@@ -12,10 +12,10 @@ draws. Each reply is visited once, at most some dozens of steps after it was sam
 is corrected for. Correcting it cost a pass, and its taper forgot disliked replies within a few steps.
 Prompts that were kept aside are answered before and after each iteration: the step is kept in full or in part, or taken
 back, by what the ensemble's lower bound and the base model say of those. It is kept unless it clearly pleases less: a taste that few
-replies meet is learnt in steps too small to be seen on some dozens of replies. In the end the weights that pleased most are kept, the
-base model's among them. After a step that was kept in part the next ones
+replies meet is learnt in steps too small to be seen on some dozens of replies. In the end the weights that pleased most are kept, if they
+clearly please more than the base model's. After a step that was kept in part the next ones
 are as much shorter, after one that was taken back half as long; the second one in a row ends it. AdamW's moments go on from one
-iteration to the next: begun anew, it makes a full step of whatever a few replies say, which undid what the iterations before had learnt.
+iteration to the next, also where it was taken back: begun anew, it makes a full step of whatever a few replies say, which undid what the iterations before had learnt.
 Sources: RLOO, arXiv:2402.14740; early stopping against over-optimisation, arXiv:2210.10760.
 """
 
@@ -101,7 +101,8 @@ class Refiner:
             base = before = self._score(checked, self._sample(checked, 1))     # the adapter is still zero
         explorer = replace(self, bounds=replace(self.bounds, nonsense=None))
         gone, problem, pace, in_vain = 0.0, None, 1.0, 0
-        best, best_gone, best_weights = base, 0.0, self.policy.weights()
+        untouched = self.policy.weights()
+        best, best_gone, best_weights = base, 0.0, untouched
         moments: dict = {}
         figures |= {"base": _described(base), "iterations": []}
         for number in range(own.iterations):
@@ -115,6 +116,9 @@ class Refiner:
                 best, best_gone, best_weights = before, gone, self.policy.weights()
             if in_vain == IN_VAIN:
                 break
+        gain, error = gain_of(base, best)
+        if gain <= error:                                        # of several noisy means the best is above the base model's by chance
+            best_gone, best_weights, problem = 0.0, untouched, problem or said("never_more_pleased")
         self.policy.set_weights(best_weights)
         return Refinement(best_gone, _said(best_gone, problem), figures)
 
@@ -159,7 +163,7 @@ class Refiner:
             tried.append({"strength": strength, "problem": sentence(problem) if problem else "", "said": problem, **_described(after)})
             if not problem:
                 return strength, after, tried
-            if problem["code"] == "not_more_pleased":                    # the whole way does not please, nor will half of it
+            if problem["code"] == "less_pleased":                    # the whole way does not please, nor will half of it
                 break
         go(self.policy, start, end, 0.0)
         return 0.0, before, tried
@@ -167,7 +171,7 @@ class Refiner:
 
 def _said(kept: float, problem: Said | None) -> Said:
     if not kept:
-        return said("refinement_undone", problem=problem or said("never_more_pleased"))
+        return said("refinement_undone", problem=problem)
     return said("refined", n=kept, until=said("refined_until", problem=problem) if problem else "")
 
 
@@ -207,7 +211,7 @@ def step_problem(before: Scored, after: Scored, base: Scored, max_surprise_rise:
     if rise > max_surprise_rise:
         return said("fresh_surprising", rise=rise)
     if gain < -error:
-        return said("not_more_pleased", gain=gain)
+        return said("less_pleased", gain=gain)
     return None
 
 

@@ -9,20 +9,21 @@ import sys
 import pytest
 
 ASK = """
-import os, sys, threading
-from learner.priority import give_way
+import os, subprocess, sys
+from learner.priority import give_way, started_as_idle_work
 give_way(idle=sys.argv[1] == "idle")
 give_way(idle=sys.argv[1] == "idle")
-found = []
-thread = threading.Thread(target=lambda: found.append((os.sched_getscheduler(0), os.nice(0), os.environ["OMP_WAIT_POLICY"])))
-thread.start()
-thread.join()
-print(*found[0])
+from learner.lanes import in_lanes
+import torch
+here = lambda *_: os.sched_getscheduler(0)
+other = started_as_idle_work(lambda: subprocess.run([sys.executable, "-c", "import os; print(os.sched_getscheduler(0))"], capture_output=True, text=True))
+print(here(), *in_lanes(here, [1, 2], 2), int(other.stdout), os.nice(0), os.environ["OMP_WAIT_POLICY"])
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="only Linux knows idle work")
 @pytest.mark.parametrize(("how", "policy"), [("idle", "SCHED_IDLE"), ("low", "SCHED_OTHER")])
-def test_what_a_run_computes_gives_way_in_every_thread_it_starts(how, policy):
+def test_lanes_and_the_sampling_engine_are_idle_work_and_who_writes_to_the_store_is_not(how, policy):
     said = subprocess.run([sys.executable, "-c", ASK, how], capture_output=True, text=True, check=True).stdout.split()
-    assert said == [str(getattr(os, policy)), str(max(10, os.nice(0))), "PASSIVE"]
+    idle = str(getattr(os, policy))
+    assert said == [str(os.SCHED_OTHER), idle, idle, idle, str(max(10, os.nice(0))), "PASSIVE"]

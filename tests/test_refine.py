@@ -81,7 +81,7 @@ def test_a_step_is_kept_only_when_it_pleases_more_and_harms_nothing():
     before, base = scored(-0.5), scored(-0.6, nll=1.0)
     assert step_problem(before, scored(-0.2, nll=1.09), base, 0.10) is None
     assert "less likely per token" in sentence(step_problem(before, scored(0.9, nll=1.11), base, 0.10))
-    assert "not more pleased than before (-0.100)" in sentence(step_problem(before, scored(-0.6), base, 0.10))
+    assert "clearly less pleased than before (-0.100)" in sentence(step_problem(before, scored(-0.6), base, 0.10))
     assert step_problem(before, scored(-0.5), base, 0.10) is None
     assert "100% of the fresh replies were empty" in sentence(step_problem(before, scored(0.9, problem="empty"), base, 0.10))
     assert step_problem(before, scored(-0.2, problem="empty"), scored(-0.6, problem="empty"), 0.10) is None               # no worse than base
@@ -211,7 +211,7 @@ def test_a_refinement_that_is_taken_back_leaves_the_adapter_of_the_ratings_alone
 
 def test_a_step_that_does_not_please_is_not_tried_in_part(tmp_path, tiny_base, monkeypatch):
     store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-    monkeypatch.setattr("learner.refine.step_problem", lambda *_: said("not_more_pleased", gain=-0.1))
+    monkeypatch.setattr("learner.refine.step_problem", lambda *_: said("less_pleased", gain=-0.1))
     run = train(store, registry, tiny_base, CONFIG, trigger="shell")
     iterations = run.report["refinement"]["iterations"]
     assert run.report["refinement"]["kept"] == 0 and [[one["strength"] for one in iteration["tried"]] for iteration in iterations] == [[1.0], [1.0]]
@@ -225,6 +225,14 @@ def test_in_the_end_the_weights_that_pleased_most_are_kept_the_base_models_among
     report = run.report["refinement"]
     pleased = [report["base"]["lower"], *(iteration["tried"][0]["lower"] for iteration in report["iterations"])]
     assert len(pleased) == 6 and report["kept"] == pleased.index(max(pleased)) and len(set(pleased)) > 2
+
+
+def test_a_gain_over_the_base_model_that_is_within_its_error_keeps_nothing(tmp_path, tiny_base, monkeypatch):
+    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+    monkeypatch.setattr("learner.refine.step_problem", lambda *_: None)
+    monkeypatch.setattr("learner.refine.gain_of", lambda *_: (0.1, 0.1))
+    run = train(store, registry, tiny_base, CONFIG, trigger="shell")
+    assert run.report["refinement"]["kept"] == 0 and "never clearly more pleased" in run.report["refinement"]["reason"] and run.report["training"]["steps"] > 0
 
 
 def test_a_stop_request_is_heard_while_refining(tmp_path, tiny_base):
