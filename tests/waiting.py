@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 
-def until(condition, seconds: float = 90):
+def until(condition, seconds: float = 180):
     """The condition's first value that is true; fails when there is none after so long."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
