@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 from data.adapters import AdapterRegistry
 from data.records import ReceiptRow
 from data.sentences import reasoned, said, sentence
-from tests.browser_fixtures import contribute, finished, open_chat, write
+from tests.browser_fixtures import answered, finished, open_chat, write
 from tests.random_adapter import write_random_adapter
 
 pytestmark = pytest.mark.browser
@@ -28,10 +28,7 @@ def train_on(server, reply_id, state="published", **report):
 
 
 def test_a_rating_that_trained_a_version_says_so_and_tells_how(person, chat_server):
-    page = open_chat(person(), chat_server)
-    contribute(page)
-    write(page, "Hello")
-    finished(page)
+    page = answered(person(), chat_server, contributes=True)
     page.get_by_role("button", name="Good reply").click()
     expect(page.locator(".rating-note")).to_have_text("Saved")
     expect(page.locator(".receipt-line")).to_be_hidden()

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser_fixtures import finished, open_chat, write
+from tests.browser_fixtures import answered, finished, open_chat, write
 from tests.factories import add_reply
 
 pytestmark = pytest.mark.browser
@@ -22,9 +22,7 @@ def test_a_new_conversation_is_empty_and_the_old_one_is_one_step_back(person, ch
 
 def test_two_tabs_agree(person, chat_server):
     context = person()
-    page = open_chat(context, chat_server)
-    write(page, "Hello")
-    finished(page)
+    page = answered(context, chat_server)
     other = open_chat(context, chat_server)
     page.bring_to_front()
     page.get_by_role("radio", name="5 of 5 stars").click()

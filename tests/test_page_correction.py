@@ -3,16 +3,14 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser_fixtures import finished, open_chat, write
+from tests.browser_fixtures import answered
 
 pytestmark = pytest.mark.browser
 
 
 def test_a_reply_is_corrected_and_what_the_model_said_stays(person, chat_server):
     context = person()
-    page = open_chat(context, chat_server)
-    write(page, "Hello")
-    finished(page)
+    page = answered(context, chat_server)
     said = page.locator(".reply-body").inner_text()
     reply = chat_server.store.reply(page.locator(".reply").get_attribute("data-reply"))
     page.get_by_role("button", name="Correct this reply").click()

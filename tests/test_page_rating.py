@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser_fixtures import contribute, finished, open_chat, until_held, write
+from tests.browser_fixtures import answered, contribute, finished, open_chat, until_held, write
 
 pytestmark = pytest.mark.browser
 
@@ -41,9 +41,7 @@ def test_a_rating_given_in_place_is_there_after_a_reload(person, chat_server):
 
 def test_a_mind_is_changed_and_a_rating_taken_back(person, chat_server):
     context = person()
-    page = open_chat(context, chat_server)
-    write(page, "Hello")
-    finished(page)
+    page = answered(context, chat_server)
     up, down = page.get_by_role("button", name="Good reply"), page.get_by_role("button", name="Bad reply")
     for _ in range(3):
         up.click()
@@ -63,9 +61,7 @@ def test_a_mind_is_changed_and_a_rating_taken_back(person, chat_server):
 
 def test_stars_are_given_and_taken_back_by_keyboard(person, chat_server):
     context = person()
-    page = open_chat(context, chat_server)
-    write(page, "Hello")
-    finished(page)
+    page = answered(context, chat_server)
     page.get_by_role("button", name="Bad reply").focus()
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowRight")
@@ -84,9 +80,7 @@ def test_stars_are_given_and_taken_back_by_keyboard(person, chat_server):
 
 def test_another_attempt_keeps_the_rating_of_the_first(person, chat_server):
     context = person()
-    page = open_chat(context, chat_server)
-    write(page, "Hello")
-    finished(page)
+    page = answered(context, chat_server)
     page.get_by_role("button", name="Bad reply").click()
     expect(page.locator(".rating-note")).to_have_text("Saved")
     page.get_by_role("button", name="Try another reply").click()
@@ -99,9 +93,7 @@ def test_another_attempt_keeps_the_rating_of_the_first(person, chat_server):
 
 
 def test_what_is_rated_while_the_conversation_is_fetched_anew_stays_as_it_is(person, chat_server):
-    page = open_chat(person(), chat_server)
-    write(page, "Hello")
-    finished(page)
+    page = answered(person(), chat_server)
     held = []
 
     def hold(route):
@@ -129,9 +121,7 @@ def test_what_is_rated_while_the_conversation_is_fetched_anew_stays_as_it_is(per
 
 def test_a_rating_that_cannot_be_saved_falls_back_and_says_so(person, chat_server):
     context = person()
-    page = open_chat(context, chat_server)
-    write(page, "Hello")
-    finished(page)
+    page = answered(context, chat_server)
     page.get_by_role("radio", name="2 of 5 stars").click()
     expect(page.locator(".rating-note")).to_have_text("Saved")
     page.route(re.compile("component_server"), lambda route: route.abort())

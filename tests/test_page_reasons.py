@@ -5,17 +5,14 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser_fixtures import contribute, finished, open_chat, write
+from tests.browser_fixtures import answered, write
 
 pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
 def page(person, chat_server):
-    page = open_chat(person(), chat_server)
-    contribute(page)
-    write(page, "Hello")
-    finished(page)
+    page = answered(person(), chat_server, contributes=True)
     return page
 
 
