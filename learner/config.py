@@ -62,7 +62,7 @@ class RefineConfig:
     max_surprise_rise: float = 0.10
     """How much less likely than its own replies, relative nats per token, the base model may find those of the result."""
     strengths: tuple[float, ...] = (1.0, 0.5, 0.25)
-    """The way from the weights before to the weights after is gone this far; the first that helps without harm is kept, else none."""
+    """The way from the weights before to the weights after is gone this far; the first that does no harm and does not clearly please less is kept, else none."""
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ class Refiner:
                 "trained_on": len(telling), "steps": len(history), "kl": history[-1].kl}, drawn.nonsense
 
     def _keep(self, start: Sequence[Tensor], checked: Sequence[tuple[int, ...]], before: Scored, base: Scored) -> tuple[float, Scored, list[dict]]:
-        """Go as far from `start` towards where the policy is as helps without harm: (how far, scores there, what was tried)."""
+        """Go as far from `start` towards where the policy is as `step_problem` allows: (how far, scores there, what was tried)."""
         end = [parameter.detach().clone() for parameter in self.policy.parameters()]
         tried: list[dict] = []
         for strength in self.config.refine.strengths:
