@@ -12,7 +12,7 @@ from data.records import BaseModel
 from data.base_models import import_base_model
 from learner.anchor import choose_anchor, logprob_pass, reference_pass
 from learner.batches import Example, make_batch, plan_steps, shuffled
-from learner.head import completion_scores
+from learner.head import TILE, completion_scores
 from learner.policy import Policy
 from tests.tiny import write_tiny_gguf
 
@@ -62,10 +62,10 @@ def test_kl_is_the_full_vocabulary_kl_from_base_to_policy_on_anchored_replies_on
     assert scores.kl_tokens == 8 and float(scores.kl_sum) == pytest.approx(expected, abs=1e-3) and expected > 0.01
 
 
-def test_gradients_of_the_fused_head_are_those_of_the_dense_formula():
+def test_the_fused_head_gives_the_dense_formulas_numbers_and_gradients():
     generator = torch.Generator().manual_seed(0)
-    hidden, weight, reference = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((300, 8), (50, 8), (300, 8)))
-    targets, temperatures = torch.randint(0, 50, (300,), generator=generator), torch.rand(300, generator=generator, dtype=torch.float64) + 0.5
+    hidden, weight, reference = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((300, 8), (4000, 8), (300, 8)))
+    targets, temperatures = torch.randint(0, 4000, (300,), generator=generator), torch.rand(300, generator=generator, dtype=torch.float64) + 0.5
     upstream = torch.randn(2, 300, generator=generator)
 
     def gradient(scores) -> torch.Tensor:
@@ -79,8 +79,13 @@ def test_gradients_of_the_fused_head_are_those_of_the_dense_formula():
         q = torch.log_softmax(reference @ weight.T / temperatures[:, None], dim=-1)
         return p.gather(1, targets[:, None])[:, 0], (q.exp() * (q - p)).sum(dim=-1)
 
-    fused = gradient(lambda leaf: completion_scores(leaf, weight, targets, temperatures, reference))
-    assert torch.allclose(fused, gradient(by_hand), atol=1e-5)       # more rows than one chunk; wide parts are fp32
+    def fused(leaf):
+        return completion_scores(leaf, weight, targets, temperatures, reference)
+
+    assert TILE // len(hidden) < len(weight) / 2                      # several tiles, the last one narrower
+    for value, dense in zip(fused(hidden), by_hand(hidden), strict=True):
+        assert torch.allclose(value.double(), dense, atol=1e-5)       # wide parts are fp32
+    assert torch.allclose(gradient(fused), gradient(by_hand), atol=1e-5)
 
 
 def test_a_new_adapter_is_the_base_model_and_the_base_model_stays_there_underneath(policy):
