@@ -54,7 +54,7 @@ class RefineConfig:
     max_new_tokens: int = 320
     """A fresh reply ends here at the latest, and at the longest rated reply's length."""
     learning_rate: float = 7.5e-4
-    """AdamW's, for the one pass over an iteration's fresh replies; shorter after a step that was kept in part, half as long after one that was taken back."""
+    """AdamW's, for the one pass over an iteration's fresh replies; longer after a step that was kept in full, shorter after one that was kept in part or taken back."""
     kl_coefficient: float = 0.03
     """beta in these iterations: with that of the logged ratings, 0.1, the policy hardly moved."""
     disagreement_penalty: float = 0.25

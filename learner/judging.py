@@ -44,11 +44,11 @@ class Judging:
         self.found, self.config, self.pace = found, config, pace
 
     def refine(self, examples: Sequence[Example]) -> Refinement:
-        """On-policy iterations by what these replies' ratings say. Raises: Stopped; Diverged."""
+        """On-policy iterations by what these replies' ratings say. Raises: Stopped; Diverged: the base model's replies cannot be sampled."""
         self.pace.stage("refine")
         model, bounds = self._fit(examples)
         return Refiner(self.policy, self.sampler, self.tokenizer, model, bounds, self.config, self._longest(examples),
-                       on_start=lambda steps: self.pace.stage("refine", steps=steps), on_step=self.pace.step,
+                       on_start=lambda steps, number: self.pace.stage("refine", steps=steps, part=(number, self.config.refine.iterations)), on_step=self.pace.step,
                        check=self.pace.check).refine([example.prompt_ids for example in examples])
 
     def compare(self, training: Sequence[Example], held_out: Sequence[Example], registry: AdapterRegistry, incumbent: int) -> StatisticalReport:

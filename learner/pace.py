@@ -19,6 +19,8 @@ BASIS_STEPS = 3
 """Optimizer steps before the time left is told: the stages before them say little of their speed, and the first step is the slowest."""
 NOISE = 0.1
 """Steps differ in length: an estimate that rises by less than this share stays what it was."""
+STEPS_OF_PART = 0.6
+"""Where a stage has parts, this much of one is over after its steps: then comes what tells whether they helped."""
 
 
 class Pace:
@@ -32,6 +34,7 @@ class Pace:
         self._started = self._stage_started = time.monotonic()
         self._work: dict[str, int] = {}
         self._speed: float | None = None
+        self._part = (0, 1)
         self._now = Progress("start")
         self._written = 0.0
 
@@ -42,20 +45,25 @@ class Pace:
         return self._now.step
 
     def expect(self, **work: int) -> None:
-        """Token passes per stage still to come; a training token counts 3 (forward, and backward twice that)."""
-        self._work = dict(work)
+        """Token passes per stage still to come, beside what was told before; a training token counts 3 (forward, and backward twice that)."""
+        self._work |= work
 
-    def stage(self, name: str, *, step: int = 0, steps: int = 0) -> None:
-        """A stage begins, or learns how many steps it has."""
-        before = self._now
+    def stage(self, name: str, *, step: int = 0, steps: int = 0, part: tuple[int, int] = (0, 1)) -> None:
+        """A stage begins, or learns how many steps it has.
+
+        Args: part: where it has several rounds of steps, which one this is, from 0, and how many there are at most.
+        """
+        before, self._part = self._now, part
         if before.stage != name:
             self._work.pop(before.stage, None)
-        self._stage_started = time.monotonic()
+        if part == (0, 1) or before.stage != name:
+            self._stage_started = time.monotonic()
         self._write(Progress(name, step, steps, before.loss, before.reward, before.kl, self._left(0.0)))
 
     def step(self, figures: StepFigures) -> None:
         """An optimizer step was made."""
-        share = figures.step / figures.steps
+        number, parts = self._part
+        share = (number + figures.step / figures.steps * (1 if parts == 1 else STEPS_OF_PART)) / parts
         if figures.step >= min(BASIS_STEPS, figures.steps):
             self._speed = self._work.get(self._now.stage, 0) * share / max(1e-9, time.monotonic() - self._stage_started) or self._speed
         kl = figures.kl if figures.kl is not None else self._now.kl

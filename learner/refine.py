@@ -13,8 +13,8 @@ is corrected for. Correcting it cost a pass, and its taper forgot disliked repli
 Prompts that were kept aside are answered before and after each iteration: the step is kept in full or in part, or taken
 back, by what the ensemble's lower bound and the base model say of those. It is kept unless it clearly pleases less: a taste that few
 replies meet is learnt in steps too small to be seen on some dozens of replies. In the end the weights that pleased most are kept, if they
-clearly please more than the base model's. After a step that was kept in part the next ones
-are as much shorter, after one that was taken back half as long; the second one in a row ends it. AdamW's moments go on from one
+clearly please more than the base model's. After a step that was kept in full the next one is half as long again, after one that was
+kept in part as much shorter, after one that was taken back half as long; the second one in a row ends it. AdamW's moments go on from one
 iteration to the next, also where it was taken back: begun anew, it makes a full step of whatever a few replies say, which undid what the iterations before had learnt.
 Sources: RLOO, arXiv:2402.14740; early stopping against over-optimisation, arXiv:2210.10760.
 """
@@ -33,6 +33,7 @@ from data.sentences import Said, reasoned, said, sentence
 from data.tokenizer import ChatTokenizer
 from learner.batches import plan_steps
 from learner.config import LearnerConfig
+from learner.errors import Diverged
 from learner.nonsense import Nonsense
 from learner.personal import without_personal_data
 from learner.policy import Policy
@@ -41,6 +42,9 @@ from learner.sampler import Sampler
 from learner.scoring import Bounds, Scored, as_examples, score
 from learner.steps import Signals, StepFigures, train_steps
 
+LONGER, LONGEST = 1.5, 2.0
+"""A step that was kept in full makes the next one so much longer, up to so many times the first. Shorter ones that never grew again left a
+slow taste, and whatever came after one overshoot, half learnt."""
 IN_VAIN = 2
 """So many iterations taken back one after the other end it; one alone is within chance on a few dozen replies."""
 MAX_BROKEN, MAX_TRUNCATED_RISE = 0.1, 0.15
@@ -69,7 +73,7 @@ class Refiner:
 
     Args:
         model, bounds: fitted on the ratings in training.
-        on_start: called with the number of optimizer steps before the first of an iteration.
+        on_start: called before the first optimizer step of an iteration with how many it has, and how many iterations were before.
         check: called between passes. It, `on_start` and `on_step` may raise to stop.
     """
 
@@ -80,7 +84,7 @@ class Refiner:
     bounds: Bounds
     config: LearnerConfig
     max_new_tokens: int
-    on_start: Callable[[int], None]
+    on_start: Callable[[int, int], None]
     on_step: Callable[[StepFigures], None]
     check: Callable[[], None]
 
@@ -88,7 +92,6 @@ class Refiner:
         """Refine the adapter in place, or leave it exactly as it was.
 
         Args: prompts: of the rated replies.
-        Raises: Diverged.
         """
         own, figures = self.config.refine, {"reward_model": self.model.fit.as_dict()}
         if not self.model.fit.useful:
@@ -107,13 +110,20 @@ class Refiner:
         figures |= {"base": _described(base), "iterations": []}
         for number in range(own.iterations):
             start = [parameter.detach().clone() for parameter in self.policy.parameters()]
-            report, nonsense = explorer._push(turn_of(train_prompts, number, own.prompts), number, pace * own.learning_rate, moments)
-            explorer = replace(self, bounds=replace(self.bounds, nonsense=nonsense))
-            strength, before, tried = self._keep(start, checked, before, base)
+            report: dict = {}
+            try:
+                report, nonsense = explorer._push(turn_of(train_prompts, number, own.prompts), number, pace * own.learning_rate, moments)
+                explorer = replace(self, bounds=replace(self.bounds, nonsense=nonsense))
+                strength, before, tried = self._keep(start, checked, before, base)
+            except Diverged:
+                go(self.policy, start, start, 0.0)
+                strength, tried = 0.0, [_tried(1.0, said("fresh_diverged"))]
             figures["iterations"].append({**report, "tried": tried})
-            gone, problem, pace, in_vain = gone + strength, tried[0]["said"], pace * (strength or 0.5), 0 if strength else in_vain + 1
+            gone, pace, in_vain = gone + strength, next_pace(pace, strength), 0 if strength else in_vain + 1
             if before.lower.mean() > best.lower.mean():
-                best, best_gone, best_weights = before, gone, self.policy.weights()
+                best, best_gone, best_weights, problem = before, gone, self.policy.weights(), None
+            else:                                                # why this is worth no more than the best: the first reason is told
+                problem = problem or tried[0]["said"] or said("pleased_no_more")
             if in_vain == IN_VAIN:
                 break
         gain, error = gain_of(base, best)
@@ -143,7 +153,7 @@ class Refiner:
         plan = plan_steps(without_personal_data(telling, self.tokenizer), self.config.batch_size, self.config.max_batch_tokens)
         if not plan:
             return {"prompts": len(prompts), "steps": 0}, drawn.nonsense
-        self.on_start(len(plan))
+        self.on_start(len(plan), number)
         one_pass = replace(self.config, learning_rate=learning_rate, kl_coefficient=own.kl_coefficient, epochs=1, min_steps=1,
                            seed=self.config.seed + 100 + number)
         history = train_steps(self.policy, plan, Signals(drawn.lower.float(), torch.ones(len(asked)), gains.float()), drawn.reference,
@@ -160,7 +170,7 @@ class Refiner:
             go(self.policy, start, end, strength)
             after = self._score(checked, self._sample(checked, 2))
             problem = step_problem(before, after, base, self.config.refine.max_surprise_rise)
-            tried.append({"strength": strength, "problem": sentence(problem) if problem else "", "said": problem, **_described(after)})
+            tried.append({**_tried(strength, problem), **_described(after)})
             if not problem:
                 return strength, after, tried
             if problem["code"] == "less_pleased":                    # the whole way does not please, nor will half of it
@@ -169,10 +179,19 @@ class Refiner:
         return 0.0, before, tried
 
 
+def _tried(strength: float, problem: Said | None) -> dict:
+    return {"strength": strength, "problem": sentence(problem) if problem else "", "said": problem}
+
+
 def _said(kept: float, problem: Said | None) -> Said:
     if not kept:
         return said("refinement_undone", problem=problem)
     return said("refined", n=kept, until=said("refined_until", problem=problem) if problem else "")
+
+
+def next_pace(pace: float, kept: float) -> float:
+    """How long the next step is, the first being 1. Args: kept: part of the step before that was kept, in [0, 1]."""
+    return min(LONGEST, pace * LONGER) if kept == 1 else pace * (kept or 0.5)
 
 
 def split_prompts(prompts: Sequence[tuple[int, ...]], config: LearnerConfig) -> tuple[list, list]:

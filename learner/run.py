@@ -89,7 +89,8 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     tokens = sum(example.tokens for example in examples)
     steps = count_steps(len(plan), config)
     refines = config.refine.enabled and len(examples) >= config.refine.min_replies
-    pace.expect(anchor=2 * tokens, train=3 * tokens * steps // len(plan), refine=REFINE_TOKENS * refines, gate=20_000, publish=tokens)
+    train_tokens = 3 * tokens * steps // len(plan)
+    pace.expect(anchor=2 * tokens, refine=REFINE_TOKENS * refines, train=train_tokens * (not refines), gate=20_000, publish=tokens)
 
     pace.stage("anchor", steps=steps)
     sampled_by_base = [replies[e.index].reply.version == BASE_VERSION and replies[e.index].reply.engine not in NOT_SAMPLED for e in examples]
@@ -116,6 +117,7 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
         refinement = judging.refine(examples) if refines else None
         history = []
         if not (refinement and refinement.kept):
+            pace.expect(train=train_tokens)
             pace.stage("train", steps=steps)
             history = train_steps(policy, plan, learning, reference, behavior, config, pace.step)
     except Diverged:

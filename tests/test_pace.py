@@ -30,3 +30,23 @@ def test_time_left_is_told_from_the_third_step_on_and_a_slower_step_is_no_alarm(
     assert left_after(4, 85) == pytest.approx(116.7)            # 127.5 by now, a rise of less than a tenth
     assert left_after(5, 140) == pytest.approx(140.0)           # 100 / 140 = 0.714 for 60 + 40: later than was said
     assert left_after(8, 150) == pytest.approx(37.5)            # 160 / 150 for the gate's 40
+
+
+def test_the_time_left_of_a_stage_with_rounds_of_steps_counts_the_rounds_to_come(store, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(pace_module.time, "monotonic", lambda: clock[0])
+    pace = Pace(store, store.start_run("base", "shell").id, lambda progress: None, lambda: False)
+
+    def left_after(number: int, at: float) -> float | None:
+        pace.stage("refine", steps=4, part=(number, 5))
+        clock[0] = at
+        pace.step(StepFigures(4, 4, 0.0, 0.0, None, 0.0, 1.0, 1.0))
+        return store.last_run("base").progress.seconds_left
+
+    pace.expect(refine=1000, gate=100)
+    pace.stage("refine")
+    assert left_after(0, 60) == pytest.approx(490)           # .12 of 1000 in 60 s are 2 a second: 880 + 100 to come
+    assert left_after(1, 160) == pytest.approx(390)          # .32 of it: still 2 a second, 680 + 100
+    pace.expect(train=50)
+    pace.stage("train", steps=8)
+    assert store.last_run("base").progress.seconds_left == pytest.approx(75)    # 50 + 100

@@ -20,7 +20,7 @@ from learner.batches import Example, plan_steps
 from learner.config import LearnerConfig, RefineConfig
 from learner.nonsense import Nonsense
 from learner.policy import Policy
-from learner.refine import gain_of, go, leave_one_out_advantages, split_prompts, step_problem, turn_of
+from learner.refine import gain_of, go, leave_one_out_advantages, next_pace, split_prompts, step_problem, turn_of
 from learner.reward_model import fit_reward_model
 from learner.run import train
 from learner.sampler import PolicySampler
@@ -218,6 +218,22 @@ def test_a_step_that_does_not_please_is_not_tried_in_part(tmp_path, tiny_base, m
     assert iterations[1]["learning_rate"] == iterations[0]["learning_rate"] / 2        # one in vain may be chance, two are enough
 
 
+def test_steps_grow_again_after_one_that_was_kept_in_full_and_not_beyond_twice_the_first():
+    assert next_pace(1.0, 1.0) == 1.5 and next_pace(1.5, 1.0) == 2.0
+    assert (next_pace(1.0, 0.25), next_pace(0.25, 1.0), next_pace(1.0, 0.0)) == (0.25, 0.375, 0.5)
+
+
+def test_a_step_whose_numbers_are_not_finite_is_taken_back_and_the_run_goes_on(tmp_path, tiny_base):
+    def adapter(name: str, **changed):
+        store, registry = store_of(tmp_path / name, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+        run = train(store, registry, tiny_base, replace(CONFIG, refine=replace(CONFIG.refine, **changed)), trigger="shell")
+        return store.version(1).sha256, run.report["refinement"]
+
+    (alone, _), (refined, report) = adapter("off", enabled=False), adapter("on", learning_rate=1e38)
+    assert report["kept"] == 0 and len(report["iterations"]) == 2 and refined == alone
+    assert report["reason"] == "The refinement was taken back because its numbers were no longer finite."
+
+
 def test_in_the_end_the_weights_that_pleased_most_are_kept_the_base_models_among_them(tmp_path, tiny_base, monkeypatch):
     store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
     monkeypatch.setattr("learner.refine.step_problem", lambda *_: None)
@@ -225,6 +241,7 @@ def test_in_the_end_the_weights_that_pleased_most_are_kept_the_base_models_among
     report = run.report["refinement"]
     pleased = [report["base"]["lower"], *(iteration["tried"][0]["lower"] for iteration in report["iterations"])]
     assert len(pleased) == 6 and report["kept"] == pleased.index(max(pleased)) and len(set(pleased)) > 2
+    assert ("not more pleased by what came after" in report["reason"]) == (report["kept"] < 5)
 
 
 def test_a_gain_over_the_base_model_that_is_within_its_error_keeps_nothing(tmp_path, tiny_base, monkeypatch):
