@@ -9,7 +9,7 @@ difference of the judge's mean scores is d_p, and prompts are drawn with replace
 The candidate passes when low >= -MARGIN. What that bounds: for a candidate whose true score under the judge, on prompts like
 these, is more than MARGIN below the incumbent's, the probability to pass is about 5%. It says nothing about what the judge cannot
 see; that is left to G0's figures and the rules of scoring.py. Where the judge cannot tell replies apart, or prompts are few,
-nothing is decided here ("not evaluable") and G0 alone decides.
+nothing is decided here ("not evaluable") and G0 alone decides; that is known before the training, and the ratings then train.
 Source: percentile bootstrap over clusters, Efron and Tibshirani 1993, chapters 8 and 13.
 """
 
@@ -83,17 +83,21 @@ def hold_out(raters: Sequence[Hashable], prompts: Sequence[Hashable], share: flo
     return frozenset(chosen)
 
 
+def undecidable(judge: Fit, prompts: int) -> Said | None:
+    """Why a judge with so many prompts of its own can decide nothing; None when it can."""
+    if prompts < MIN_PROMPTS:
+        return said("why_few_prompts", n=prompts)
+    return None if judge.sure else said("why_unpredictable")
+
+
 def compare(policy: Policy, tokenizer: ChatTokenizer, judge: RewardModel, bounds: Bounds, prompts: Sequence[tuple[int, ...]],
             candidate: Sequence[Generated], incumbent: Sequence[Generated], *, temperature: float, max_batch_tokens: int, seed: int,
             check: Callable[[], None]) -> StatisticalReport:
-    """Decide from both models' replies.
+    """Decide from both models' replies, which a judge who can decide is asked about.
 
     Args: prompts: per reply; a prompt that occurs several times is one cluster. candidate, incumbent: one reply each.
     """
     clusters = len(set(prompts))
-    if not judge.fit.sure or clusters < MIN_PROMPTS:
-        why = said("why_few_prompts", n=clusters) if clusters < MIN_PROMPTS else said("why_unpredictable")
-        return StatisticalReport("not evaluable", why, clusters, judge=judge.fit)
     examples = as_examples([*prompts, *prompts], [*candidate, *incumbent], temperature)
     lower = score(policy, tokenizer, judge, examples, bounds, penalty=0.0, unlikely=0.0, max_batch_tokens=max_batch_tokens, check=check).lower
     half = len(prompts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 import torch
 
@@ -11,12 +12,12 @@ from data.adapters import AdapterRegistry
 from data.errors import AdapterMismatch, CorruptAdapter, UnknownVersion
 from data.records import BASE_VERSION, Generated, RatedReply
 from data.reply_features import STYLE
-from data.sentences import said
+from data.sentences import Said, said
 from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference
 from learner.batches import Example
 from learner.config import LearnerConfig
-from learner.gate_statistical import StatisticalReport, compare, hold_out
+from learner.gate_statistical import StatisticalReport, compare, hold_out, undecidable
 from learner.opinions import raters_of
 from learner.pace import Pace
 from learner.policy import Policy
@@ -35,6 +36,19 @@ def split_ratings(examples: Sequence[Example], replies: Sequence[RatedReply], co
             [example for place, example in enumerate(examples) if place in held])
 
 
+class Judge(NamedTuple):
+    """A reward model of held-out ratings, and what it is asked about."""
+
+    prompts: tuple[tuple[int, ...], ...]
+    """Of the held-out replies; none of them trains."""
+    unable: Said | None
+    """Why it decides nothing; its ratings may train then. None: it decides."""
+    model: RewardModel | None = None
+    bounds: Bounds | None = None
+    longest: int = 0
+    """Tokens of a reply to it at most."""
+
+
 class Judging:
     """The run's policy, sampler and base view, and what the ratings say of each reply, by example index."""
 
@@ -51,23 +65,27 @@ class Judging:
                        on_start=lambda steps, number: self.pace.stage("refine", steps=steps, part=(number, self.config.refine.iterations)), on_step=self.pace.step,
                        check=self.pace.check).refine([example.prompt_ids for example in examples])
 
-    def compare(self, training: Sequence[Example], held_out: Sequence[Example], registry: AdapterRegistry, incumbent: int) -> StatisticalReport:
-        """The candidate beside version `incumbent`, by what the held-out ratings say, on prompts that did not train."""
-        trained = {example.prompt_ids for example in training}
-        prompts = [prompt for prompt in dict.fromkeys(example.prompt_ids for example in held_out) if prompt not in trained]
+    def judge(self, training: Sequence[Example], held_out: Sequence[Example]) -> Judge:
+        """By what the held-out ratings say, on prompts that do not train."""
         if not held_out:
-            return StatisticalReport("not evaluable", said("why_all_trained"), 0)
-        judge, bounds = self._fit(held_out)
-        asked = [prompt for prompt in prompts[:self.config.judge_prompts] for _ in range(self.config.judge_samples)]
-        candidate = theirs = []
-        if judge.fit.sure and asked:
-            candidate = self._sample(asked, held_out)
-            try:
-                with self._incumbent(registry, incumbent):
-                    theirs = self._sample(asked, held_out)
-            except (CorruptAdapter, UnknownVersion, AdapterMismatch):
-                return StatisticalReport("not evaluable", said("why_unreadable", version=incumbent), 0)
-        return compare(self.policy, self.tokenizer, judge, bounds, asked, candidate, theirs,
+            return Judge((), said("why_all_trained"))
+        trained = {example.prompt_ids for example in training}
+        prompts = tuple(prompt for prompt in dict.fromkeys(example.prompt_ids for example in held_out) if prompt not in trained)
+        model, bounds = self._fit(held_out)
+        return Judge(prompts, undecidable(model.fit, len(prompts)), model, bounds, self._longest(held_out))
+
+    def compare(self, judge: Judge, registry: AdapterRegistry, incumbent: int) -> StatisticalReport:
+        """The candidate beside version `incumbent`."""
+        if judge.unable:
+            return StatisticalReport("not evaluable", judge.unable, len(judge.prompts), judge=judge.model and judge.model.fit)
+        asked = [prompt for prompt in judge.prompts[:self.config.judge_prompts] for _ in range(self.config.judge_samples)]
+        candidate = self._sample(asked, judge)
+        try:
+            with self._incumbent(registry, incumbent):
+                theirs = self._sample(asked, judge)
+        except (CorruptAdapter, UnknownVersion, AdapterMismatch):
+            return StatisticalReport("not evaluable", said("why_unreadable", version=incumbent), 0)
+        return compare(self.policy, self.tokenizer, judge.model, judge.bounds, asked, candidate, theirs,
                        temperature=self.config.fresh(0, 0).temperature, max_batch_tokens=self.config.max_batch_tokens, seed=self.config.seed,
                        check=self.pace.check)
 
@@ -82,9 +100,9 @@ class Judging:
     def _incumbent(self, registry: AdapterRegistry, version: int) -> AbstractContextManager[None]:
         return self.policy.reference() if version == BASE_VERSION else self.policy.behaving_as(registry.verify(version))
 
-    def _sample(self, prompts: Sequence[tuple[int, ...]], like: Sequence[Example]) -> list[Generated]:
+    def _sample(self, prompts: Sequence[tuple[int, ...]], judge: Judge) -> list[Generated]:
         self.pace.check()
-        return self.sampler.sample(prompts, self.config.fresh(self._longest(like), self.config.seed + 4))
+        return self.sampler.sample(prompts, self.config.fresh(judge.longest, self.config.seed + 4))
 
     def _longest(self, examples: Sequence[Example]) -> int:
         return min(max(len(example.completion_ids) for example in examples), self.config.refine.max_new_tokens)

@@ -97,21 +97,23 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     anchored = choose_anchor([e.index for e in examples], sampled_by_base, config.anchor_replies, config.seed)
     judged = micro_batches(held_out, config.max_batch_tokens, config.batch_size)
     reference = reference_pass(policy, flattened(plan) + judged, anchored, pace.check)
-    behavior, behavior_report = behavior_pass(policy, registry, replies, examples, reference, config.max_batch_tokens, pace.check)
     reliable = rater_reliabilities(replies, [*examples, *held_out], reference, tokenizer, config.seed)
     lessons = lessons.trusting({rater: one.trust for rater, one in reliable.items()})
     found = lessons.rewards
     report["asking"] = keep_asking_heads(store, run, replies, found, [*examples, *held_out], config.seed)
-    examples = [example for example in examples if found[example.index].weight > 0]        # the others' raters are in quarantine
+    sampler = (make_sampler or _own_sampler)(policy, tokenizer)
+    judging = Judging(policy, sampler, tokenizer, reference, found, config, pace)
+    examples, held_out = ([example for example in part if found[example.index].weight > 0] for part in (examples, held_out))   # the others' raters are in quarantine
+    judge = judging.judge(examples, held_out)
+    if judge.unable:                                         # kept out they would serve nothing: of 192 ratings, a quarter flipped, a fifth was never enough to judge by
+        examples, held_out = sorted([*examples, *held_out], key=lambda example: example.index), []
     report["data"] |= {**data_used(replies, found, examples, held_out), "raters_in_doubt": in_doubt(reliable)}
     report["ratings_used"] = sum(len(found[e.index].rating_ids) for e in examples)
     if not examples:
         return store.finish_run(run.id, "nothing_to_do", report={**report, **reasoned(said("nothing_trusted")), "gate": None})
     plan = plan_steps(examples, config.batch_size, config.max_batch_tokens)
     steps = count_steps(len(plan), config)
-
-    sampler = (make_sampler or _own_sampler)(policy, tokenizer)
-    judging = Judging(policy, sampler, tokenizer, reference, found, config, pace)
+    behavior, behavior_report = behavior_pass(policy, registry, replies, examples, reference, config.max_batch_tokens, pace.check)
     learning = lessons.signals(examples, config)
     try:
         refinement = judging.refine(examples) if refines else None
@@ -136,7 +138,7 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
                **reasoned(checked.said), "config": asdict(config)}
     if not checked.passed:
         return store.finish_run(run.id, "refused", report={**report, "seconds": pace.seconds()})
-    compared = judging.compare(examples, held_out, registry, store.live_version(base.id))
+    compared = judging.compare(judge, registry, store.live_version(base.id))
     report["comparison"] = compared.as_dict()
     report |= reasoned(verdict(checked, compared))
     if compared.decision == "refused":

@@ -76,8 +76,7 @@ def train_steps(policy: Policy, plan: list[list[list[Example]]], signals: Signal
     """
     parameters, team = policy.parameters(), policy.team
     if team.size > 1:
-        team.send("train", policy.weights(), plan, signals, reference.told(team), behavior and {index: row.cpu() for index, row in behavior.items()},
-                  config, moments and {**moments, "state": {place: {name: value.cpu() for name, value in one.items()} for place, one in moments["state"].items()}})
+        team.send("train", policy.weights(), plan, signals, reference.told(team), behavior, config, moments)
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
     if moments:
         optimizer.load_state_dict(moments)

@@ -76,8 +76,10 @@ class ManyProcesses(Team):
         return [Part(mine or list(rows[:1]), bool(mine)) for rows, mine in shares if mine or self.sharded]
 
     def send(self, name: str, *work: Any) -> None:
+        from accelerate.utils import send_to_device
+
         if self.leads:
-            self._broadcast((name, *work))
+            self._broadcast(send_to_device((name, *work), "cpu"))    # tensors in lists and tables too: each process has its own device
 
     def receive(self) -> tuple:
         """What the first process sends next."""

@@ -14,10 +14,10 @@ from data.sentences import said, sentence
 from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
 from learner.gate import GateReport
-from learner.gate_statistical import bootstrap_lower_bound, cluster_means, compare, hold_out, verdict
+from learner.gate_statistical import MIN_PROMPTS, bootstrap_lower_bound, cluster_means, compare, hold_out, undecidable, verdict
 from learner.nonsense import Nonsense
 from learner.policy import Policy
-from learner.reward_model import fit_reward_model
+from learner.reward_model import Fit, fit_reward_model
 from learner.run import train
 from learner.scoring import Bounds
 from tests.conversations import RATER, add_reply, open_store
@@ -83,28 +83,30 @@ def test_what_pleases_the_judge_more_passes_what_pleases_it_less_is_refused(judg
     assert abs(same.difference) < 0.5
 
 
-def test_with_few_prompts_nothing_is_decided(judged):
-    assert judged(40, 8, prompts=7).decision == "not evaluable"
+def test_with_few_prompts_or_a_judge_who_is_not_sure_nothing_is_decided():
+    sure, unsure = Fit(80, 80, 0.8, 0.7, nothing=0.1), Fit(80, 80, 0.1, -0.1, nothing=0.3)
+    assert undecidable(sure, MIN_PROMPTS) is None
+    assert "only 7 prompts" in sentence(undecidable(sure, MIN_PROMPTS - 1)) and "do not predict each other" in sentence(undecidable(unsure, 80))
 
 
-def test_held_out_ratings_get_no_receipt_and_do_not_move_the_adapter(tmp_path, tiny_base):
-    config = LearnerConfig(lora_rank=4, held_out_minimum=30)
+def test_held_out_ratings_get_no_receipt_and_do_not_move_the_adapter(tmp_path, tiny_base, monkeypatch):
+    monkeypatch.setattr("learner.gate_statistical.MARGIN", 10.0)              # turned round, they would refuse what is looked at here
+    config = LearnerConfig(lora_rank=4, held_out_share=0.5, held_out_minimum=30, epochs=1, min_steps=1)
 
     def run(name: str, turned: frozenset[int] = frozenset()):
         store, dice = open_store(tmp_path / name), random.Random(0)
         replies = []
-        for number in range(40):
-            ids = [dice.randrange(3, 200) for _ in range(dice.randrange(4, 24))] + [END]
+        for number in range(80):
+            ids = [dice.randrange(3, 200) for _ in range(dice.choice((4, 6, 30, 40)))] + [END]
             replies.append(add_reply(store, tiny_base, f"question {number}", ids))
-            liked = dice.random() < 0.5
-            store.add_rating(replies[-1].id, RATER, "thumb", 1 if liked != (number in turned) else -1)
+            store.add_rating(replies[-1].id, RATER, "thumb", 1 if (len(ids) < 20) != (number in turned) else -1)
         done = train(store, AdapterRegistry(store, tmp_path / name / "adapters"), tiny_base, config, trigger="shell")
-        assert done.state == "published" and done.report["comparison"]["decision"] == "not evaluable"
+        assert done.state == "published" and done.report["comparison"]["decision"] == "passed"
         return store.version(1).sha256, done.report, frozenset(place for place, reply in enumerate(replies) if not store.receipts(reply.id))
 
     adapter, report, held_out = run("one")
-    assert report["data"]["held_out"] == len(held_out) == 8 and report["data"]["replies"] == report["ratings_used"] == 32
-    assert run("two", turned=held_out)[0] == adapter != run("three", turned=frozenset(range(40)) - held_out)[0]
+    assert report["data"]["held_out"] == len(held_out) == 40 and report["data"]["replies"] == report["ratings_used"] == 40
+    assert run("two", turned=held_out)[0] == adapter != run("three", turned=frozenset(range(80)) - held_out)[0]
 
 
 def test_a_candidate_that_the_judge_likes_less_is_refused_and_nothing_is_published(tmp_path, tiny_base):
@@ -128,15 +130,17 @@ def test_a_candidate_that_the_judge_likes_less_is_refused_and_nothing_is_publish
         assert "stays live" in done.report["reason"] and done.report["gate"]["passed"] is False
 
 
-def test_held_out_ratings_by_a_coin_judge_nothing_and_the_report_says_so_and_not_that_there_were_too_few(tmp_path, tiny_base):
+def test_held_out_ratings_by_a_coin_judge_nothing_so_they_train_and_the_report_says_so(tmp_path, tiny_base):
     config = LearnerConfig(lora_rank=4, held_out_share=0.5, held_out_minimum=30, epochs=1, min_steps=1)
     store, dice = open_store(tmp_path), random.Random(1)
     for number in range(60):
         ids = [dice.randrange(3, 200) for _ in range(dice.randrange(4, 40))] + [END]
         store.add_rating(add_reply(store, tiny_base, f"question {number}", ids).id, RATER, "thumb", dice.choice((1, -1)))
-    comparison = train(store, AdapterRegistry(store, tmp_path / "adapters"), tiny_base, config, trigger="shell").report["comparison"]
-    assert comparison["decision"] == "not evaluable" and comparison["prompts"] == 30
-    assert "do not predict each other" in comparison["reason"]
+    report = train(store, AdapterRegistry(store, tmp_path / "adapters"), tiny_base, config, trigger="shell").report
+    assert report["comparison"]["decision"] == "not evaluable" and report["comparison"]["prompts"] == 30
+    assert "do not predict each other yet, so that they trained too" in report["comparison"]["reason"]
+    assert report["data"]["held_out"] == 0 and report["data"]["replies"] == report["ratings_used"] == 60
+    assert all(store.receipts(rated.reply.id) for rated in store.rated_replies(tiny_base.id))
 
 
 def _rate_all(store, replies):

@@ -63,7 +63,7 @@ def verdict(task: Task, adapter: Path, config: LearnerConfig) -> Verdict:
         return Verdict(False, 0.0, found.reason, "G0")
     pace = Pace(store, store.start_run(task.base.id, "shell").id, lambda progress: None, lambda: False)
     judging = Judging(policy, sampler, tokenizer, reference, rewards(replies), config, pace)
-    compared = judging.compare(examples, held_out, AdapterRegistry(store, task.folder / "adapters"), BASE_VERSION)
+    compared = judging.compare(judging.judge(examples, held_out), AdapterRegistry(store, task.folder / "adapters"), BASE_VERSION)
     if compared.decision == "refused":
         return Verdict(False, 0.0, compared.reason, "G1")
     return Verdict(True, found.scale, sentence(together(found, compared)), "")
