@@ -100,7 +100,7 @@ class LearnerConfig:
     sampling: Sampling = Sampling()
     """How the chat samples: replies that are judged are drawn alike. Rated replies keep the temperature they had."""
     held_out_share: float = 0.2
-    """Share of the rated replies that never train and judge the candidate (G1)."""
+    """Share of the rated replies that are set aside to judge the candidate (G1); where they cannot, they train."""
     held_out_minimum: int = 128
     """With fewer rated replies all of them train, and G1 cannot be evaluated."""
     judge_prompts: int = 32

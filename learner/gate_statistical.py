@@ -1,6 +1,6 @@
-"""G1, the second gate: is the candidate worse than the incumbent, as far as ratings that trained neither can tell?
+"""G1, the second gate: is the candidate worse than the incumbent, as far as ratings that did not train it can tell?
 
-Part of the ratings is kept out of everything that trains: some people's, or where one person rates alone, some prompts'.
+Part of the ratings is set aside: some people's, or where one person rates alone, some prompts', the same ones run after run.
 A reward model is fitted on them: the judge. Candidate and incumbent answer the same held-out prompts; per prompt p the
 difference of the judge's mean scores is d_p, and prompts are drawn with replacement many times:
 
@@ -8,14 +8,15 @@ difference of the judge's mean scores is d_p, and prompts are drawn with replace
 
 The candidate passes when low >= -MARGIN. What that bounds: for a candidate whose true score under the judge, on prompts like
 these, is more than MARGIN below the incumbent's, the probability to pass is about 5%. It says nothing about what the judge cannot
-see; that is left to G0's figures and the rules of scoring.py. Where the judge cannot tell replies apart, or prompts are few,
+see; that is left to G0's figures and the rules of scoring.py. The incumbent may have trained on some of the judge's ratings, on all of them
+when they could not judge before; then the balance is in its favour. Where the judge cannot tell replies apart, or prompts are few,
 nothing is decided here ("not evaluable") and G0 alone decides; that is known before the training, and the ratings then train.
 Source: percentile bootstrap over clusters, Efron and Tibshirani 1993, chapters 8 and 13.
 """
 
 from __future__ import annotations
 
-import random
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
@@ -63,7 +64,7 @@ class StatisticalReport:
 
 
 def hold_out(raters: Sequence[Hashable], prompts: Sequence[Hashable], share: float, minimum: int, seed: int) -> frozenset[int]:
-    """Places of the ratings that judge and never train: about `share` of them, whole people or whole prompts; none below `minimum` in all.
+    """Places of the ratings that are set aside to judge, and train where they cannot: about `share` of them, whole people or whole prompts; none below `minimum` in all.
 
     Args: per rated reply, who rated it (everybody, as one value) and what it answers.
     """
@@ -74,8 +75,7 @@ def hold_out(raters: Sequence[Hashable], prompts: Sequence[Hashable], share: flo
     members: dict[Hashable, list[int]] = defaultdict(list)
     for place, key in enumerate(by):
         members[key].append(place)
-    order = sorted(members, key=str)
-    random.Random(f"held out {seed}").shuffle(order)
+    order = sorted(members, key=lambda key: hashlib.sha256(f"held out {seed} {key}".encode()).digest())   # what others say later moves few
     chosen: list[int] = []
     for key in order:
         if len(chosen) + len(members[key]) <= share * count:      # one person with half of the ratings is never held out

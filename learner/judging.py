@@ -40,9 +40,9 @@ class Judge(NamedTuple):
     """A reward model of held-out ratings, and what it is asked about."""
 
     prompts: tuple[tuple[int, ...], ...]
-    """Of the held-out replies; none of them trains."""
+    """Of the held-out replies, and of none in training."""
     unable: Said | None
-    """Why it decides nothing; its ratings may train then. None: it decides."""
+    """Why it decides nothing, so that its ratings had better train. None: it decides."""
     model: RewardModel | None = None
     bounds: Bounds | None = None
     longest: int = 0
@@ -66,7 +66,7 @@ class Judging:
                        check=self.pace.check).refine([example.prompt_ids for example in examples])
 
     def judge(self, training: Sequence[Example], held_out: Sequence[Example]) -> Judge:
-        """By what the held-out ratings say, on prompts that do not train."""
+        """By what the held-out ratings say, on prompts that are not among `training`."""
         if not held_out:
             return Judge((), said("why_all_trained"))
         trained = {example.prompt_ids for example in training}

@@ -19,8 +19,8 @@ BASIS_STEPS = 3
 """Optimizer steps before the time left is told: the stages before them say little of their speed, and the first step is the slowest."""
 NOISE = 0.1
 """Steps differ in length: an estimate that rises by less than this share stays what it was."""
-STEPS_OF_PART = 0.6
-"""Where a stage has parts, this much of one is over after its steps: then comes what tells whether they helped."""
+BEFORE_STEPS, STEPS_OF_PART = 0.5, 0.2
+"""Shares of a part, where a stage has parts: what it makes its steps from comes first, and what tells whether they helped comes after."""
 
 
 class Pace:
@@ -34,7 +34,7 @@ class Pace:
         self._started = self._stage_started = time.monotonic()
         self._work: dict[str, int] = {}
         self._speed: float | None = None
-        self._part = (0, 1)
+        self._part: tuple[int, int] | None = None
         self._now = Progress("start")
         self._written = 0.0
 
@@ -48,7 +48,7 @@ class Pace:
         """Token passes per stage still to come, beside what was told before; a training token counts 3 (forward, and backward twice that)."""
         self._work |= work
 
-    def stage(self, name: str, *, step: int = 0, steps: int = 0, part: tuple[int, int] = (0, 1)) -> None:
+    def stage(self, name: str, *, step: int = 0, steps: int = 0, part: tuple[int, int] | None = None) -> None:
         """A stage begins, or learns how many steps it has.
 
         Args: part: where it has several rounds of steps, which one this is, from 0, and how many there are at most.
@@ -56,14 +56,13 @@ class Pace:
         before, self._part = self._now, part
         if before.stage != name:
             self._work.pop(before.stage, None)
-        if part == (0, 1) or before.stage != name:
+        if part is None or before.stage != name:
             self._stage_started = time.monotonic()
-        self._write(Progress(name, step, steps, before.loss, before.reward, before.kl, self._left(0.0)))
+        self._write(Progress(name, step, steps, before.loss, before.reward, before.kl, self._left(self._share(0.0))))
 
     def step(self, figures: StepFigures) -> None:
         """An optimizer step was made."""
-        number, parts = self._part
-        share = (number + figures.step / figures.steps * (1 if parts == 1 else STEPS_OF_PART)) / parts
+        share = self._share(figures.step / figures.steps)
         if figures.step >= min(BASIS_STEPS, figures.steps):
             self._speed = self._work.get(self._now.stage, 0) * share / max(1e-9, time.monotonic() - self._stage_started) or self._speed
         kl = figures.kl if figures.kl is not None else self._now.kl
@@ -79,6 +78,13 @@ class Pace:
             self._write(Progress(now.stage, now.step, now.steps, now.loss, now.reward, now.kl, left))
         elif self._should_stop():
             raise Stopped
+
+    def _share(self, of_steps: float) -> float:
+        """Of the stage, when so much of its steps, or of those of its part, is done."""
+        if self._part is None:
+            return of_steps
+        number, parts = self._part
+        return (number + BEFORE_STEPS + STEPS_OF_PART * of_steps) / parts
 
     def _left(self, share: float) -> float | None:
         """Seconds, when `share` of the current stage is done; `_work` holds it and what follows. None before there is a basis."""

@@ -21,6 +21,7 @@ Sources: RLOO, arXiv:2402.14740; early stopping against over-optimisation, arXiv
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -45,6 +46,7 @@ from learner.steps import Signals, StepFigures, train_steps
 LONGER, LONGEST = 1.5, 2.0
 """A step that was kept in full makes the next one so much longer, up to so many times the first. Shorter ones that never grew again left a
 slow taste, and whatever came after one overshoot, half learnt."""
+log = logging.getLogger("learner")
 IN_VAIN = 2
 """So many iterations taken back one after the other end it; one alone is within chance on a few dozen replies."""
 MAX_BROKEN, MAX_TRUNCATED_RISE = 0.1, 0.15
@@ -92,6 +94,7 @@ class Refiner:
         """Refine the adapter in place, or leave it exactly as it was.
 
         Args: prompts: of the rated replies.
+        Raises: Diverged: the base model's own replies cannot be sampled.
         """
         own, figures = self.config.refine, {"reward_model": self.model.fit.as_dict()}
         if not self.model.fit.useful:
@@ -110,25 +113,27 @@ class Refiner:
         figures |= {"base": _described(base), "iterations": []}
         for number in range(own.iterations):
             start = [parameter.detach().clone() for parameter in self.policy.parameters()]
-            report: dict = {}
+            report: dict = {"learning_rate": pace * own.learning_rate}
             try:
                 report, nonsense = explorer._push(turn_of(train_prompts, number, own.prompts), number, pace * own.learning_rate, moments)
                 explorer = replace(self, bounds=replace(self.bounds, nonsense=nonsense))
                 strength, before, tried = self._keep(start, checked, before, base)
             except Diverged:
+                log.warning("Iteration %d of the refinement is taken back.", number + 1, exc_info=True)
                 go(self.policy, start, start, 0.0)
                 strength, tried = 0.0, [_tried(1.0, said("fresh_diverged"))]
             figures["iterations"].append({**report, "tried": tried})
             gone, pace, in_vain = gone + strength, next_pace(pace, strength), 0 if strength else in_vain + 1
             if before.lower.mean() > best.lower.mean():
-                best, best_gone, best_weights, problem = before, gone, self.policy.weights(), None
-            else:                                                # why this is worth no more than the best: the first reason is told
+                best, best_gone, best_weights, problem = before, gone, self.policy.weights(), tried[0]["said"]
+            else:                                                # why there is nothing beyond the best: the first reason is told
                 problem = problem or tried[0]["said"] or said("pleased_no_more")
             if in_vain == IN_VAIN:
                 break
         gain, error = gain_of(base, best)
         if gain <= error:                                        # of several noisy means the best is above the base model's by chance
-            best_gone, best_weights, problem = 0.0, untouched, problem or said("never_more_pleased")
+            best_gone, best_weights = 0.0, untouched
+            problem = said("never_more_pleased") if problem in (None, said("pleased_no_more")) else problem
         self.policy.set_weights(best_weights)
         return Refinement(best_gone, _said(best_gone, problem), figures)
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from data.adapters import AdapterRegistry
-from data.records import BASE_VERSION, IMPORTED, BaseModel, Progress, Run
+from data.records import BASE_VERSION, IMPORTED, BaseModel, Progress, RatedReply, Run
 from data.sentences import reasoned, said, sentence
 from data.store import Store
 from data.tokenizer import ChatTokenizer
 from learner.accounts import data_used, in_doubt, left_out_personal, note_of, receipt_rows, training_figures
 from learner.anchor import choose_anchor, logprob_pass, reference_pass
 from learner.asking_heads import keep_asking_heads
-from learner.batches import flattened, micro_batches, plan_steps
+from learner.batches import Example, flattened, micro_batches, plan_steps
 from learner.behavior import behavior_pass
 from learner.config import LearnerConfig
 from learner.errors import Diverged
@@ -86,15 +86,11 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     pace.stage("load")
     policy = Policy(base, rank=config.lora_rank, seed=config.seed, team=team or ALONE)
     plan = plan_steps(examples, config.batch_size, config.max_batch_tokens)
-    tokens = sum(example.tokens for example in examples)
     steps = count_steps(len(plan), config)
     refines = config.refine.enabled and len(examples) >= config.refine.min_replies
-    train_tokens = 3 * tokens * steps // len(plan)
-    pace.expect(anchor=2 * tokens, refine=REFINE_TOKENS * refines, train=train_tokens * (not refines), gate=20_000, publish=tokens)
 
     pace.stage("anchor", steps=steps)
-    sampled_by_base = [replies[e.index].reply.version == BASE_VERSION and replies[e.index].reply.engine not in NOT_SAMPLED for e in examples]
-    anchored = choose_anchor([e.index for e in examples], sampled_by_base, config.anchor_replies, config.seed)
+    anchored = _anchors(examples, replies, config.anchor_replies, config.seed) | _anchors(held_out, replies, len(held_out), config.seed)
     judged = micro_batches(held_out, config.max_batch_tokens, config.batch_size)
     reference = reference_pass(policy, flattened(plan) + judged, anchored, pace.check)
     reliable = rater_reliabilities(replies, [*examples, *held_out], reference, tokenizer, config.seed)
@@ -113,6 +109,9 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
         return store.finish_run(run.id, "nothing_to_do", report={**report, **reasoned(said("nothing_trusted")), "gate": None})
     plan = plan_steps(examples, config.batch_size, config.max_batch_tokens)
     steps = count_steps(len(plan), config)
+    tokens = sum(example.tokens for example in examples)
+    train_tokens = 3 * tokens * steps // len(plan)
+    pace.expect(refine=REFINE_TOKENS * refines, train=train_tokens * (not refines), gate=20_000, publish=tokens)
     behavior, behavior_report = behavior_pass(policy, registry, replies, examples, reference, config.max_batch_tokens, pace.check)
     learning = lessons.signals(examples, config)
     try:
@@ -156,6 +155,11 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     report |= {"published": True, "note": version.note, "note_said": note, "version": version.number, "adapter_sha256": version.sha256, "kl": None if kl is None else round(kl, 5),
                "seconds": pace.seconds()}
     return store.finish_run(run.id, "published", version=version.number, report=report)
+
+
+def _anchors(examples: Sequence[Example], replies: Sequence[RatedReply], limit: int, seed: int) -> frozenset[int]:
+    sampled_by_base = [replies[e.index].reply.version == BASE_VERSION and replies[e.index].reply.engine not in NOT_SAMPLED for e in examples]
+    return choose_anchor([example.index for example in examples], sampled_by_base, limit, seed)
 
 
 def _own_sampler(policy: Policy, tokenizer: ChatTokenizer) -> Sampler:

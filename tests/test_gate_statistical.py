@@ -51,6 +51,12 @@ def test_few_ratings_all_train_and_a_person_with_half_of_them_is_never_held_out(
     assert all(place >= 50 for seed in range(10) for place in hold_out(raters, list(range(100)), 0.2, 50, seed))
 
 
+def test_who_is_held_out_stays_so_when_others_rate_too():
+    raters = [f"r{place}" for place in range(200)]
+    before, after = (hold_out(raters[:n], list(range(n)), 0.2, 50, 0) for n in (150, 200))
+    assert len(before) == 30 and len(after) == 40 and len(before & after) >= 24          # by chance alone it would be 6
+
+
 @pytest.fixture(scope="module")
 def judged(tiny_base):
     """A judge who likes short replies; a function that compares replies of two lengths."""
@@ -138,7 +144,7 @@ def test_held_out_ratings_by_a_coin_judge_nothing_so_they_train_and_the_report_s
         store.add_rating(add_reply(store, tiny_base, f"question {number}", ids).id, RATER, "thumb", dice.choice((1, -1)))
     report = train(store, AdapterRegistry(store, tmp_path / "adapters"), tiny_base, config, trigger="shell").report
     assert report["comparison"]["decision"] == "not evaluable" and report["comparison"]["prompts"] == 30
-    assert "do not predict each other yet, so that they trained too" in report["comparison"]["reason"]
+    assert "do not predict each other yet, so they trained too" in report["comparison"]["reason"]
     assert report["data"]["held_out"] == 0 and report["data"]["replies"] == report["ratings_used"] == 60
     assert all(store.receipts(rated.reply.id) for rated in store.rated_replies(tiny_base.id))
 

@@ -37,16 +37,22 @@ def test_the_time_left_of_a_stage_with_rounds_of_steps_counts_the_rounds_to_come
     monkeypatch.setattr(pace_module.time, "monotonic", lambda: clock[0])
     pace = Pace(store, store.start_run("base", "shell").id, lambda progress: None, lambda: False)
 
-    def left_after(number: int, at: float) -> float | None:
-        pace.stage("refine", steps=4, part=(number, 5))
+    def left_after(step: int, at: float) -> float | None:
         clock[0] = at
-        pace.step(StepFigures(4, 4, 0.0, 0.0, None, 0.0, 1.0, 1.0))
+        pace.step(StepFigures(step, 8, 0.0, 0.0, None, 0.0, 1.0, 1.0))
         return store.last_run("base").progress.seconds_left
 
     pace.expect(refine=1000, gate=100)
     pace.stage("refine")
-    assert left_after(0, 60) == pytest.approx(490)           # .12 of 1000 in 60 s are 2 a second: 880 + 100 to come
-    assert left_after(1, 160) == pytest.approx(390)          # .32 of it: still 2 a second, 680 + 100
+    clock[0] = 50
+    pace.stage("refine", steps=8, part=(0, 5))
+    assert store.last_run("base").progress.seconds_left is None
+    assert left_after(4, 60) == pytest.approx(490)           # half of a part comes before its steps, a fifth are they: .12 of 1000 in 60 s are 2 a second
+    assert left_after(8, 70) == pytest.approx(480)           # .14 of it: 860 + 100 to come
+    clock[0] = 150
+    pace.stage("refine", steps=8, part=(1, 5))
+    assert store.last_run("base").progress.seconds_left == pytest.approx(400)       # .3 of it, at the speed known: no jump where a part begins
+    assert left_after(4, 160) == pytest.approx(390)
     pace.expect(train=50)
     pace.stage("train", steps=8)
     assert store.last_run("base").progress.seconds_left == pytest.approx(75)    # 50 + 100

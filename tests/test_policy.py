@@ -88,6 +88,20 @@ def test_the_fused_head_gives_the_dense_formulas_numbers_and_gradients():
     assert torch.allclose(gradient(fused), gradient(by_hand), atol=1e-5)
 
 
+def test_in_bf16_the_fused_head_is_as_near_as_bf16_goes_and_a_policy_that_is_the_base_model_is_not_moved():
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(*shape, generator=generator).bfloat16() for shape in ((300, 64), (4000, 64)))
+    targets, temperatures = torch.randint(0, 4000, (300,), generator=generator), torch.full((300,), 0.8)
+    leaf = hidden.clone().requires_grad_()
+    logprobs, kl = completion_scores(leaf, weight, targets, temperatures, hidden)
+    assert float(kl.detach().abs().max()) < 1e-5 and not torch.autograd.grad(kl.sum(), leaf, retain_graph=True)[0].any()
+    dense = hidden.float().requires_grad_()
+    expected = torch.log_softmax(dense @ weight.float().T / 0.8, dim=-1).gather(1, targets[:, None])[:, 0]
+    assert torch.allclose(logprobs, expected, atol=0.15)                              # logits of up to 40, to 8 bits
+    found, exact = (torch.autograd.grad(value.sum(), at)[0].float() for value, at in ((logprobs, leaf), (expected, dense)))
+    assert float((found - exact).norm() / exact.norm()) < 0.02
+
+
 def test_a_new_adapter_is_the_base_model_and_the_base_model_stays_there_underneath(policy):
     before = policy.scores(make_batch(EXAMPLES)).logprobs.detach()
     with policy.reference():

@@ -44,7 +44,8 @@ class Verdict:
 def verdict(task: Task, adapter: Path, config: LearnerConfig) -> Verdict:
     """Both gates in the learner's order, as far as `config` uses them, against the base model as the incumbent.
 
-    The adapter's file stays as it is. The candidate counts as trained on the ratings that the learner would have trained on; the others judge it.
+    The adapter's file stays as it is. The candidate counts as trained on the ratings that the learner would have trained on, and the
+    others judge it; where they cannot, the learner would have trained on them too, and the reason says so of its own run.
     """
     policy, tokenizer = Policy(task.base, rank=config.lora_rank, seed=task.seed), ChatTokenizer(task.base.folder)
     store = Store(task.folder / "gate.db")
