@@ -99,9 +99,9 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     report["asking"] = keep_asking_heads(store, run, replies, found, [*examples, *held_out], config.seed)
     sampler = (make_sampler or _own_sampler)(policy, tokenizer)
     judging = Judging(policy, sampler, tokenizer, reference, found, config, pace)
-    examples, held_out = ([example for example in part if found[example.index].weight > 0] for part in (examples, held_out))   # the others' raters are in quarantine
+    examples, held_out = ([example for example in part if found[example.index].weight > 0] for part in (examples, held_out))   # the others: quarantine
     judge = judging.judge(examples, held_out)
-    if judge.unable:                                         # kept out they would serve nothing: of 192 ratings, a quarter flipped, a fifth was never enough to judge by
+    if judge.unable:                                         # set aside they would serve nothing, and a fifth is much
         examples, held_out = sorted([*examples, *held_out], key=lambda example: example.index), []
     report["data"] |= {**data_used(replies, found, examples, held_out), "raters_in_doubt": in_doubt(reliable)}
     report["ratings_used"] = sum(len(found[e.index].rating_ids) for e in examples)
