@@ -97,7 +97,7 @@ def test_with_few_prompts_or_a_judge_who_is_not_sure_nothing_is_decided():
 
 def test_held_out_ratings_get_no_receipt_and_do_not_move_the_adapter(tmp_path, tiny_base, monkeypatch):
     monkeypatch.setattr("learner.gate_statistical.MARGIN", 10.0)              # turned round, they would refuse what is looked at here
-    config = LearnerConfig(lora_rank=4, held_out_share=0.5, held_out_minimum=30, epochs=1, min_steps=1)
+    config = LearnerConfig(lora_rank=4, held_out_share=0.5, held_out_minimum=30, epochs=1, min_steps=1, judge_prompts=8, judge_samples=1)
 
     def run(name: str, turned: frozenset[int] = frozenset()):
         store, dice = open_store(tmp_path / name), random.Random(0)

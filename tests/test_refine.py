@@ -246,17 +246,6 @@ def test_after_a_step_whose_numbers_are_not_finite_the_refinement_goes_on_from_w
         torch.equal(a, b) for a, b in zip(found[1], found[2], strict=True))
 
 
-def test_a_refinement_whose_steps_are_never_finite_is_given_up_and_the_run_goes_on(tmp_path, tiny_base):
-    def adapter(name: str, **changed):
-        store, registry = store_of(tmp_path / name, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-        run = train(store, registry, tiny_base, replace(CONFIG, refine=replace(CONFIG.refine, **changed)), trigger="shell")
-        return store.version(1).sha256, run.report["refinement"]
-
-    (alone, _), (refined, report) = adapter("off", enabled=False), adapter("on", learning_rate=1e38)
-    assert report["kept"] == 0 and len(report["iterations"]) == 2 and refined == alone
-    assert report["reason"] == "The refinement was taken back because the next step's numbers were no longer finite, or its replies could not be sampled."
-
-
 def test_in_the_end_the_weights_that_pleased_most_are_kept_the_base_models_among_them(tmp_path, tiny_base, monkeypatch):
     store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
     monkeypatch.setattr("learner.refine.step_problem", lambda *_: None)
