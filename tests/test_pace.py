@@ -8,22 +8,32 @@ from learner.steps import StepFigures
 from tests.conversations import store  # noqa: F401
 
 
+class Run:
+    """A run's pace under a clock that is set by hand."""
+
+    def __init__(self, store, monkeypatch) -> None:
+        self._store, self.clock = store, 0.0
+        monkeypatch.setattr(pace_module.time, "monotonic", lambda: self.clock)
+        self.pace = Pace(store, store.start_run("base", "shell").id, lambda progress: None, lambda: False)
+
+    def left(self) -> float | None:
+        return self._store.last_run("base").progress.seconds_left
+
+    def left_after(self, step: int, at: float) -> float | None:
+        self.clock = at
+        self.pace.step(StepFigures(step, 8, 0.0, 0.0, None, 0.0, 1.0, 1.0))
+        return self.left()
+
+
 def test_time_left_is_told_from_the_third_step_on_and_a_slower_step_is_no_alarm(store, monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr(pace_module.time, "monotonic", lambda: clock[0])
-    pace = Pace(store, store.start_run("base", "shell").id, lambda progress: None, lambda: False)
-
-    def left_after(step: int, at: float) -> float | None:
-        clock[0] = at
-        pace.step(StepFigures(step, 8, 0.0, 0.0, None, 0.0, 1.0, 1.0))
-        return store.last_run("base").progress.seconds_left
-
+    run = Run(store, monkeypatch)
+    pace, left_after = run.pace, run.left_after
     pace.expect(anchor=10, train=160, gate=40)
     pace.stage("anchor", steps=8)
-    clock[0] = 1.0                                              # a fast pass over short replies says nothing of the steps
+    run.clock = 1.0                                              # a fast pass over short replies says nothing of the steps
     pace.stage("train", steps=8)
-    assert store.last_run("base").progress.seconds_left is None
-    clock[0] = 0.0
+    assert run.left() is None
+    run.clock = 0.0
     pace.stage("train", steps=8)
     assert left_after(1, 30) is left_after(2, 40) is None
     assert left_after(3, 50) == pytest.approx(116.7)            # 160 * 3/8 / 50 = 1.2 a second for the 100 + 40 that remain
@@ -33,26 +43,19 @@ def test_time_left_is_told_from_the_third_step_on_and_a_slower_step_is_no_alarm(
 
 
 def test_the_time_left_of_a_stage_with_rounds_of_steps_counts_the_rounds_to_come(store, monkeypatch):
-    clock = [0.0]
-    monkeypatch.setattr(pace_module.time, "monotonic", lambda: clock[0])
-    pace = Pace(store, store.start_run("base", "shell").id, lambda progress: None, lambda: False)
-
-    def left_after(step: int, at: float) -> float | None:
-        clock[0] = at
-        pace.step(StepFigures(step, 8, 0.0, 0.0, None, 0.0, 1.0, 1.0))
-        return store.last_run("base").progress.seconds_left
-
+    run = Run(store, monkeypatch)
+    pace, left_after = run.pace, run.left_after
     pace.expect(refine=1000, gate=100)
     pace.stage("refine")
-    clock[0] = 50
+    run.clock = 50
     pace.stage("refine", steps=8, part=(0, 5))
-    assert store.last_run("base").progress.seconds_left is None
+    assert run.left() is None
     assert left_after(4, 60) == pytest.approx(490)           # half of a part comes before its steps, a fifth are they: .12 of 1000 in 60 s are 2 a second
     assert left_after(8, 70) == pytest.approx(480)           # .14 of it: 860 + 100 to come
-    clock[0] = 150
+    run.clock = 150
     pace.stage("refine", steps=8, part=(1, 5))
-    assert store.last_run("base").progress.seconds_left == pytest.approx(400)       # .3 of it, at the speed known: no jump where a part begins
+    assert run.left() == pytest.approx(400)       # .3 of it, at the speed known: no jump where a part begins
     assert left_after(4, 160) == pytest.approx(390)
     pace.expect(train=50)
     pace.stage("train", steps=8)
-    assert store.last_run("base").progress.seconds_left == pytest.approx(75)    # 50 + 100
+    assert run.left() == pytest.approx(75)    # 50 + 100
