@@ -43,10 +43,11 @@ from learner.sampler import Sampler
 from learner.scoring import Bounds, Scored, as_examples, score
 from learner.steps import Signals, StepFigures, train_steps
 
+log = logging.getLogger("learner")
+
 LONGER, LONGEST = 1.5, 2.0
 """A step that was kept in full makes the next one so much longer, up to so many times the first. Shorter ones that never grew again left a
 slow taste, and whatever came after one overshoot, half learnt."""
-log = logging.getLogger("learner")
 IN_VAIN = 2
 """So many iterations taken back one after the other end it; one alone is within chance on a few dozen replies."""
 MAX_BROKEN, MAX_TRUNCATED_RISE = 0.1, 0.15
@@ -113,9 +114,10 @@ class Refiner:
         figures |= {"base": _described(base), "iterations": []}
         for number in range(own.iterations):
             start = [parameter.detach().clone() for parameter in self.policy.parameters()]
-            report: dict = {"learning_rate": pace * own.learning_rate}
+            report = {"learning_rate": pace * own.learning_rate}
             try:
-                report, nonsense = explorer._push(turn_of(train_prompts, number, own.prompts), number, pace * own.learning_rate, moments)
+                pushed, nonsense = explorer._push(turn_of(train_prompts, number, own.prompts), number, report["learning_rate"], moments)
+                report |= pushed
                 explorer = replace(self, bounds=replace(self.bounds, nonsense=nonsense))
                 strength, before, tried = self._keep(start, checked, before, base)
             except Diverged:
@@ -163,7 +165,7 @@ class Refiner:
                            seed=self.config.seed + 100 + number)
         history = train_steps(self.policy, plan, Signals(drawn.lower.float(), torch.ones(len(asked)), gains.float()), drawn.reference,
                               None, one_pass, self.on_step, moments)
-        return {"prompts": len(prompts), "learning_rate": learning_rate, "fresh": _described(drawn), "reward_spread": round(float(drawn.lower.std()), 4),
+        return {"prompts": len(prompts), "fresh": _described(drawn), "reward_spread": round(float(drawn.lower.std()), 4),
                 "problems": {problem: drawn.problems.count(problem) for problem in sorted(set(drawn.problems)) if problem},
                 "trained_on": len(telling), "steps": len(history), "kl": history[-1].kl}, drawn.nonsense
 
