@@ -90,7 +90,7 @@ class LearnerConfig:
     kl_coefficient: float = 0.1
     """beta: how strongly the policy is held near the base model."""
     anchor_replies: int = 256
-    """Replies of the base model on which the KL to it is taken; bounds memory and time."""
+    """Replies of the base model on which the KL to it is taken, and of those set aside to judge `held_out_share` as many; bounds memory and time."""
     trust_region: float = 0.2
     """How far one token's probability may move from where the epoch found it before its gradient is switched off."""
     max_gradient_norm: float = 1.0

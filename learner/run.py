@@ -90,7 +90,7 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     refines = config.refine.enabled and len(examples) >= config.refine.min_replies
 
     pace.stage("anchor", steps=steps)
-    anchored = _anchors(examples, replies, config.anchor_replies, config.seed) | _anchors(held_out, replies, len(held_out), config.seed)
+    anchored = _anchors(examples, replies, config.anchor_replies, config.seed) | _anchors(held_out, replies, round(config.anchor_replies * config.held_out_share), config.seed)
     judged = micro_batches(held_out, config.max_batch_tokens, config.batch_size)
     reference = reference_pass(policy, flattened(plan) + judged, anchored, pace.check)
     reliable = rater_reliabilities(replies, [*examples, *held_out], reference, tokenizer, config.seed)
