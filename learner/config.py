@@ -39,8 +39,8 @@ class RefineConfig:
     """Whether a run refines at all."""
     min_replies: int = 32
     """With fewer rated replies there is no reward model."""
-    iterations: int = 5
-    """At most; two in a row that are not kept at all are the last."""
+    iterations: int = 4
+    """At most; two in a row that please less end it earlier, and so does one of which no part is within the bounds."""
     prompts: int = 32
     """Prompts of rated replies that are answered anew in an iteration, at most."""
     samples: int = 4
@@ -48,9 +48,9 @@ class RefineConfig:
     least_gain: float = 0.25
     """Fresh replies whose advantage is smaller than this share of all advantages' standard deviation take no gradient: it costs as much, and says little."""
     check_prompts: int = 24
-    """Further prompts of rated replies, never refined on, that say whether it helped; at most a quarter of all."""
+    """Further prompts of rated replies, never refined on, that say in the end whether it helped; at most a quarter of all."""
     check_replies: int = 64
-    """Replies to those in all, as many to each, before and after: with 16 the mean likelihood of harmless ones was out of bounds by chance."""
+    """Replies to those in all, as many to each, by the base model and by what is to be kept: with 16 the mean likelihood of harmless ones was out of bounds by chance."""
     max_new_tokens: int = 320
     """A fresh reply ends here at the latest, and at the longest rated reply's length."""
     learning_rate: float = 7.5e-4
@@ -60,9 +60,10 @@ class RefineConfig:
     disagreement_penalty: float = 0.25
     """lambda: standard deviations over the reward model's heads that are taken off a reply's reward."""
     max_surprise_rise: float = 0.10
-    """How much less likely than its own replies, relative nats per token, the base model may find those of the result."""
-    strengths: tuple[float, ...] = (1.0, 0.5, 0.25)
-    """The way from the weights before to the weights after is gone this far; the first that does no harm and does not clearly please less is kept, else none."""
+    """How much less likely than its own replies, relative nats per token, the base model may find those of the result, drawn as the chat draws."""
+    max_fresh_surprise_rise: float = 0.0
+    """The same of fresh replies from the whole vocabulary. A policy that grows surer draws less from the tail: where these were 8% likelier and 3% less likely than the
+    base model's, those that the chat draws were 2% likelier and 21% less likely."""
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,9 @@ class Judging:
         """On-policy iterations by what these replies' ratings say. Raises: Stopped; Diverged: the base model's replies cannot be sampled."""
         self.pace.stage("refine")
         model, bounds = self._fit(examples)
+        parts = self.config.refine.iterations + 1                      # the check in the end takes about as long as one
         return Refiner(self.policy, self.sampler, self.tokenizer, model, bounds, self.config, self._longest(examples),
-                       on_start=lambda steps, number: self.pace.stage("refine", steps=steps, part=(number, self.config.refine.iterations)), on_step=self.pace.step,
+                       on_start=lambda steps, number: self.pace.stage("refine", steps=steps, part=(number, parts)), on_step=self.pace.step,
                        check=self.pace.check).refine([example.prompt_ids for example in examples])
 
     def judge(self, training: Sequence[Example], held_out: Sequence[Example]) -> Judge:

@@ -19,8 +19,8 @@ BASIS_STEPS = 3
 """Optimizer steps before the time left is told: the stages before them say little of their speed, and the first step is the slowest."""
 NOISE = 0.1
 """Steps differ in length: an estimate that rises by less than this share stays what it was."""
-BEFORE_STEPS, STEPS_OF_PART = 0.5, 0.2
-"""Shares of a part, where a stage has parts: what it makes its steps from comes first, and what tells whether they helped comes after."""
+BEFORE_STEPS = 0.65
+"""Share of a part, where a stage has parts, that goes into what its steps are made from."""
 
 
 class Pace:
@@ -84,7 +84,7 @@ class Pace:
         if self._part is None:
             return of_steps
         number, parts = self._part
-        return (number + BEFORE_STEPS + STEPS_OF_PART * of_steps) / parts
+        return (number + BEFORE_STEPS + (1 - BEFORE_STEPS) * of_steps) / parts
 
     def _left(self, share: float) -> float | None:
         """Seconds, when `share` of the current stage is done; `_work` holds it and what follows. None before there is a basis."""

@@ -7,13 +7,14 @@ For each prompt x_i the policy samples k fresh replies y_ij, the reward model of
     L    = -mean_ij A_ij log pi(y_ij) / L_max + beta KL(base || policy) at the fresh replies' own places
 
 Fresh replies to learn from are drawn from the whole vocabulary: that is what log pi is of, and the chat's nucleus hides what
-is rare, such as an early end, so that nothing can be learnt of it. What is judged, before and after, is drawn as the chat
-draws. Each reply is visited once, at most some dozens of steps after it was sampled, and counts as the policy's own: no ratio
-is corrected for. Correcting it cost a pass, and its taper forgot disliked replies within a few steps.
-Prompts that were kept aside are answered before and after each iteration: the step is kept in full or in part, or taken
-back, by what the ensemble's lower bound and the base model say of those. It is kept unless it clearly pleases less: a taste that few
-replies meet is learnt in steps too small to be seen on some dozens of replies. In the end the weights that pleased most are kept, if they
-clearly please more than the base model's. After a step that was kept in full the next one is half as long again, after one that was
+is rare, such as an early end, so that nothing can be learnt of it. Each reply is visited once, at most some dozens of steps after
+it was sampled, and counts as the policy's own: no ratio is corrected for. Correcting it cost a pass, and its taper forgot disliked
+replies within a few steps.
+What the next iteration learns from also tells whether the last one helped: the step is kept in full or in part, or taken back, by what
+the ensemble's lower bound and the base model say of its replies. It is kept unless it clearly pleases less: a taste that few
+replies meet is learnt in steps too small to be seen on some dozens of replies. In the end prompts that were kept aside are answered as the
+chat draws, by the base model and by the weights that pleased most: these are kept, in full or in part, if they harm nothing and clearly
+please more. After a step that was kept in full the next one is half as long again, after one that was
 kept in part as much shorter, after one that was taken back half as long; the second one in a row ends it. AdamW's moments go on from one
 iteration to the next, also where it was taken back: begun anew, it makes a full step of whatever a few replies say, which undid what the iterations before had learnt.
 Sources: RLOO, arXiv:2402.14740; early stopping against over-optimisation, arXiv:2210.10760.
@@ -25,6 +26,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,9 +37,9 @@ from data.tokenizer import ChatTokenizer
 from learner.batches import plan_steps
 from learner.config import LearnerConfig
 from learner.errors import Diverged
-from learner.nonsense import Nonsense
 from learner.personal import without_personal_data
 from learner.policy import Policy
+from learner.refine_bounds import Crossed, crossed, not_clearly_pleased
 from learner.reward_model import RewardModel
 from learner.sampler import Sampler
 from learner.scoring import Bounds, Scored, as_examples, score
@@ -49,9 +51,10 @@ LONGER, LONGEST = 1.5, 2.0
 """A step that was kept in full makes the next one so much longer, up to so many times the first. Shorter ones that never grew again left a
 slow taste, and whatever came after one overshoot, half learnt."""
 IN_VAIN = 2
-"""So many iterations taken back one after the other end it; one alone is within chance on a few dozen replies."""
-MAX_BROKEN, MAX_TRUNCATED_RISE = 0.1, 0.15
-"""Shares of replies: so many may be empty, repeated, off topic or nonsense, and so many more than the base model's may not come to an end."""
+"""So many iterations that please less, one after the other, end it; one alone is within chance on some dozens of replies. A bound that is reached ends it at once."""
+TRIES, INSIDE, LEAST_PART = 2, 0.9, 0.2
+"""A step that is out of bounds is tried once more, so much of the part that a straight line would allow, and not where that is less than a fifth."""
+BY_CHANCE = ("less_pleased", "fresh_diverged")
 MIN_PROMPTS = 8
 """With fewer there is nothing to keep aside."""
 
@@ -68,6 +71,14 @@ class Refinement:
 
     def as_dict(self) -> dict:
         return {"kept": self.kept, **reasoned(self.said), **self.figures}
+
+
+class Way(NamedTuple):
+    """How far the refinement had gone at some point."""
+
+    gone: float
+    """Iterations, parts as fractions."""
+    weights: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -97,47 +108,74 @@ class Refiner:
         Args: prompts: of the rated replies.
         Raises: Diverged: the base model's own replies cannot be sampled.
         """
-        own, figures = self.config.refine, {"reward_model": self.model.fit.as_dict()}
+        figures = {"reward_model": self.model.fit.as_dict()}
         if not self.model.fit.useful:
             return Refinement(0.0, said("not_refined_unpredictable"), figures)
         train_prompts, check_prompts = split_prompts(prompts, self.config)
         if not check_prompts:
             return Refinement(0.0, said("not_refined_few"), figures)
-        checked = [prompt for prompt in check_prompts for _ in range(-(-own.check_replies // len(check_prompts)))]
-        with self.policy.reference():
-            base = before = self._score(checked, self._sample(checked, 1))     # the adapter is still zero
-        explorer = replace(self, bounds=replace(self.bounds, nonsense=None))
-        gone, problem, pace, in_vain = 0.0, None, 1.0, 0
         untouched = self.policy.weights()
-        best, best_gone, best_weights = base, 0.0, untouched
+        ways, problem, iterations = self._iterate(train_prompts)
+        kept, checked, found = self._settle(check_prompts, untouched, ways)
+        return Refinement(kept, _said(kept, found or problem), {**figures, "iterations": iterations, "checked": checked})
+
+    def _iterate(self, prompts: Sequence[tuple[int, ...]]) -> tuple[list[Way], Said | None, list[dict]]:
+        """Returns: weights worth a check, the most promising first; why there is nothing beyond them; and what happened."""
+        own = self.config.refine
+        with self.policy.reference():                              # the adapter is still zero
+            base = fresh = replace(self, bounds=replace(self.bounds, nonsense=None))._fresh(prompts, 0)
+        explorer = replace(self, bounds=replace(self.bounds, nonsense=base.nonsense))
+        best, ways, gone, problem, pace, in_vain = base, [], 0.0, None, 1.0, 0
         moments: dict = {}
-        figures |= {"base": _described(base), "iterations": []}
+        told: list[dict] = []
         for number in range(own.iterations):
-            start = [parameter.detach().clone() for parameter in self.policy.parameters()]
-            report = {"learning_rate": pace * own.learning_rate}
+            if fresh is None:                                       # the last step was taken back, and these say nothing of where the policy is again
+                fresh = explorer._fresh(prompts, number)
+            start = self.policy.weights()
+            told.append({"learning_rate": pace * own.learning_rate, "fresh": _described(fresh)})
             try:
-                pushed, nonsense = explorer._push(turn_of(train_prompts, number, own.prompts), number, report["learning_rate"], moments)
-                report |= pushed
-                explorer = replace(self, bounds=replace(self.bounds, nonsense=nonsense))
-                strength, before, tried = self._keep(start, checked, before, base)
+                told[-1] |= self._push(fresh, number, pace * own.learning_rate, moments)
             except Diverged:
                 log.warning("Iteration %d of the refinement is taken back.", number + 1, exc_info=True)
                 go(self.policy, start, start, 0.0)
-                strength, tried = 0.0, [_tried(1.0, said("fresh_diverged"))]
-            figures["iterations"].append({**report, "tried": tried})
-            gone, pace, in_vain = gone + strength, next_pace(pace, strength), 0 if strength else in_vain + 1
-            if before.lower.mean() > best.lower.mean():
-                best, best_gone, best_weights, problem = before, gone, self.policy.weights(), tried[0]["said"]
+                strength, fresh, tried = 0.0, None, [_tried(1.0, said("fresh_diverged"))]
+            else:
+                if number + 1 == own.iterations:                            # there is nothing to learn from its replies any more: the check tells
+                    return [Way(gone + 1, self.policy.weights()), *ways], None, told
+                before = fresh
+                strength, fresh, tried = self._go_as_far(start, self.policy.weights(), lambda: explorer._fresh(prompts, number + 1),
+                                                         lambda after: crossed(before, after, base, own.max_fresh_surprise_rise, self.bounds.knows_truncated))
+            told[-1]["tried"], found = tried, tried[0]["said"]
+            gone, pace = gone + strength, next_pace(pace, strength)
+            in_vain = 0 if strength else in_vain + 1 if found["code"] in BY_CHANCE else IN_VAIN
+            if fresh and fresh.lower.mean() > best.lower.mean():
+                best, ways, problem = fresh, [Way(gone, self.policy.weights())], found
             else:                                                # why there is nothing beyond the best: the first reason is told
-                problem = problem or tried[0]["said"] or said("pleased_no_more")
-            if in_vain == IN_VAIN:
+                problem = problem or found or said("pleased_no_more")
+            if in_vain >= IN_VAIN:
                 break
-        gain, error = gain_of(base, best)
-        if gain <= error:                                        # of several noisy means the best is above the base model's by chance
-            best_gone, best_weights = 0.0, untouched
-            problem = said("never_more_pleased") if problem in (None, said("pleased_no_more")) else problem
-        self.policy.set_weights(best_weights)
-        return Refinement(best_gone, _said(best_gone, problem), figures)
+        return ways, problem, told
+
+    def _settle(self, prompts: Sequence[tuple[int, ...]], untouched: Sequence[Tensor], ways: Sequence[Way]) -> tuple[float, list[dict], Said | None]:
+        """Keep the first of `ways` that harms nothing and clearly pleases more than the base model, the last one also in part; else `untouched`."""
+        go(self.policy, untouched, untouched, 0.0)
+        if not ways:
+            return 0.0, [], None
+        asked = [prompt for prompt in prompts for _ in range(-(-self.config.refine.check_replies // len(prompts)))]
+        with self.policy.reference():
+            base = self._score(asked, self._sample(asked, 1))
+        told = [{"iterations": 0.0, **_described(base)}]
+
+        def problem_with(after: Scored) -> Crossed | None:
+            return crossed(base, after, base, self.config.refine.max_surprise_rise, self.bounds.knows_truncated) or not_clearly_pleased(base, after)
+
+        for way in ways:
+            strength, _, tried = self._go_as_far(untouched, way.weights, lambda: self._score(asked, self._sample(asked, 1)), problem_with,
+                                                 TRIES if way is ways[-1] else 1)
+            told += [{"iterations": way.gone, **one} for one in tried]
+            if strength:
+                return way.gone * strength, told, told[1]["said"]
+        return 0.0, told, told[1]["said"]
 
     def _sample(self, prompts: Sequence[tuple[int, ...]], seed: int, *, freely: bool = False) -> list[Generated]:
         """Args: freely: from the whole vocabulary, not as the chat draws."""
@@ -150,40 +188,47 @@ class Refiner:
         return score(self.policy, self.tokenizer, self.model, examples, self.bounds, penalty=self.config.refine.disagreement_penalty,
                      max_batch_tokens=self.config.max_batch_tokens, check=self.check, anchored=frozenset(range(len(examples)) if anchored else ()))
 
-    def _push(self, prompts: Sequence[tuple[int, ...]], number: int, learning_rate: float, moments: dict) -> tuple[dict, Nonsense]:
-        """Sample fresh replies and take one pass of gradient over them. Returns: what came of it, and what counts as nonsense."""
+    def _fresh(self, prompts: Sequence[tuple[int, ...]], number: int) -> Scored:
+        """What iteration `number` learns from, by the policy as it is now."""
         own = self.config.refine
-        asked = [prompt for prompt in prompts for _ in range(own.samples)]
-        drawn = self._score(asked, self._sample(asked, 100 + number, freely=True), anchored=True)
-        gains = (1 - self.model.fit.nothing) * leave_one_out_advantages(drawn.lower, own.samples)
-        telling = [example for example, gain in zip(drawn.examples, gains, strict=True) if abs(gain) >= own.least_gain * gains.std()]
+        asked = [prompt for prompt in turn_of(prompts, number, own.prompts) for _ in range(own.samples)]
+        return self._score(asked, self._sample(asked, 100 + number, freely=True), anchored=True)
+
+    def _push(self, fresh: Scored, number: int, learning_rate: float, moments: dict) -> dict:
+        """One pass of gradient over fresh replies. Returns: what came of it."""
+        own = self.config.refine
+        gains = (1 - self.model.fit.nothing) * leave_one_out_advantages(fresh.lower, own.samples)
+        telling = [example for example, gain in zip(fresh.examples, gains, strict=True) if abs(gain) >= own.least_gain * gains.std()]
         plan = plan_steps(without_personal_data(telling, self.tokenizer), self.config.batch_size, self.config.max_batch_tokens)
+        found = {"prompts": len(fresh.examples) // own.samples, "reward_spread": round(float(fresh.lower.std()), 4), "trained_on": len(telling),
+                 "problems": {problem: fresh.problems.count(problem) for problem in sorted(set(fresh.problems)) if problem}, "steps": 0}
         if not plan:
-            return {"prompts": len(prompts), "steps": 0}, drawn.nonsense
+            return found
         self.on_start(len(plan), number)
         one_pass = replace(self.config, learning_rate=learning_rate, kl_coefficient=own.kl_coefficient, epochs=1, min_steps=1,
                            seed=self.config.seed + 100 + number)
-        history = train_steps(self.policy, plan, Signals(drawn.lower.float(), torch.ones(len(asked)), gains.float()), drawn.reference,
+        history = train_steps(self.policy, plan, Signals(fresh.lower.float(), torch.ones(len(gains)), gains.float()), fresh.reference,
                               None, one_pass, self.on_step, moments)
-        return {"prompts": len(prompts), "fresh": _described(drawn), "reward_spread": round(float(drawn.lower.std()), 4),
-                "problems": {problem: drawn.problems.count(problem) for problem in sorted(set(drawn.problems)) if problem},
-                "trained_on": len(telling), "steps": len(history), "kl": history[-1].kl}, drawn.nonsense
+        return found | {"steps": len(history), "kl": history[-1].kl}
 
-    def _keep(self, start: Sequence[Tensor], checked: Sequence[tuple[int, ...]], before: Scored, base: Scored) -> tuple[float, Scored, list[dict]]:
-        """Go as far from `start` towards where the policy is as `step_problem` allows: (how far, scores there, what was tried)."""
-        end = [parameter.detach().clone() for parameter in self.policy.parameters()]
-        tried: list[dict] = []
-        for strength in self.config.refine.strengths:
+    def _go_as_far(self, start: Sequence[Tensor], end: Sequence[Tensor], look: Callable[[], Scored], problem_with: Callable[[Scored], Crossed | None],
+                   tries: int = TRIES) -> tuple[float, Scored | None, list[dict]]:
+        """Go from `start` towards `end` as far as the replies there are in bounds: (how far, these replies, what was tried); back at `start`: 0, None."""
+        strength, tried = 1.0, []
+        while strength >= LEAST_PART and len(tried) < tries:
             go(self.policy, start, end, strength)
-            after = self._score(checked, self._sample(checked, 2))
-            problem = step_problem(before, after, base, self.config.refine.max_surprise_rise)
-            tried.append({**_tried(strength, problem), **_described(after)})
+            try:
+                after = look()
+            except Diverged:
+                tried.append(_tried(strength, said("fresh_diverged")))
+                break
+            problem = problem_with(after)
+            tried.append({**_tried(strength, problem.said if problem else None), **_described(after)})
             if not problem:
                 return strength, after, tried
-            if problem["code"] == "less_pleased":                    # the whole way does not please, nor will half of it
-                break
+            strength *= INSIDE * problem.within
         go(self.policy, start, end, 0.0)
-        return 0.0, before, tried
+        return 0.0, None, tried
 
 
 def _tried(strength: float, problem: Said | None) -> dict:
@@ -224,30 +269,6 @@ def leave_one_out_advantages(rewards: Tensor, samples: int) -> Tensor:
     """
     grouped = rewards.reshape(-1, samples)
     return ((grouped - grouped.mean(dim=1, keepdim=True)) * samples / (samples - 1)).reshape(-1)
-
-
-def step_problem(before: Scored, after: Scored, base: Scored, max_surprise_rise: float) -> Said | None:
-    """Why the step is not kept, None when it is. All three answered the same prompts."""
-    gain, error = gain_of(before, after)
-    rise = after.surprise() / base.surprise() - 1
-    if after.broken() > max(base.broken(), MAX_BROKEN):
-        return said("fresh_broken", share=after.broken())
-    if after.truncated() > base.truncated() + MAX_TRUNCATED_RISE:
-        return said("fresh_truncated", share=after.truncated(), base=base.truncated())
-    if rise > max_surprise_rise:
-        return said("fresh_surprising", rise=rise)
-    if gain < -error:
-        return said("less_pleased", gain=gain)
-    return None
-
-
-def gain_of(before: Scored, after: Scored) -> tuple[float, float]:
-    """Mean gain of the ensemble's lower bound on the same prompts, and its standard error over them; 0 where there is one prompt alone."""
-    by_prompt: dict[tuple[int, ...], list[float]] = {}
-    for example, gain in zip(after.examples, (after.lower - before.lower).tolist(), strict=True):
-        by_prompt.setdefault(example.prompt_ids, []).append(gain)
-    means = torch.tensor([sum(gains) / len(gains) for gains in by_prompt.values()], dtype=torch.float64)
-    return float(means.mean()), float(means.std() / len(means) ** 0.5) if len(means) > 1 else 0.0
 
 
 def go(policy: Policy, start: Sequence[Tensor], end: Sequence[Tensor], strength: float) -> None:

@@ -49,6 +49,11 @@ class Bounds:
     nonsense: Nonsense | None
     """None: the replies at hand are the base model's own and tell it."""
 
+    @property
+    def knows_truncated(self) -> bool:
+        """Whether enough of the rated replies were truncated for the reward model to know what people think of that."""
+        return self.truncated == 1.0
+
 
 @dataclass(frozen=True)
 class Scored:

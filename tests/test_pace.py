@@ -50,12 +50,12 @@ def test_the_time_left_of_a_stage_with_rounds_of_steps_counts_the_rounds_to_come
     run.clock = 50
     pace.stage("refine", steps=8, part=(0, 5))
     assert run.left() is None
-    assert left_after(4, 60) == pytest.approx(490)           # half of a part comes before its steps, a fifth are they: .12 of 1000 in 60 s are 2 a second
-    assert left_after(8, 70) == pytest.approx(480)           # .14 of it: 860 + 100 to come
-    run.clock = 150
+    assert left_after(4, 66) == pytest.approx(374)           # .65 of a part comes before its steps: (.65 + .35 / 2) / 5 = .165 of 1000 in 66 s are 2.5 a second
+    assert left_after(8, 80) == pytest.approx(360)           # .2 of it: 800 + 100 to come
+    run.clock = 132
     pace.stage("refine", steps=8, part=(1, 5))
-    assert run.left() == pytest.approx(400)       # .3 of it, at the speed known: no jump where a part begins
-    assert left_after(4, 160) == pytest.approx(390)
+    assert run.left() == pytest.approx(308)       # .33 of it, at the speed known: no jump where a part begins
+    assert left_after(4, 146) == pytest.approx(294)
     pace.expect(train=50)
     pace.stage("train", steps=8)
-    assert run.left() == pytest.approx(75)    # 50 + 100
+    assert run.left() == pytest.approx(60)    # 50 + 100

@@ -1,0 +1,73 @@
+"""What a step of the refinement may do to fresh replies: harm none, and not please less."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from data.sentences import Said, said
+from learner.scoring import Scored
+
+MAX_BROKEN, MAX_TRUNCATED_RISE = 0.1, 0.15
+"""Shares of replies: so many may be empty, repeated, off topic or nonsense, and so many more than the base model's may not come to an end."""
+ENDING_STILL = 0.25
+"""Where the ratings know what people think of truncated replies, it is enough that so many of those which came to an end still do."""
+
+
+class Crossed(NamedTuple):
+    """A bound that replies are beyond."""
+
+    said: Said
+    within: float = 0.0
+    """Part of the way from the replies before to these on which the figure would be at its bound, were the way a straight line; 0: no part would do."""
+
+
+def crossed(before: Scored, after: Scored, base: Scored, max_surprise_rise: float, knows_truncated: bool) -> Crossed | None:
+    """Why the step is not kept, None when it is. All three were drawn alike.
+
+    Args: knows_truncated: of `Bounds`.
+    """
+    gain, error = gain_of(before, after)
+    broken, surprise = max(base.broken(), MAX_BROKEN), (1 + max_surprise_rise) * base.surprise()
+    truncated = max(base.truncated() + MAX_TRUNCATED_RISE, 1 - ENDING_STILL * (1 - base.truncated()) if knows_truncated else 0.0)
+    if after.broken() > broken:
+        return Crossed(said("fresh_broken", share=after.broken()), _part(before.broken(), after.broken(), broken))
+    if after.truncated() > truncated:
+        return Crossed(said("fresh_truncated", share=after.truncated(), base=base.truncated()), _part(before.truncated(), after.truncated(), truncated))
+    if after.surprise() > surprise:
+        return Crossed(said("fresh_surprising", rise=after.surprise() / base.surprise() - 1), _part(before.surprise(), after.surprise(), surprise))
+    if gain < -error:                                            # the whole way does not please, nor will a part of it
+        return Crossed(said("less_pleased", gain=gain))
+    return None
+
+
+def not_clearly_pleased(base: Scored, after: Scored) -> Crossed | None:
+    """Whether what pleased most, of several noisy means, may be above the base model's by chance."""
+    gain, error = gain_of(base, after)
+    return Crossed(said("never_more_pleased")) if gain <= error else None
+
+
+def gain_of(before: Scored, after: Scored) -> tuple[float, float]:
+    """Mean gain of the ensemble's lower bound by prompt, and its standard error: of the differences where both answered the same prompts.
+
+    0 where there is one prompt alone.
+    """
+    earlier, later = means_by_prompt(before), means_by_prompt(after)
+    if earlier.keys() == later.keys():
+        samples = [[later[prompt] - earlier[prompt] for prompt in earlier]]
+    else:
+        samples = [list(later.values()), [-value for value in earlier.values()]]
+    values = [torch.tensor(sample, dtype=torch.float64) for sample in samples]
+    return sum(float(some.mean()) for some in values), sum(float(some.var()) / len(some) for some in values if len(some) > 1) ** 0.5
+
+
+def means_by_prompt(scored: Scored) -> dict[tuple[int, ...], float]:
+    found: dict[tuple[int, ...], list[float]] = {}
+    for example, lower in zip(scored.examples, scored.lower.tolist(), strict=True):
+        found.setdefault(example.prompt_ids, []).append(lower)
+    return {prompt: sum(values) / len(values) for prompt, values in found.items()}
+
+
+def _part(before: float, after: float, bound: float) -> float:
+    return max(0.0, (bound - before) / (after - before)) if after > before else 0.0
