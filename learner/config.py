@@ -40,7 +40,7 @@ class RefineConfig:
     min_replies: int = 32
     """With fewer rated replies there is no reward model."""
     iterations: int = 4
-    """At most; two in a row that please less end it earlier, and so does one of which no part is within the bounds."""
+    """At most; two in a row that are taken back end it earlier, and so does one for which too few replies come to an end."""
     prompts: int = 32
     """Prompts of rated replies that are answered anew in an iteration, at most."""
     samples: int = 4

@@ -10,13 +10,15 @@ Fresh replies to learn from are drawn from the whole vocabulary: that is what lo
 is rare, such as an early end, so that nothing can be learnt of it. Each reply is visited once, at most some dozens of steps after
 it was sampled, and counts as the policy's own: no ratio is corrected for. Correcting it cost a pass, and its taper forgot disliked
 replies within a few steps.
-What the next iteration learns from also tells whether the last one helped: the step is kept in full or in part, or taken back, by what
-the ensemble's lower bound and the base model say of its replies. It is kept unless it clearly pleases less: a taste that few
-replies meet is learnt in steps too small to be seen on some dozens of replies. In the end prompts that were kept aside are answered as the
-chat draws, by the base model and by the weights that pleased most: these are kept, in full or in part, if they harm nothing and clearly
-please more. After a step that was kept in full the next one is half as long again, after one that was
-kept in part as much shorter, after one that was taken back half as long; the second one in a row ends it. AdamW's moments go on from one
-iteration to the next, also where it was taken back: begun anew, it makes a full step of whatever a few replies say, which undid what the iterations before had learnt.
+What the next iteration learns from also tells whether the last one helped: the step is kept in full, or in part where that was out of
+bounds, or taken back, by what the ensemble's lower bound and the base model say of its replies. Within the bounds it is kept unless it
+clearly pleases less: a taste that few replies meet is learnt in steps too small to be seen on some dozens of replies. In the end prompts
+that were kept aside are answered as the chat draws, by the base model and by the policy after its last step, on which nobody has looked
+yet: that step, or else the one before it, or a part of the way to there is kept, if it is within the bounds and clearly pleases more.
+After a step that was kept in full the next one is half as long again unless what was gained is plain to see, after one that was kept in
+part as much shorter, after one that was taken back half as long; the second one in a row ends it, and so does one for which too few
+replies come to an end. AdamW's moments go on from one iteration to the next, also where it was taken back: begun anew, it makes a full
+step of whatever a few replies say, which undid what the iterations before had learnt.
 Sources: RLOO, arXiv:2402.14740; early stopping against over-optimisation, arXiv:2210.10760.
 """
 
@@ -39,7 +41,7 @@ from learner.config import LearnerConfig
 from learner.errors import Diverged
 from learner.personal import without_personal_data
 from learner.policy import Policy
-from learner.refine_bounds import Crossed, crossed, not_clearly_pleased
+from learner.refine_bounds import Crossed, crossed, gain_of, not_clearly_pleased
 from learner.reward_model import RewardModel
 from learner.sampler import Sampler
 from learner.scoring import Bounds, Scored, as_examples, score
@@ -47,15 +49,17 @@ from learner.steps import Signals, StepFigures, train_steps
 
 log = logging.getLogger("learner")
 
-LONGER, LONGEST = 1.5, 2.0
-"""A step that was kept in full makes the next one so much longer, up to so many times the first. Shorter ones that never grew again left a
-slow taste, and whatever came after one overshoot, half learnt."""
+LONGER, LONGEST, PLAIN = 1.5, 2.0, 3.0
+"""A step that was kept in full makes the next one so much longer, up to so many times the first, where it gained less than so many standard errors. Shorter ones
+that never grew again left a slow taste half learnt, longer ones than what is plain to see went past a quick one (107 tokens a reply, then 21)."""
 IN_VAIN = 2
-"""So many iterations that please less, one after the other, end it; one alone is within chance on some dozens of replies. A bound that is reached ends it at once."""
-TRIES, INSIDE, LEAST_PART = 2, 0.9, 0.2
-"""A step that is out of bounds is tried once more, so much of the part that a straight line would allow, and not where that is less than a fifth."""
-BY_CHANCE = ("less_pleased", "fresh_diverged")
-MIN_PROMPTS = 8
+"""So many iterations taken back one after the other end it; one alone is within chance on some dozens of replies."""
+AT_ITS_BOUND = ("fresh_truncated",)
+"""What one step that is taken back is enough to end it for: replies only grow longer where that pleases, and a shorter step leads there too."""
+TRIES, IN_THE_END, INSIDE, LEAST_PART = 2, 3, 0.9, 0.2
+"""A step that is out of bounds is tried once more, and the way that is left in the end twice: so much of the part that may just be within them, not where that is
+less than a fifth."""
+MIN_PROMPTS = 16
 """With fewer there is nothing to keep aside."""
 
 
@@ -123,42 +127,41 @@ class Refiner:
         """Returns: weights worth a check, the most promising first; why there is nothing beyond them; and what happened."""
         own = self.config.refine
         with self.policy.reference():                              # the adapter is still zero
-            base = fresh = replace(self, bounds=replace(self.bounds, nonsense=None))._fresh(prompts, 0)
-        explorer = replace(self, bounds=replace(self.bounds, nonsense=base.nonsense))
-        best, ways, gone, problem, pace, in_vain = base, [], 0.0, None, 1.0, 0
+            fresh = replace(self, bounds=replace(self.bounds, nonsense=None))._fresh(prompts, 0)
+        base, explorer = fresh.without_hidden(), replace(self, bounds=replace(self.bounds, nonsense=fresh.nonsense))
+        ways, gone, problem, pace, in_vain = [], 0.0, None, 1.0, 0
         moments: dict = {}
         told: list[dict] = []
         for number in range(own.iterations):
-            if fresh is None:                                       # the last step was taken back, and these say nothing of where the policy is again
-                fresh = explorer._fresh(prompts, number)
             start = self.policy.weights()
-            told.append({"learning_rate": pace * own.learning_rate, "fresh": _described(fresh)})
+            told.append({"learning_rate": pace * own.learning_rate})
             try:
-                told[-1] |= self._push(fresh, number, pace * own.learning_rate, moments)
+                if fresh is None:                                   # the last step was taken back, and its replies say nothing of where the policy is again
+                    fresh = explorer._fresh(prompts, number)
+                told[-1] |= {"fresh": _described(fresh), **self._push(fresh, number, pace * own.learning_rate, moments)}
+                if number + 1 == own.iterations:                    # there is nothing to learn from its replies any more: the check tells
+                    return [Way(gone + 1, self.policy.weights()), *ways], None, told
+                before, fresh = fresh.without_hidden(), None
+                strength, fresh, tried = self._go_as_far(
+                    start, self.policy.weights(), lambda: explorer._fresh(prompts, number + 1),
+                    lambda after: crossed(before, after, base, own.max_fresh_surprise_rise, self.bounds.knows_truncated))
             except Diverged:
                 log.warning("Iteration %d of the refinement is taken back.", number + 1, exc_info=True)
-                go(self.policy, start, start, 0.0)
+                self.policy.set_weights(start)
                 strength, fresh, tried = 0.0, None, [_tried(1.0, said("fresh_diverged"))]
+            told[-1]["tried"], problem = tried, tried[0]["said"]
+            gone, pace = gone + strength, next_pace(pace, strength, fresh is not None and plainly_pleased(before, fresh))
+            if strength:
+                ways, in_vain = [Way(gone, self.policy.weights())], 0
             else:
-                if number + 1 == own.iterations:                            # there is nothing to learn from its replies any more: the check tells
-                    return [Way(gone + 1, self.policy.weights()), *ways], None, told
-                before = fresh
-                strength, fresh, tried = self._go_as_far(start, self.policy.weights(), lambda: explorer._fresh(prompts, number + 1),
-                                                         lambda after: crossed(before, after, base, own.max_fresh_surprise_rise, self.bounds.knows_truncated))
-            told[-1]["tried"], found = tried, tried[0]["said"]
-            gone, pace = gone + strength, next_pace(pace, strength)
-            in_vain = 0 if strength else in_vain + 1 if found["code"] in BY_CHANCE else IN_VAIN
-            if fresh and fresh.lower.mean() > best.lower.mean():
-                best, ways, problem = fresh, [Way(gone, self.policy.weights())], found
-            else:                                                # why there is nothing beyond the best: the first reason is told
-                problem = problem or found or said("pleased_no_more")
-            if in_vain >= IN_VAIN:
+                in_vain += 1
+            if in_vain == IN_VAIN or in_vain and problem["code"] in AT_ITS_BOUND:
                 break
         return ways, problem, told
 
     def _settle(self, prompts: Sequence[tuple[int, ...]], untouched: Sequence[Tensor], ways: Sequence[Way]) -> tuple[float, list[dict], Said | None]:
         """Keep the first of `ways` that harms nothing and clearly pleases more than the base model, the last one also in part; else `untouched`."""
-        go(self.policy, untouched, untouched, 0.0)
+        self.policy.set_weights(untouched)
         if not ways:
             return 0.0, [], None
         asked = [prompt for prompt in prompts for _ in range(-(-self.config.refine.check_replies // len(prompts)))]
@@ -171,7 +174,7 @@ class Refiner:
 
         for way in ways:
             strength, _, tried = self._go_as_far(untouched, way.weights, lambda: self._score(asked, self._sample(asked, 1)), problem_with,
-                                                 TRIES if way is ways[-1] else 1)
+                                                 IN_THE_END if way is ways[-1] else 1)
             told += [{"iterations": way.gone, **one} for one in tried]
             if strength:
                 return way.gone * strength, told, told[1]["said"]
@@ -220,6 +223,7 @@ class Refiner:
             try:
                 after = look()
             except Diverged:
+                log.warning("The refinement's replies cannot be sampled at %g of a way.", strength, exc_info=True)
                 tried.append(_tried(strength, said("fresh_diverged")))
                 break
             problem = problem_with(after)
@@ -241,9 +245,16 @@ def _said(kept: float, problem: Said | None) -> Said:
     return said("refined", n=kept, until=said("refined_until", problem=problem) if problem else "")
 
 
-def next_pace(pace: float, kept: float) -> float:
-    """How long the next step is, the first being 1. Args: kept: part of the step before that was kept, in [0, 1]."""
-    return min(LONGEST, pace * LONGER) if kept == 1 else pace * (kept or 0.5)
+def next_pace(pace: float, kept: float, plain: bool) -> float:
+    """How long the next step is, the first being 1. Args: kept: part of the step before that was kept, in [0, 1]; plain: whether what it gained is plain to see."""
+    if kept < 1:
+        return pace * (kept or 0.5)
+    return pace if plain else min(LONGEST, pace * LONGER)
+
+
+def plainly_pleased(before: Scored, after: Scored) -> bool:
+    gain, error = gain_of(before, after)
+    return gain > PLAIN * error
 
 
 def split_prompts(prompts: Sequence[tuple[int, ...]], config: LearnerConfig) -> tuple[list, list]:

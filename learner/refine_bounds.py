@@ -11,6 +11,8 @@ from learner.scoring import Scored
 
 MAX_BROKEN, MAX_TRUNCATED_RISE = 0.1, 0.15
 """Shares of replies: so many may be empty, repeated, off topic or nonsense, and so many more than the base model's may not come to an end."""
+CLEARLY = 2.0
+"""Standard errors."""
 ENDING_STILL = 0.25
 """Where the ratings know what people think of truncated replies, it is enough that so many of those which came to an end still do."""
 
@@ -20,38 +22,38 @@ class Crossed(NamedTuple):
 
     said: Said
     within: float = 0.0
-    """Part of the way from the replies before to these on which the figure would be at its bound, were the way a straight line; 0: no part would do."""
+    """A guess at the part of the way from the replies before to these on which the figure is at its bound; 0: no part would do."""
 
 
 def crossed(before: Scored, after: Scored, base: Scored, max_surprise_rise: float, knows_truncated: bool) -> Crossed | None:
-    """Why the step is not kept, None when it is. All three were drawn alike.
+    """Why the step is not kept, None when it is. All three were drawn alike, not always to the same prompts.
 
     Args: knows_truncated: of `Bounds`.
     """
     gain, error = gain_of(before, after)
     broken, surprise = max(base.broken(), MAX_BROKEN), (1 + max_surprise_rise) * base.surprise()
     truncated = max(base.truncated() + MAX_TRUNCATED_RISE, 1 - ENDING_STILL * (1 - base.truncated()) if knows_truncated else 0.0)
+    if gain < -error:                                            # the whole way does not please, nor will a part of it
+        return Crossed(said("less_pleased", gain=gain))
     if after.broken() > broken:
-        return Crossed(said("fresh_broken", share=after.broken()), _part(before.broken(), after.broken(), broken))
+        return Crossed(said("fresh_broken", share=after.broken()), _late(before.broken(), after.broken(), broken))
     if after.truncated() > truncated:
         return Crossed(said("fresh_truncated", share=after.truncated(), base=base.truncated()), _part(before.truncated(), after.truncated(), truncated))
     if after.surprise() > surprise:
-        return Crossed(said("fresh_surprising", rise=after.surprise() / base.surprise() - 1), _part(before.surprise(), after.surprise(), surprise))
-    if gain < -error:                                            # the whole way does not please, nor will a part of it
-        return Crossed(said("less_pleased", gain=gain))
+        return Crossed(said("fresh_surprising", rise=after.surprise() / base.surprise() - 1), _late(before.surprise(), after.surprise(), surprise))
     return None
 
 
 def not_clearly_pleased(base: Scored, after: Scored) -> Crossed | None:
-    """Whether what pleased most, of several noisy means, may be above the base model's by chance."""
+    """Whether what these please more may be chance, of which there is more where several ways are looked at."""
     gain, error = gain_of(base, after)
-    return Crossed(said("never_more_pleased")) if gain <= error else None
+    return Crossed(said("never_more_pleased")) if gain <= CLEARLY * error else None
 
 
 def gain_of(before: Scored, after: Scored) -> tuple[float, float]:
     """Mean gain of the ensemble's lower bound by prompt, and its standard error: of the differences where both answered the same prompts.
 
-    0 where there is one prompt alone.
+    Where they share some it is too large, and where there is one prompt alone it is 0.
     """
     earlier, later = means_by_prompt(before), means_by_prompt(after)
     if earlier.keys() == later.keys():
@@ -70,4 +72,10 @@ def means_by_prompt(scored: Scored) -> dict[tuple[int, ...], float]:
 
 
 def _part(before: float, after: float, bound: float) -> float:
+    """On a straight line, as truncation went."""
     return max(0.0, (bound - before) / (after - before)) if after > before else 0.0
+
+
+def _late(before: float, after: float, bound: float) -> float:
+    """What breaks language hardly does so on the first half of a way: half of it is worth a look, and the root is nearer than the straight line."""
+    return max(0.5, _part(before, after, bound) ** 0.5)

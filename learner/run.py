@@ -35,7 +35,7 @@ from learner.team import ALONE, Team
 REFINE_TOKENS = 150_000
 """A first guess at the refinement's token passes, for the time left."""
 GATE_ANCHOR = 32
-"""Replies on which the candidate's KL is taken: all anchored ones would take the pass over what was rated half as long again."""
+"""Replies on which the candidate's KL is taken."""
 NOT_SAMPLED = (IMPORTED, CORRECTED)
 """Engines of replies that no version sampled: no anchor, as long as there are others."""
 
@@ -152,7 +152,7 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     note = note_of(report["data"], checked.scale)
     version = registry.publish(policy.save, base_model=base.id, run_id=run.id, parent=store.live_version(base.id), receipts=receipts,
                                of_corrections=of_corrections, note=sentence(note))
-    report |= {"published": True, "note": version.note, "note_said": note, "version": version.number, "adapter_sha256": version.sha256, "kl": round(checked.tried[-1][1].kl, 5),
+    report |= {"published": True, "note": version.note, "note_said": note, "version": version.number, "adapter_sha256": version.sha256, "kl": round(checked.tried[-1][1].kl, 5) if pool else None,
                "seconds": pace.seconds()}
     return store.finish_run(run.id, "published", version=version.number, report=report)
 

@@ -16,7 +16,7 @@ because it costs a pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -70,6 +70,10 @@ class Scored:
     """Which rule struck, '' for none."""
     nonsense: Nonsense = Nonsense()
     """What it was told by."""
+
+    def without_hidden(self) -> Scored:
+        """The same, without what takes memory and is of use for the KL alone."""
+        return replace(self, reference=replace(self.reference, hidden={}))
 
     def surprise(self) -> float:
         """Nats per token of these replies under the base model."""

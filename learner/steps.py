@@ -84,15 +84,17 @@ def train_steps(policy: Policy, plan: list[list[list[Example]]], signals: Signal
     max_length = max(len(example.completion_ids) for step in plan for micro_batch in step for example in micro_batch)
     steps = count_steps(len(plan), config)
     history: list[StepFigures] = []
-    for epoch in range(steps // len(plan)):
-        for micro_batches in shuffled(plan, config.seed + epoch):
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(len(history), steps, config)
-            figures = _step(policy, optimizer, parameters, micro_batches, signals, reference, behavior, old, max_length, config)
-            history.append(StepFigures(len(history) + 1, steps, *figures))
-            team.agree(lambda: on_step(history[-1]))
-    if moments is not None:
-        moments.update(optimizer.state_dict())
+    try:
+        for epoch in range(steps // len(plan)):
+            for micro_batches in shuffled(plan, config.seed + epoch):
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate_at(len(history), steps, config)
+                figures = _step(policy, optimizer, parameters, micro_batches, signals, reference, behavior, old, max_length, config)
+                history.append(StepFigures(len(history) + 1, steps, *figures))
+                team.agree(lambda: on_step(history[-1]))
+    finally:                                                     # where it diverged they are those of the step before
+        if moments is not None:
+            moments.update(optimizer.state_dict())
     return history
 
 
