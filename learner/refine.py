@@ -49,7 +49,7 @@ from learner.steps import Signals, StepFigures, train_steps
 
 log = logging.getLogger("learner")
 
-LONGER, LONGEST, PLAIN = 1.5, 2.0, 3.0
+LONGER, LONGEST, PLAIN = 1.5, 2.0, 2.0
 """A step that was kept in full makes the next one so much longer, up to so many times the first, where it gained less than so many standard errors. Shorter ones
 that never grew again left a slow taste half learnt, longer ones than what is plain to see went past a quick one (107 tokens a reply, then 21)."""
 IN_VAIN = 2
