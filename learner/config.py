@@ -60,10 +60,7 @@ class RefineConfig:
     disagreement_penalty: float = 0.25
     """lambda: standard deviations over the reward model's heads that are taken off a reply's reward."""
     max_surprise_rise: float = 0.10
-    """How much less likely than its own replies, relative nats per token, the base model may find those of the result, drawn as the chat draws."""
-    max_fresh_surprise_rise: float = 0.0
-    """The same of fresh replies from the whole vocabulary. A policy that grows surer draws less from the tail: where these were 8% likelier and 3% less likely than the
-    base model's, those that the chat draws were 2% likelier and 21% less likely."""
+    """How much less likely than its own replies, relative nats per token, the base model may find those of the result; the same between iterations, of the likeliest so far."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ it was sampled, and counts as the policy's own: no ratio is corrected for. Corre
 replies within a few steps.
 What the next iteration learns from also tells whether the last one helped: the step is kept in full, or in part where that was out of
 bounds, or taken back, by what the ensemble's lower bound and the base model say of its replies. Within the bounds it is kept unless it
-clearly pleases less: a taste that few replies meet is learnt in steps too small to be seen on some dozens of replies. In the end prompts
+clearly pleases less: a taste that few replies meet is learnt in steps too small to be seen on some dozens of replies. A policy that grows
+surer draws less from the tail, so how unlikely its replies have become is taken from where they were likeliest. In the end prompts
 that were kept aside are answered as the chat draws, by the base model and by the policy after its last step, on which nobody has looked
 yet: that step, or else the one before it, or a part of the way to there is kept, if it is within the bounds and clearly pleases more.
 After a step that was kept in full the next one is half as long again unless what was gained is plain to see, after one that was kept in
@@ -129,7 +130,7 @@ class Refiner:
         with self.policy.reference():                              # the adapter is still zero
             fresh = replace(self, bounds=replace(self.bounds, nonsense=None))._fresh(prompts, 0)
         base, explorer = fresh.without_hidden(), replace(self, bounds=replace(self.bounds, nonsense=fresh.nonsense))
-        ways, gone, problem, pace, in_vain = [], 0.0, None, 1.0, 0
+        likeliest, ways, gone, problem, pace, in_vain = base, [], 0.0, None, 1.0, 0
         moments: dict = {}
         told: list[dict] = []
         for number in range(own.iterations):
@@ -144,7 +145,7 @@ class Refiner:
                 before, fresh = fresh.without_hidden(), None
                 strength, fresh, tried = self._go_as_far(
                     start, self.policy.weights(), lambda: explorer._fresh(prompts, number + 1),
-                    lambda after: crossed(before, after, base, own.max_fresh_surprise_rise, self.bounds.knows_truncated))
+                    lambda after: crossed(before, after, base, likeliest, own.max_surprise_rise, self.bounds.knows_truncated))
             except Diverged:
                 log.warning("Iteration %d of the refinement is taken back.", number + 1, exc_info=True)
                 self.policy.set_weights(start)
@@ -153,6 +154,7 @@ class Refiner:
             gone, pace = gone + strength, next_pace(pace, strength, fresh is not None and plainly_pleased(before, fresh))
             if strength:
                 ways, in_vain = [Way(gone, self.policy.weights())], 0
+                likeliest = min(likeliest, fresh.without_hidden(), key=Scored.surprise)
             else:
                 in_vain += 1
             if in_vain == IN_VAIN or in_vain and problem["code"] in AT_ITS_BOUND:
@@ -170,7 +172,7 @@ class Refiner:
         told = [{"iterations": 0.0, **_described(base)}]
 
         def problem_with(after: Scored) -> Crossed | None:
-            return crossed(base, after, base, self.config.refine.max_surprise_rise, self.bounds.knows_truncated) or not_clearly_pleased(base, after)
+            return crossed(base, after, base, base, self.config.refine.max_surprise_rise, self.bounds.knows_truncated) or not_clearly_pleased(base, after)
 
         for way in ways:
             strength, _, tried = self._go_as_far(untouched, way.weights, lambda: self._score(asked, self._sample(asked, 1)), problem_with,

@@ -25,13 +25,15 @@ class Crossed(NamedTuple):
     """A guess at the part of the way from the replies before to these on which the figure is at its bound; 0: no part would do."""
 
 
-def crossed(before: Scored, after: Scored, base: Scored, max_surprise_rise: float, knows_truncated: bool) -> Crossed | None:
-    """Why the step is not kept, None when it is. All three were drawn alike, not always to the same prompts.
+def crossed(before: Scored, after: Scored, base: Scored, likeliest: Scored, max_surprise_rise: float, knows_truncated: bool) -> Crossed | None:
+    """Why the step is not kept, None when it is. All four were drawn alike, not always to the same prompts.
 
-    Args: knows_truncated: of `Bounds`.
+    Args:
+        likeliest: what the rise of the surprise is taken from: the base model's replies, or later ones that it found likelier.
+        knows_truncated: of `Bounds`.
     """
     gain, error = gain_of(before, after)
-    broken, surprise = max(base.broken(), MAX_BROKEN), (1 + max_surprise_rise) * base.surprise()
+    broken, surprise = max(base.broken(), MAX_BROKEN), (1 + max_surprise_rise) * likeliest.surprise()
     truncated = max(base.truncated() + MAX_TRUNCATED_RISE, 1 - ENDING_STILL * (1 - base.truncated()) if knows_truncated else 0.0)
     if gain < -error:                                            # the whole way does not please, nor will a part of it
         return Crossed(said("less_pleased", gain=gain))
@@ -40,7 +42,8 @@ def crossed(before: Scored, after: Scored, base: Scored, max_surprise_rise: floa
     if after.truncated() > truncated:
         return Crossed(said("fresh_truncated", share=after.truncated(), base=base.truncated()), _part(before.truncated(), after.truncated(), truncated))
     if after.surprise() > surprise:
-        return Crossed(said("fresh_surprising", rise=after.surprise() / base.surprise() - 1), _late(before.surprise(), after.surprise(), surprise))
+        rise = after.surprise() / likeliest.surprise() - 1
+        return Crossed(said("fresh_surprising", rise=rise) if likeliest is base else said("fresh_less_likely", rise=rise), _late(before.surprise(), after.surprise(), surprise))
     return None
 
 

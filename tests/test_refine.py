@@ -84,13 +84,15 @@ def test_a_step_is_kept_unless_it_harms_or_clearly_pleases_less():
     before, base = scored(-0.5), scored(-0.6, nll=1.0)
 
     def problem(after: Scored, beside: Scored = base, knows: bool = False) -> str | None:
-        found = crossed(before, after, beside, 0.10, knows)
+        found = crossed(before, after, beside, beside, 0.10, knows)
         return sentence(found.said) if found else None
 
     assert problem(scored(-0.2, nll=1.09)) is None
     assert "less likely per token" in problem(scored(0.9, nll=1.11))
     assert "clearly less pleased than before (-0.100)" in problem(scored(-0.6))
     assert problem(scored(-0.5)) is None
+    likelier = crossed(before, scored(0.9, nll=0.9), base, scored(-0.4, nll=0.8), 0.10, False)
+    assert "12% less likely per token than those of an earlier step" in sentence(likelier.said)
     assert "100% of the fresh replies were empty" in problem(scored(0.9, problem="empty"))
     assert problem(scored(-0.2, problem="empty"), scored(-0.6, problem="empty")) is None               # no worse than base
     assert "100% of the fresh replies did not come to an end, and 0% of the base" in problem(scored(0.9, problem="truncated"))
@@ -102,11 +104,11 @@ def test_a_step_is_kept_unless_it_harms_or_clearly_pleases_less():
 
 def test_how_much_of_a_step_would_be_in_bounds_is_guessed():
     base = scored(-0.6, nll=1.0)
-    assert crossed(scored(-0.5, nll=1.0), scored(0.5, nll=1.1 + 0.1 * 7 / 9), base, 0.10, False).within == pytest.approx(0.75)      # .1 of .177... nats, and the root of it
-    assert crossed(base, scored(0.5, problem="truncated"), base, 0.10, False).within == pytest.approx(0.15)
-    assert crossed(base, scored(0.5, problem="empty"), base, 0.10, False).within == 0.5                              # the root of a tenth is less
-    assert crossed(scored(-0.5, problem="truncated"), scored(0.5, problem="truncated"), base, 0.10, False).within == 0       # beyond it before
-    assert crossed(scored(-0.5), scored(-0.6), base, 0.10, False).within == 0                                          # nor does half of what pleases less please
+    assert crossed(scored(-0.5, nll=1.0), scored(0.5, nll=1.1 + 0.1 * 7 / 9), base, base, 0.10, False).within == pytest.approx(0.75)      # .1 of .177... nats, and the root of it
+    assert crossed(base, scored(0.5, problem="truncated"), base, base, 0.10, False).within == pytest.approx(0.15)
+    assert crossed(base, scored(0.5, problem="empty"), base, base, 0.10, False).within == 0.5                              # the root of a tenth is less
+    assert crossed(scored(-0.5, problem="truncated"), scored(0.5, problem="truncated"), base, base, 0.10, False).within == 0       # beyond it before
+    assert crossed(scored(-0.5), scored(-0.6), base, base, 0.10, False).within == 0                                          # nor does half of what pleases less please
 
 
 def test_a_gains_error_is_that_of_the_means_of_prompts():
@@ -239,7 +241,7 @@ def test_a_refinement_that_is_taken_back_leaves_the_adapter_of_the_ratings_alone
         run = train(store, registry, tiny_base, replace(CONFIG, refine=replace(CONFIG.refine, **changed)), trigger="shell")
         return store.version(1).sha256, run.report["refinement"]
 
-    (alone, _), (refined, report) = adapter("off", enabled=False), adapter("on", max_fresh_surprise_rise=-1.0)
+    (alone, _), (refined, report) = adapter("off", enabled=False), adapter("on", max_surprise_rise=-1.0)
     assert report["kept"] == 0 and len(report["iterations"]) == 2 and report["checked"] == [] and refined == alone
     assert report["reason"].startswith("The refinement was taken back because") and "fresh replies" in report["reason"]
 
@@ -345,17 +347,24 @@ def test_in_the_end_the_step_before_is_kept_where_the_last_one_does_not_stand_th
 def test_an_iteration_kept_in_part_goes_on_from_there_in_shorter_steps_and_one_bound_ends_it_with_what_was_kept(tmp_path, tiny_base, everything_pleases, weights_of, monkeypatch):
     cut = Crossed(said("fresh_truncated", share=0.9, base=0.1), 0.5)
     answers = iter([cut, None, cut, cut])                                         # the first step is kept in part, of the second one nothing
-    seen = []
-    monkeypatch.setattr("learner.refine.crossed", lambda *rest: seen.append(rest[3:]) or next(answers, None))
+    monkeypatch.setattr("learner.refine.crossed", lambda *_: next(answers, None))
     store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-    config = replace(CONFIG, refine=replace(CONFIG.refine, max_surprise_rise=0.3, max_fresh_surprise_rise=0.2))
-    report = train(store, registry, tiny_base, config, trigger="shell").report["refinement"]
+    report = train(store, registry, tiny_base, CONFIG, trigger="shell").report["refinement"]
     first, second = report["iterations"]
     assert [one["strength"] for one in first["tried"]] == [1.0, 0.45] == [one["strength"] for one in second["tried"]]
     assert second["learning_rate"] == pytest.approx(0.45 * first["learning_rate"]) and second["fresh"]["lower"] == first["tried"][1]["lower"]
     assert report["kept"] == pytest.approx(0.45) and report["reason"].endswith("no further because 90% of the fresh replies did not come to an end, and 10% of the base model's.")
     assert same(weights_of.end, on_the_way(weights_of.start, weights_of.passes[0], 0.45))
-    assert [rise for rise, _ in seen] == [0.2] * 4 + [0.3]                         # the last one is the check, as the chat draws
+
+
+def test_how_unlikely_replies_have_become_is_taken_from_the_likeliest_kept_ones_and_in_the_end_from_the_base_models(tmp_path, tiny_base, everything_pleases, monkeypatch):
+    seen = []
+    monkeypatch.setattr("learner.refine.crossed", lambda before, after, base, likeliest, *_: seen.append((before, base, likeliest)))
+    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+    train(store, registry, tiny_base, CONFIG, trigger="shell")
+    first, second, third, check = seen
+    assert first[2] is first[1] and check[2] is check[1] is check[0] and check[1] is not first[1]
+    assert second[2].surprise() == min(first[1].surprise(), second[0].surprise()) and third[2].surprise() == min(second[2].surprise(), third[0].surprise())
 
 
 def test_where_the_sampler_fails_what_was_kept_is_kept(tmp_path, tiny_base, everything_pleases, weights_of):
