@@ -179,7 +179,7 @@ class Refiner:
                                                  IN_THE_END if way is ways[-1] else 1)
             told += [{"iterations": way.gone, **one} for one in tried]
             if strength:
-                return way.gone * strength, told, told[1]["said"]
+                return round(way.gone * strength, 2), told, told[1]["said"]
         return 0.0, told, told[1]["said"]
 
     def _sample(self, prompts: Sequence[tuple[int, ...]], seed: int, *, freely: bool = False) -> list[Generated]:

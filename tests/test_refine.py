@@ -327,18 +327,19 @@ def test_in_the_end_the_step_before_is_kept_where_the_last_one_does_not_stand_th
         answers = iter(problems)
         monkeypatch.setattr("learner.refine.not_clearly_pleased", lambda *_: next(answers, None))
         store, registry = store_of(tmp_path / name, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-        return train(store, registry, tiny_base, CONFIG, trigger="shell").report["refinement"]
+        return train(store, registry, tiny_base, replace(CONFIG, refine=replace(CONFIG.refine, iterations=2)), trigger="shell").report["refinement"]
 
     cut = Crossed(said("fresh_truncated", share=0.9, base=0.1), 0.75)
     whole = refined("whole")
-    assert whole["kept"] == 4 and [one.get("strength") for one in whole["checked"]] == [None, 1.0] and "no further" not in whole["reason"]
-    assert same(weights_of.end, weights_of.passes[3]) and not same(weights_of.passes[3], weights_of.passes[2])
+    assert whole["kept"] == 2 and [one.get("strength") for one in whole["checked"]] == [None, 1.0] and "no further" not in whole["reason"]
+    assert same(weights_of.end, weights_of.passes[1]) and not same(weights_of.passes[1], weights_of.passes[0])
     earlier = refined("earlier", cut)
-    assert earlier["kept"] == 3 and "no further because 90% of the fresh replies did not come to an end" in earlier["reason"]
-    assert same(weights_of.end, weights_of.passes[2])
+    assert earlier["kept"] == 1 and "no further because 90% of the fresh replies did not come to an end" in earlier["reason"]
+    assert same(weights_of.end, weights_of.passes[0])
     part = refined("part", cut, cut)
-    assert part["kept"] == pytest.approx(0.675 * 3) and [one.get("strength") for one in part["checked"]] == [None, 1.0, 1.0, pytest.approx(0.675)]
-    assert same(weights_of.end, on_the_way(weights_of.start, weights_of.passes[2], 0.675))
+    assert part["kept"] == 0.68 and "by 0.68 iterations" in part["reason"]
+    assert [one.get("strength") for one in part["checked"]] == [None, 1.0, 1.0, pytest.approx(0.675)]
+    assert same(weights_of.end, on_the_way(weights_of.start, weights_of.passes[0], 0.675))
     none = refined("none", cut, cut, cut, cut)
     assert none["kept"] == 0 and none["reason"].startswith("The refinement was taken back because 90%") and len(none["checked"]) == 5
     assert same(weights_of.end, weights_of.start)
