@@ -16,6 +16,7 @@ function createReasons(replyId, {better}) {
   const onlyNewest = make('span', {class: 'only-newest', hidden: true}, words.better_newest);
   const panel = make('div', {class: 'panel reasons', role: 'group', 'aria-label': words.why, hidden: true}, title, chips, comment, make('div', {class: 'panel-end'}, another, onlyNewest, note, done));
   const saves = createSaves('ui_reasons');
+  let isPutAway = false;                 // by the person: what is still being saved does not bring it back
   let thumb = 0, canBetter = false, isOld = false, tags = [], confirmed = {tags: [], comment: ''};
 
   function onInput() {
@@ -28,12 +29,14 @@ function createReasons(replyId, {better}) {
 
   function onDone() {
     save();
+    isPutAway = true;
     open(false);
     line.focus();
   }
 
   function onBetter() {
     save();
+    isPutAway = true;
     open(false);
     better();
   }
@@ -88,8 +91,9 @@ function createReasons(replyId, {better}) {
     // The thumb as it is shown now; `pressed`: by the person, just now.
     takeThumb(value, pressed) {
       thumb = value || 0;
+      if (pressed) isPutAway = false;
       if (pressed && thumb) setText(note, '');
-      open(thumb !== 0 && (pressed || !panel.hidden || isDirty()));
+      open(thumb !== 0 && (pressed || !panel.hidden || isDirty() && !isPutAway));
       if (pressed && thumb) panel.scrollIntoView({block: 'nearest'});
     },
     // Whether another attempt can be asked for now; `passed`: never again, as the conversation has gone on.
