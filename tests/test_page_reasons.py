@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser_fixtures import answered, write
+from tests.browser_fixtures import answered, until_held, write
 
 pytestmark = pytest.mark.browser
 
@@ -35,6 +35,28 @@ def test_a_thumb_down_asks_why_and_the_answer_is_there_after_a_reload(page, chat
     reply = page.locator(".reply").get_attribute("data-reply")
     [rated] = [r for r in chat_server.store.rated_replies(chat_server.base.id) if r.reply.id == reply]
     assert (rated.reasons[0].tags, rated.reasons[0].comment) == (("too_long", "wrong"), "It rambles <b>on</b>.")
+
+
+def test_reasons_that_were_put_away_stay_so_when_the_thumbs_answer_comes_while_they_are_being_saved(page):
+    rates, reasons = [], []
+
+    def hold(route):
+        sent = route.request.post_data or ""
+        held = rates if "ui_rate" in sent else reasons if "ui_reasons" in sent and not reasons else None
+        route.continue_() if held is None else held.append(route)      # the comment and "Done" save one after the other
+
+    page.route(re.compile("component_server"), hold)
+    page.get_by_role("button", name="Bad reply").click()
+    page.get_by_label("In your own words").fill("It rambles.")
+    page.get_by_role("button", name="Done").click()
+    until_held(page, rates)
+    until_held(page, reasons)
+    rates[0].continue_()
+    expect(page.locator(".rating-note")).to_have_text("Saved")
+    expect(page.locator(".reasons")).to_be_hidden()
+    reasons[0].continue_()
+    expect(page.get_by_label("Say why").locator(".panel-note")).to_have_text("Saved")
+    expect(page.locator(".reasons")).to_be_hidden()
 
 
 def test_a_thumb_up_offers_tags_of_its_own_and_needs_none(page):

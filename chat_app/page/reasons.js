@@ -28,17 +28,19 @@ function createReasons(replyId, {better}) {
   }
 
   function onDone() {
-    save();
-    isPutAway = true;
-    open(false);
+    putAway();
     line.focus();
   }
 
   function onBetter() {
+    putAway();
+    better();
+  }
+
+  function putAway() {
     save();
     isPutAway = true;
     open(false);
-    better();
   }
 
   function press(tag) {
