@@ -16,7 +16,7 @@ clearly pleases less: a taste that few replies meet is learnt in steps too small
 surer draws less from the tail, so how unlikely its replies have become is taken from where they were likeliest. In the end prompts
 that were kept aside are answered as the chat draws, by the base model and by the policy after its last step, on which nobody has looked
 yet: that step, or else the one before it, or a part of the way to there is kept, if it is within the bounds and clearly pleases more.
-After a step that was kept in full the next one is half as long again unless what was gained is plain to see, after one that was kept in
+After a step that was kept in full the next one is half as long again unless its gain was clear, after one that was kept in
 part as much shorter, after one that was taken back half as long; the second one in a row ends it, and so does one for which too few
 replies come to an end. AdamW's moments go on from one iteration to the next, also where it was taken back: begun anew, it makes a full
 step of whatever a few replies say, which undid what the iterations before had learnt.
@@ -42,7 +42,7 @@ from learner.config import LearnerConfig
 from learner.errors import Diverged
 from learner.personal import without_personal_data
 from learner.policy import Policy
-from learner.refine_bounds import Crossed, crossed, gain_of, not_clearly_pleased
+from learner.refine_bounds import Crossed, clearly_pleased, crossed, not_clearly_pleased
 from learner.reward_model import RewardModel
 from learner.sampler import Sampler
 from learner.scoring import Bounds, Scored, as_examples, score
@@ -50,9 +50,9 @@ from learner.steps import Signals, StepFigures, train_steps
 
 log = logging.getLogger("learner")
 
-LONGER, LONGEST, PLAIN = 1.5, 2.0, 2.0
-"""A step that was kept in full makes the next one so much longer, up to so many times the first, where it gained less than so many standard errors. Shorter ones
-that never grew again left a slow taste half learnt, longer ones than what is plain to see went past a quick one (107 tokens a reply, then 21)."""
+LONGER, LONGEST = 1.5, 2.0
+"""A step that was kept in full makes the next one so much longer, up to so many times the first, where its gain was not clear. Shorter ones
+that never grew again left a slow taste half learnt, and one that grew after a clear gain went past a quick one (107 tokens a reply, then 21)."""
 IN_VAIN = 2
 """So many iterations taken back one after the other end it; one alone is within chance on some dozens of replies."""
 AT_ITS_BOUND = ("fresh_truncated",)
@@ -151,7 +151,7 @@ class Refiner:
                 self.policy.set_weights(start)
                 strength, fresh, tried = 0.0, None, [_tried(1.0, said("fresh_diverged"))]
             told[-1]["tried"], problem = tried, tried[0]["said"]
-            gone, pace = gone + strength, next_pace(pace, strength, fresh is not None and plainly_pleased(before, fresh))
+            gone, pace = gone + strength, next_pace(pace, strength, fresh is not None and clearly_pleased(before, fresh))
             if strength:
                 ways, in_vain = [Way(gone, self.policy.weights())], 0
                 likeliest = min(likeliest, fresh.without_hidden(), key=Scored.surprise)
@@ -233,7 +233,7 @@ class Refiner:
             if not problem:
                 return strength, after, tried
             strength *= INSIDE * problem.within
-        go(self.policy, start, end, 0.0)
+        self.policy.set_weights(start)
         return 0.0, None, tried
 
 
@@ -247,16 +247,11 @@ def _said(kept: float, problem: Said | None) -> Said:
     return said("refined", n=kept, until=said("refined_until", problem=problem) if problem else "")
 
 
-def next_pace(pace: float, kept: float, plain: bool) -> float:
-    """How long the next step is, the first being 1. Args: kept: part of the step before that was kept, in [0, 1]; plain: whether what it gained is plain to see."""
+def next_pace(pace: float, kept: float, clear: bool) -> float:
+    """How long the next step is, the first being 1. Args: kept: part of the step before that was kept, in [0, 1]; clear: whether its gain was clear."""
     if kept < 1:
         return pace * (kept or 0.5)
-    return pace if plain else min(LONGEST, pace * LONGER)
-
-
-def plainly_pleased(before: Scored, after: Scored) -> bool:
-    gain, error = gain_of(before, after)
-    return gain > PLAIN * error
+    return pace if clear else min(LONGEST, pace * LONGER)
 
 
 def split_prompts(prompts: Sequence[tuple[int, ...]], config: LearnerConfig) -> tuple[list, list]:

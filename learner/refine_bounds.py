@@ -47,10 +47,14 @@ def crossed(before: Scored, after: Scored, base: Scored, likeliest: Scored, max_
     return None
 
 
+def clearly_pleased(before: Scored, after: Scored) -> bool:
+    gain, error = gain_of(before, after)
+    return gain > CLEARLY * error
+
+
 def not_clearly_pleased(base: Scored, after: Scored) -> Crossed | None:
     """Whether what these please more may be chance, of which there is more where several ways are looked at."""
-    gain, error = gain_of(base, after)
-    return Crossed(said("never_more_pleased")) if gain <= CLEARLY * error else None
+    return None if clearly_pleased(base, after) else Crossed(said("never_more_pleased"))
 
 
 def gain_of(before: Scored, after: Scored) -> tuple[float, float]:

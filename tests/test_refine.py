@@ -1,4 +1,4 @@
-"""The on-policy iteration: advantages by hand, rules no reward may excuse, and steps that are kept, cut short or taken back."""
+"""The on-policy iterations: advantages by hand, and steps that are kept, cut short or taken back."""
 
 from __future__ import annotations
 
@@ -13,21 +13,17 @@ from hypothesis import strategies as st
 
 from data.adapters import AdapterRegistry
 from data.records import Generated
-from data.reply_features import STYLE
-from data.sentences import said, sentence
-from data.tokenizer import ChatTokenizer
-from learner.anchor import Reference, reference_pass
-from learner.batches import Example, plan_steps
+from data.sentences import said
+from learner.anchor import reference_pass
+from learner.batches import plan_steps
 from learner.config import LearnerConfig, RefineConfig
 from learner.errors import Diverged
-from learner.nonsense import Nonsense
 from learner.policy import Policy
-from learner.refine import Refiner, go, leave_one_out_advantages, next_pace, plainly_pleased, split_prompts, turn_of
-from learner.refine_bounds import Crossed, crossed, gain_of, not_clearly_pleased
-from learner.reward_model import fit_reward_model
+from learner.refine import Refiner, go, leave_one_out_advantages, next_pace, split_prompts, turn_of
+from learner.refine_bounds import Crossed
 from learner.run import train
 from learner.sampler import PolicySampler
-from learner.scoring import Bounds, Scored, as_examples, bounds_of, score
+from learner.scoring import as_examples
 from learner.steps import Signals, train_steps
 from tests.conversations import RATER, add_reply, open_store
 
@@ -60,78 +56,6 @@ def test_each_iteration_goes_on_with_the_prompts_where_the_one_before_ended():
     prompts = [(n,) for n in range(5)]
     assert [turn_of(prompts, number, 3) for number in range(2)] == [[(0,), (1,), (2,)], [(3,), (4,), (0,)]]
     assert turn_of(prompts, 1, 48) == prompts                                  # few prompts: all of them, every time
-
-
-def test_the_rules_strike_empty_repeated_and_truncated_replies_whatever_the_reward_model_says(tiny_base):
-    policy, tokenizer = Policy(tiny_base, dtype=torch.float32, device="cpu"), ChatTokenizer(tiny_base.folder)
-    model = fit_reward_model(torch.randn(40, 128), torch.zeros(40, len(STYLE)), torch.ones(40), torch.ones(40), list(range(40)), seed=0)
-    spoken = [(END,), (65,) * 20 + (END,), (70, 80, 90, 75, 85), (70, 80, 90, 75, END)]
-    examples = as_examples([(5, 6, 7)] * 4, [Generated(ids, (), 1.0, "stop") for ids in spoken], 0.8)
-    scored = score(policy, tokenizer, model, examples, Bounds(truncated=-0.4, nonsense=Nonsense()), penalty=1.0, max_batch_tokens=512, check=lambda: None)
-    assert scored.problems == ("empty", "repeated", "truncated", "")
-    assert scored.lower.tolist()[:2] == [-1.0, -1.0] and float(scored.lower[2]) == pytest.approx(-0.4) and float(scored.lower[3]) > 0 and bool((scored.mean > 0).all())
-    strict = score(policy, tokenizer, model, examples, Bounds(-0.4, nonsense=Nonsense([torch.zeros(9)] * 2)), penalty=1.0, max_batch_tokens=512, check=lambda: None)
-    assert strict.problems[3] == "nonsense" and float(strict.lower[3]) == -1.0
-
-
-def scored(lower: float, nll: float = 1.0, problem: str = "") -> Scored:
-    examples = tuple(Example(place, (5,), (6, END), 0.8) for place in range(4))
-    return Scored(examples, Reference({place: torch.full((2,), -nll) for place in range(4)}, {}), torch.full((4,), lower), torch.full((4,), lower),
-                  (problem,) * 4)
-
-
-def test_a_step_is_kept_unless_it_harms_or_clearly_pleases_less():
-    before, base = scored(-0.5), scored(-0.6, nll=1.0)
-
-    def problem(after: Scored, beside: Scored = base, knows: bool = False) -> str | None:
-        found = crossed(before, after, beside, beside, 0.10, knows)
-        return sentence(found.said) if found else None
-
-    assert problem(scored(-0.2, nll=1.09)) is None
-    assert "less likely per token" in problem(scored(0.9, nll=1.11))
-    assert "clearly less pleased than before (-0.100)" in problem(scored(-0.6))
-    assert problem(scored(-0.5)) is None
-    likelier = crossed(before, scored(0.9, nll=0.9), base, scored(-0.4, nll=0.8), 0.10, False)
-    assert "12% less likely per token than those of an earlier step" in sentence(likelier.said)
-    assert "100% of the fresh replies were empty" in problem(scored(0.9, problem="empty"))
-    assert problem(scored(-0.2, problem="empty"), scored(-0.6, problem="empty")) is None               # no worse than base
-    assert "100% of the fresh replies did not come to an end, and 0% of the base" in problem(scored(0.9, problem="truncated"))
-    assert problem(scored(-0.2, problem="truncated"), scored(-0.6, problem="truncated")) is None
-    some = replace(scored(0.9), problems=("", "", "truncated", "truncated"))
-    assert "50% of the fresh replies did not come" in problem(some) and problem(some, knows=True) is None       # two of four still do
-    assert "100% of the fresh replies did not come" in problem(scored(0.9, problem="truncated"), knows=True)    # none does
-
-
-def test_how_much_of_a_step_would_be_in_bounds_is_guessed():
-    base = scored(-0.6, nll=1.0)
-    assert crossed(scored(-0.5, nll=1.0), scored(0.5, nll=1.1 + 0.1 * 7 / 9), base, base, 0.10, False).within == pytest.approx(0.75)      # .1 of .177... nats, and the root of it
-    assert crossed(base, scored(0.5, problem="truncated"), base, base, 0.10, False).within == pytest.approx(0.15)
-    assert crossed(base, scored(0.5, problem="empty"), base, base, 0.10, False).within == 0.5                              # the root of a tenth is less
-    assert crossed(scored(-0.5, problem="truncated"), scored(0.5, problem="truncated"), base, base, 0.10, False).within == 0       # beyond it before
-    assert crossed(scored(-0.5), scored(-0.6), base, base, 0.10, False).within == 0                                          # nor does half of what pleases less please
-
-
-def test_a_gains_error_is_that_of_the_means_of_prompts():
-    """Gains .1 and .3 to one prompt, 0 and .4 to another, -.2 twice to a third: means .2, .2, -.2; their deviation .4 / sqrt 3, over sqrt 3.
-
-    Beside replies to other prompts, whose means are 0, .3 and .3: variances .16 / 3 and .03, a third of their sum.
-    """
-    examples = tuple(Example(place, (5 + place // 2,), (6, END), 0.8) for place in range(6))
-    before = replace(scored(0.0), examples=examples, lower=torch.zeros(6))
-    after = replace(before, lower=torch.tensor([0.1, 0.3, 0.0, 0.4, -0.2, -0.2]))
-    assert gain_of(before, after) == pytest.approx((0.2 / 3, 0.4 / 3), abs=1e-6)
-    others = replace(before, examples=tuple(replace(example, prompt_ids=(9, *example.prompt_ids)) for example in examples),
-                     lower=torch.tensor([0.0, 0.0, 0.3, 0.3, 0.2, 0.4]))
-    assert gain_of(others, after) == pytest.approx((0.2 / 3 - 0.2, ((0.16 / 3 + 0.03) / 3) ** 0.5), abs=1e-6)
-    assert not_clearly_pleased(before, after) and not not_clearly_pleased(before, replace(after, lower=after.lower + 0.25))
-
-
-@pytest.mark.parametrize(("truncated", "most"), [(3, 1.0), (2, 1.0), (1, 0.25), (0, 0.25)])
-def test_a_truncated_reply_gets_at_most_the_mean_reward_unless_a_quarter_of_the_rated_ones_were_truncated(truncated, most):
-    examples = [Example(place, (5,), (6, 7 if place < truncated else END), 0.8) for place in range(8)]
-    rewards = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, -1.0, -1.0, -1.0])
-    reference = Reference({place: torch.zeros(2) for place in range(8)}, {})
-    assert bounds_of(examples, reference, rewards, torch.ones(8), frozenset({END})).truncated == most
 
 
 def test_the_way_back_is_exact(tiny_base):
@@ -205,25 +129,6 @@ def test_it_learns_from_the_whole_vocabulary_judges_as_the_chat_draws_and_spends
     assert 0 < first["trained_on"] < 16 and first["tried"][0]["lower"] == last["fresh"]["lower"]      # what tells of a step is what the next one learns from
 
 
-def test_a_reply_counts_as_nonsense_beyond_what_one_in_fifty_of_the_base_models_own_of_its_length_passes():
-    rows = [torch.tensor([-4.0, -1.0, -1.0, -2.0]), torch.tensor([-2.0, -1.0, -3.0, -2.0])]
-    nonsense = Nonsense(rows)
-    assert nonsense.deviations(torch.tensor([-5.5])) == pytest.approx(2.5 / 2 ** 0.5)                             # means of one token: 4 and 2
-    assert nonsense.deviations(torch.full((400,), -2.0)) == pytest.approx(0)                                      # nobody wrote as much: all four tokens
-    assert nonsense.strikes(torch.tensor([-2.0, -2.0, -2.0, -2.1])) and not nonsense.strikes(torch.tensor([-5.5]))
-    assert not Nonsense(rows[:1]).strikes(torch.tensor([-99.0]))                                                  # one reply bounds nothing
-
-
-def test_what_is_nonsense_is_told_from_the_replies_themselves_where_they_are_the_base_models_own(tiny_base):
-    policy, tokenizer = Policy(tiny_base, dtype=torch.float32, device="cpu"), ChatTokenizer(tiny_base.folder)
-    model = fit_reward_model(torch.randn(40, 128), torch.zeros(40, len(STYLE)), torch.ones(40), torch.ones(40), list(range(40)), seed=0)
-    examples = as_examples([(5, 6, 7)] * 3, [Generated((70, 80, 90, last, END), (), 1.0, "stop") for last in (75, 76, 77)], 0.8)
-    found = score(policy, tokenizer, model, examples, Bounds(-0.4, None), penalty=1.0, max_batch_tokens=512, check=lambda: None)
-    means = torch.stack([-found.reference.logprobs[place].mean() for place in range(3)])
-    told = [found.nonsense.deviations(found.reference.logprobs[place]) for place in range(3)]
-    assert told == pytest.approx(((means - means.mean()) / means.std()).tolist(), abs=1e-3)
-
-
 def test_with_a_useless_reward_model_the_adapter_is_that_of_the_ratings_alone(tmp_path, tiny_base):
     def adapter(name: str, enabled: bool):
         store, registry = store_of(tmp_path / name, tiny_base, 40, lambda _, dice: dice.choice((-1, 1)))
@@ -261,12 +166,8 @@ def test_a_step_out_of_bounds_is_tried_in_part_one_that_does_not_please_is_not(t
 
 
 def test_steps_grow_again_after_one_that_was_kept_in_full_and_gained_little_and_not_beyond_twice_the_first():
-    assert next_pace(1.0, 1.0, plain=False) == 1.5 and next_pace(1.5, 1.0, plain=False) == 2.0 and next_pace(1.5, 1.0, plain=True) == 1.5
-    assert (next_pace(1.0, 0.25, plain=True), next_pace(0.25, 1.0, plain=False), next_pace(1.0, 0.0, plain=False)) == (0.25, 0.375, 0.5)
-    examples = tuple(Example(place, (5 + place,), (6, END), 0.8) for place in range(4))
-    before = replace(scored(0.0), examples=examples)
-    seen = replace(before, lower=torch.tensor([0.2, 0.4, 0.2, 0.4]))                            # .3, with an error of .2 / sqrt 3 / 2 = .058
-    assert plainly_pleased(before, seen) and not plainly_pleased(before, replace(seen, lower=seen.lower - 0.2))
+    assert next_pace(1.0, 1.0, clear=False) == 1.5 and next_pace(1.5, 1.0, clear=False) == 2.0 and next_pace(1.5, 1.0, clear=True) == 1.5
+    assert (next_pace(1.0, 0.25, clear=True), next_pace(0.25, 1.0, clear=False), next_pace(1.0, 0.0, clear=False)) == (0.25, 0.375, 0.5)
 
 
 def test_after_a_step_whose_numbers_are_not_finite_the_refinement_goes_on_from_where_it_was(tmp_path, tiny_base, monkeypatch):
@@ -289,6 +190,17 @@ def test_after_a_step_whose_numbers_are_not_finite_the_refinement_goes_on_from_w
     assert second["learning_rate"] == first["learning_rate"] / 2 and third["learning_rate"] == pytest.approx(first["learning_rate"] * 0.75)
     assert all(torch.equal(a, b) for a, b in zip(found[0], found[1], strict=True)) and not all(
         torch.equal(a, b) for a, b in zip(found[1], found[2], strict=True))
+
+
+def test_a_refinement_whose_steps_are_never_finite_is_given_up_and_the_run_goes_on(tmp_path, tiny_base):
+    def adapter(name: str, **changed):
+        store, registry = store_of(tmp_path / name, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+        run = train(store, registry, tiny_base, replace(CONFIG, refine=replace(CONFIG.refine, **changed)), trigger="shell")
+        return store.version(1).sha256, run.report["refinement"]
+
+    (alone, _), (refined, report) = adapter("off", enabled=False), adapter("on", learning_rate=1e38)
+    assert report["kept"] == 0 and len(report["iterations"]) == 2 and refined == alone
+    assert report["reason"] == "The refinement was taken back because the next step's numbers were no longer finite, or its replies could not be sampled."
 
 
 @pytest.fixture
