@@ -38,9 +38,9 @@ def test_two_tabs_agree(person, chat_server):
 def test_a_person_and_a_script_are_told_how_many_of_the_oldest_turns_were_left_out(person, chat_server):
     long = {"message": "What a long story. " * 30, "text": "Is it?", "base_model": chat_server.base.id}       # a letter is a token, and the model reads 1,024
     context = person()
-    page = open_chat(context, chat_server)
+    open_chat(context, chat_server).close()                                # signs who this is
     conversation = add_reply(chat_server.store, chat_server.rater_of(context), **long).conversation_id
-    page.goto(f"{chat_server.url}/?c={conversation}")
+    page = open_chat(context, chat_server, f"/?c={conversation}")
     write(page, long["message"])
     finished(page)
     expect(page.locator(".reply").last.locator(".reply-note").first).to_have_text(told := "The conversation is longer than the model can read at once, so its oldest turn was left out.")

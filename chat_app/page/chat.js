@@ -1,6 +1,6 @@
 // The chat page: its parts put together, what is open, what is sent.
 
-const state = {conversation: null, task: null, sending: false, opened: false, offline: false};
+const state = {conversation: null, task: null, sending: false, opened: false, opening: null, offline: false};
 
 const conversation = createConversation({regenerate, announce, rated: () => opinion.want()});
 const composer = createComposer({send, stop: () => ask('ui_stop', {conversation: state.conversation})});
@@ -14,10 +14,10 @@ const task = make('h2', {class: 'task', hidden: true});
 const drawer = createHistory({resume, deleted, isShown: id => id === state.conversation});
 const opinion = createOpinion({isQuiet, appear, announce});
 const welcome = createWelcome({begin: text => composer.submit(text), changed: refresh, foot: [opinion.used, trust.erased]});
-const lookout = createLookout({conversation, shown: () => state.conversation, isOpened: () => state.opened, openAgain: () => open(named()), looked, grew, outdated: reopen});
+const lookout = createLookout({conversation, shown: () => state.conversation, isOpened: () => state.opened, openAgain: openFirst, looked, grew, outdated: reopen});
 
 build();
-open(named());
+openFirst();
 window.addEventListener('popstate', () => { const id = named(); open(id, {fresh: !id}); });
 
 function build() {
@@ -38,6 +38,12 @@ function build() {
 // The conversation that the address names.
 function named() {
   return new URLSearchParams(location.search).get('c');
+}
+
+// Opens what the address names. Who asks while that is on its way waits for the same answer.
+function openFirst() {
+  state.opening ??= open(named()).finally(() => { state.opening = null; });
+  return state.opening;
 }
 
 async function open(id, {fresh = false} = {}) {
@@ -111,6 +117,7 @@ function setAddress(how) {
 // ---- messages and replies
 
 async function send(text) {
+  if (!state.opened) await openFirst();                   // written faster than the server said what is open
   if (!state.opened) return {ok: false, kind: 'Network'};
   const to = state.conversation;
   opinion.leave();
