@@ -25,7 +25,7 @@ from learner.judging import Judging, split_ratings
 from learner.pace import Pace
 from learner.policy import Policy
 from learner.rewards import rewards
-from learner.run import GATE_ANCHOR
+from learner.stages import GATE_ANCHOR
 from serving_sampler import sampler_maker
 
 

@@ -1,0 +1,203 @@
+"""The stages of a run, in the order in which `learner.run.learn` takes them; each hands on what the next ones need."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
+
+from data.adapters import AdapterRegistry
+from data.records import BASE_VERSION, IMPORTED, BaseModel, RatedReply, Run
+from data.sentences import Said, reasoned, said, sentence
+from data.store import Store
+from data.tokenizer import ChatTokenizer
+from learner.accounts import data_used, in_doubt, left_out_personal, note_of, receipt_rows, training_figures
+from learner.anchor import Reference, choose_anchor, logprob_pass, reference_pass
+from learner.asking_heads import keep_asking_heads
+from learner.batches import Example, flattened, micro_batches, plan_steps
+from learner.behavior import behavior_pass
+from learner.config import LearnerConfig
+from learner.errors import Diverged, Ended
+from learner.gate import Gate, GateReport
+from learner.gate_statistical import verdict
+from learner.judging import Judge, Judging, split_ratings
+from learner.lessons import Lessons, lessons_from
+from learner.opinions import CORRECTED
+from learner.pace import Pace
+from learner.personal import without_personal_data
+from learner.policy import Policy
+from learner.reliability import rater_reliabilities
+from learner.sampler import Sampler
+from learner.steps import Signals, count_steps, train_steps
+from learner.team import Team
+
+REFINE_TOKENS = 150_000
+"""A first guess at the refinement's token passes, for the time left."""
+GATE_TOKENS = 20_000
+"""The gate's."""
+GATE_ANCHOR = 32
+"""Replies on which the candidate's KL is taken."""
+NOT_SAMPLED = (IMPORTED, CORRECTED)
+"""Engines of replies that no version sampled: no anchor, as long as there are others."""
+
+
+class Material(NamedTuple):
+    """What a run learns from, and what it may be judged by; an example's index is its place among the lessons."""
+
+    lessons: Lessons
+    examples: list[Example]
+    held_out: list[Example]
+
+
+class Seen(NamedTuple):
+    """The material with the base model's view of it, and who will compute."""
+
+    material: Material
+    """Raters in quarantine left out; a held-out part that can judge nothing is in training again."""
+    anchored: frozenset[int]
+    policy: Policy
+    reference: Reference
+    sampler: Sampler
+    judging: Judging
+    judge: Judge
+
+
+class Fitted(NamedTuple):
+    """The candidate is in the policy; this is what it was made from."""
+
+    plan: list[list[list[Example]]]
+    signals: Signals
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What every stage needs. Each writes into `report` what it found, JSON-able, and may raise Ended or Stopped."""
+
+    store: Store
+    registry: AdapterRegistry
+    base: BaseModel
+    config: LearnerConfig
+    run: Run
+    pace: Pace
+    make_sampler: Callable[[Policy, ChatTokenizer], Sampler]
+    team: Team
+    report: dict = field(default_factory=dict)
+
+    def collect(self, tokenizer: ChatTokenizer) -> Material:
+        """Everything people said that still counts."""
+        self.pace.stage("collect")
+        lessons = lessons_from(self.store.rated_replies(self.base.id), tokenizer)
+        short = [example for example in lessons.examples if example.tokens <= self.config.max_reply_tokens]
+        usable = without_personal_data(short, tokenizer)
+        material = Material(lessons, *split_ratings(usable, lessons.replies, self.config))
+        self.report.update(base_model=self.base.id, trigger=self.run.trigger, published=False, version=None, ratings_used=0, gate=None,
+                           data={**_data_of(material), "left_out_too_long": len(lessons.examples) - len(short), **left_out_personal(short, usable)})
+        if not material.examples:
+            if not lessons.replies and self.store.live_version(self.base.id) != BASE_VERSION:       # what it was trained on is gone, so it is made of nothing
+                self.store.promote(BASE_VERSION, self.base.id, "every rating was taken back")
+            self._keep_asking_heads(material)
+            raise Ended("nothing_to_do", said("nothing_rated") if not lessons.examples else said("nothing_left", tokens=self.config.max_reply_tokens) if short
+                        else said("nothing_short_enough", tokens=self.config.max_reply_tokens))
+        return material
+
+    def load(self) -> Policy:
+        """The base model with an adapter that does nothing yet."""
+        self.pace.stage("load")
+        return Policy(self.base, rank=self.config.lora_rank, seed=self.config.seed, team=self.team)
+
+    def look(self, material: Material, policy: Policy, tokenizer: ChatTokenizer) -> Seen:
+        """One pass of the base model over all of it; then who is trusted, and whether there is a judge."""
+        own, (lessons, examples, held_out) = self.config, material
+        plan = plan_steps(examples, own.batch_size, own.max_batch_tokens)
+        self.pace.stage("anchor", steps=count_steps(len(plan), own))
+        anchored = (self._anchors(lessons.replies, examples, own.anchor_replies)
+                    | self._anchors(lessons.replies, held_out, round(own.anchor_replies * own.held_out_share)))
+        reference = reference_pass(policy, flattened(plan) + micro_batches(held_out, own.max_batch_tokens, own.batch_size), anchored, self.pace.check)
+        reliable = rater_reliabilities(lessons.replies, [*examples, *held_out], reference, tokenizer, own.seed)
+        lessons = lessons.trusting({rater: one.trust for rater, one in reliable.items()})
+        self._keep_asking_heads(material._replace(lessons=lessons))
+        examples, held_out = ([example for example in part if lessons.rewards[example.index].weight > 0] for part in (examples, held_out))   # the others: quarantine
+        sampler = self.make_sampler(policy, tokenizer)
+        judging = Judging(policy, sampler, tokenizer, reference, lessons.rewards, own, self.pace)
+        judge = judging.judge(examples, held_out)
+        if judge.unable:                                     # set aside they would serve nothing, and a fifth is much
+            examples, held_out = sorted([*examples, *held_out], key=lambda example: example.index), []
+        material = Material(lessons, examples, held_out)
+        self.report["data"].update(_data_of(material), raters_in_doubt=in_doubt(reliable))
+        self.report["ratings_used"] = sum(len(lessons.rewards[example.index].rating_ids) for example in examples)
+        if not examples:
+            raise Ended("nothing_to_do", said("nothing_trusted"))
+        return Seen(material, anchored, policy, reference, sampler, judging, judge)
+
+    def fit(self, seen: Seen) -> Fitted:
+        """Refine, or where that is off or comes to nothing train on the rated replies themselves."""
+        own, examples = self.config, seen.material.examples
+        refines = own.refine.enabled and len(examples) >= own.refine.min_replies
+        plan = plan_steps(examples, own.batch_size, own.max_batch_tokens)
+        steps, tokens = count_steps(len(plan), own), sum(example.tokens for example in examples)
+        train_tokens = 3 * tokens * steps // len(plan)
+        self.pace.expect(refine=REFINE_TOKENS * refines, train=train_tokens * (not refines), gate=GATE_TOKENS, publish=tokens)
+        behavior, self.report["behavior"] = behavior_pass(seen.policy, self.registry, seen.material.lessons.replies, examples, seen.reference,
+                                                          own.max_batch_tokens, self.pace.check)
+        signals, refinement, history = seen.material.lessons.signals(examples, own), None, []
+        try:
+            if refines:
+                refinement = seen.judging.refine(examples)
+            if not (refinement and refinement.kept):
+                self.pace.expect(train=train_tokens)
+                self.pace.stage("train", steps=steps)
+                history = train_steps(seen.policy, plan, signals, seen.reference, behavior, own, self.pace.step)
+        except Diverged:
+            raise self._refused(said("diverged", step=self.pace.steps_done(), rate=f"{own.learning_rate:g}")) from None
+        self.report.update(training=training_figures(history), refinement=refinement and refinement.as_dict(), config=asdict(own))
+        return Fitted(plan, signals)
+
+    def check(self, seen: Seen) -> GateReport:
+        """Both gates: on language, and where ratings were set aside on whether it is better liked. The policy is at the strength that passed."""
+        own, done = self.config, self.pace.steps_done()
+        self.pace.stage("gate", steps=done, step=done)
+        pool = [example for example in seen.material.examples if example.index in seen.anchored]
+        gate = Gate(seen.policy, seen.sampler, seen.judging.tokenizer, own.gate, seen.reference,
+                    pool if len(pool) <= GATE_ANCHOR else random.Random(own.seed).sample(pool, GATE_ANCHOR),
+                    temperature=own.sampling.temperature, seed=own.seed, check=self.pace.check)
+        checked = gate.decide()
+        self.report.update(gate=checked.as_dict(), kl=round(checked.tried[-1][1].kl, 5) if pool else None)
+        if not checked.passed:
+            raise self._refused(checked.said)
+        compared = seen.judging.compare(seen.judge, self.registry, self.store.live_version(self.base.id))
+        together = verdict(checked, compared)
+        self.report.update(comparison=compared.as_dict(), **reasoned(together))
+        if compared.decision == "refused":
+            raise self._refused(together)
+        return checked
+
+    def publish(self, seen: Seen, fitted: Fitted, checked: GateReport) -> int:
+        """Returns: the new version's number; it is live."""
+        done, (lessons, examples, _) = self.pace.steps_done(), seen.material
+        self.pace.stage("publish", steps=done, step=done)
+        after, _ = logprob_pass(seen.policy, flattened(fitted.plan), self.pace.check)
+        if self.store.deleted_among([lessons.rewards[example.index].reply_id for example in examples]):
+            raise Ended("interrupted", said("interrupted_by_deletion"))
+        receipts, of_corrections = receipt_rows(lessons.replies, lessons.rewards, examples, fitted.signals.advantages, seen.reference.logprobs, after)
+        note = note_of(self.report["data"], checked.scale)
+        version = self.registry.publish(seen.policy.save, base_model=self.base.id, run_id=self.run.id, parent=self.store.live_version(self.base.id),
+                                        receipts=receipts, of_corrections=of_corrections, note=sentence(note))
+        self.report.update(published=True, note=version.note, note_said=note, version=version.number, adapter_sha256=version.sha256)
+        return version.number
+
+    def _refused(self, why: Said) -> Ended:
+        self.report["gate"] = {**(self.report["gate"] or {}), "passed": False, **reasoned(why)}
+        return Ended("refused", why)
+
+    def _keep_asking_heads(self, material: Material) -> None:
+        self.report["asking"] = keep_asking_heads(self.store, self.run, material.lessons.replies, material.lessons.rewards,
+                                                  [*material.examples, *material.held_out], self.config.seed)
+
+    def _anchors(self, replies: Sequence[RatedReply], examples: Sequence[Example], limit: int) -> frozenset[int]:
+        sampled_by_base = [replies[e.index].reply.version == BASE_VERSION and replies[e.index].reply.engine not in NOT_SAMPLED for e in examples]
+        return choose_anchor([example.index for example in examples], sampled_by_base, limit, self.config.seed)
+
+
+def _data_of(material: Material) -> dict:
+    return data_used(material.lessons.replies, material.lessons.rewards, material.examples, material.held_out)
