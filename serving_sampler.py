@@ -41,7 +41,7 @@ class ServingSampler:
     def sample(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
         """The base model's rounding aside (8.5 bits a weight), the policy as it is.
 
-        Raises: Diverged. ModelUnavailable; StorageFull.
+        Raises: Diverged. EngineFailed: not even the base model can be asked; ModelUnavailable; StorageFull.
         """
         dice = random.Random(sampling.seed)
         acting = self.policy.acting
@@ -59,6 +59,8 @@ class ServingSampler:
                     pass
             return [stream.result() for stream in streams]
         except (CorruptAdapter, EngineFailed) as error:
+            if self.policy.acting == "base":                 # then it is the engine that fails, not what was learnt
+                raise
             raise Diverged from error
         finally:
             engine.close()

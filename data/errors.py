@@ -56,6 +56,10 @@ class UnknownVersion(ChatError):
     """No such adapter version."""
 
 
+class DeletedMeanwhile(ChatError):
+    """Somebody deleted what a version was trained on while it was trained; it is not published."""
+
+
 class NothingNewer(ChatError):
     """No version that is newer than a reply's own answers now."""
 

@@ -69,8 +69,8 @@ class Runs(Ratings):
                                        "report": json.dumps(report or {}, ensure_ascii=False), "error": error})
         return self.run(run_id)
 
-    def abandoned_runs(self) -> list[Run]:
-        """For whoever holds the learner's lease: a run that is still `running` belongs to a learner that is gone."""
+    def open_runs(self) -> list[Run]:
+        """Those that are `running`; to whoever holds the learner's lease, of learners that are gone."""
         return [run_from(row) for row in self.rows("SELECT * FROM runs WHERE state = 'running' ORDER BY started_at")]
 
     def run(self, run_id: str) -> Run:

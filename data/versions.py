@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from data.database import now
-from data.errors import ChatError, UnknownVersion
+from data.errors import ChatError, DeletedMeanwhile, UnknownVersion
 from data.records import BASE_VERSION, CorrectionReceipt, Promotion, ReceiptRow, Version
 from data.runs import Runs
 from data.sentences import said
@@ -21,6 +21,7 @@ class Versions(Runs):
         """The publication itself: one transaction inserts the version, its receipts and its promotion.
 
         Call `AdapterRegistry.publish` instead: it puts the files in place first.
+        Raises: DeletedMeanwhile: some of what it learned from was deleted since its run began; nothing is written.
         """
         with self.write() as db:
             number = db["versions"].insert({
@@ -30,8 +31,20 @@ class Versions(Runs):
                                        "feedback_ids": json.dumps(receipt.feedback_ids)}
                                       for receipt in receipts)
             db["correction_receipts"].insert_all({**asdict(receipt), "version": number} for receipt in of_corrections or ())
+            if self._learned_from_deleted(number):
+                raise DeletedMeanwhile(said("interrupted_by_deletion"))
             self._promote(number, base_model, "published")
         return self.version(number)
+
+    def _learned_from_deleted(self, number: int) -> bool:
+        """Whether a reply of its receipts is in a deleted conversation, or who rated one deleted everything while its run was under way."""
+        return self.row("""
+            SELECT 1 FROM (SELECT reply_id FROM receipts WHERE version = ?1
+                           UNION SELECT reply_id FROM correction_receipts JOIN corrections ON corrections.id = correction_id WHERE version = ?1) AS learned
+                JOIN replies ON replies.id = learned.reply_id JOIN turns ON turns.id = replies.turn_id JOIN conversations ON conversations.id = conversation_id
+                WHERE deleted_at IS NOT NULL
+            UNION ALL SELECT 1 FROM used_feedback JOIN erasures USING (rater_id) JOIN versions ON versions.number = used_feedback.version
+                JOIN runs ON runs.id = run_id WHERE number = ?1 AND erasures.created_at >= runs.started_at LIMIT 1""", number) is not None
 
     def version(self, number: int) -> Version:
         """Raises: UnknownVersion: no such version."""

@@ -47,7 +47,7 @@ def data_used(replies: Sequence[RatedReply], found: Sequence[Reward], examples: 
         "thumbs_up": sum(r.kind == "thumb" and r.value > 0 for r in ratings),
         "thumbs_down": sum(r.kind == "thumb" and r.value < 0 for r in ratings),
         "stars": {str(stars): sum(r.kind == "stars" and r.value == stars for r in ratings) for stars in range(1, 6)},
-        "tagged": sum(any(said.tags for said in rated.reasons) for rated in replies),
+        "tagged": sum(any(reason.tags for reason in rated.reasons) for rated in replies),
         "comparisons": len({comparison.id for example in examples for comparison in replies[example.index].comparisons}),
         "completion_tokens": sum(len(example.completion_ids) for example in examples),
         "mean_reward": round(sum(found[e.index].reward for e in examples) / len(examples), 4) if examples else None}

@@ -23,7 +23,7 @@ LOG_RATIO_CLAMP = 5.0
 def leave_one_out_baselines(rewards: Tensor, weights: Tensor, neutral: float = NEUTRAL_RATINGS) -> Tensor:
     """For each reply the weighted mean reward of all the *other* replies, shrunk towards 0.
 
-        V_i = sum_{j != i} w_j r_j / (sum_{j != i} w_j + neutral * mean(w))
+        V_i = sum_{j != i} w_j r_j / (sum_{j != i} w_j + neutral * mean(w))         the mean over weights above 0
 
     It does not depend on reply i, so subtracting it leaves the gradient unbiased.
 
@@ -31,7 +31,8 @@ def leave_one_out_baselines(rewards: Tensor, weights: Tensor, neutral: float = N
     Source: leave-one-out as in RLOO, arXiv:2402.14740.
     """
     others = (weights * rewards).sum() - weights * rewards
-    mass = weights.sum() - weights + neutral * weights.mean()
+    counted = weights[weights > 0]
+    mass = weights.sum() - weights + neutral * (counted.mean() if len(counted) else 0.0)
     return torch.where(mass > 1e-12, others / mass.clamp(min=1e-12), torch.zeros_like(others))
 
 

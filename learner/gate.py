@@ -28,8 +28,8 @@ from learner.policy import Policy
 from learner.sampler import Sampler
 
 TEXT_WINDOW = 256
-MICRO_BATCH_TOKENS = 4096
 """Tokens of frozen text per row."""
+MICRO_BATCH_TOKENS = 4096
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from data.adapters import LEARNER_LEASE
 from data.chats import this_process
-from data.errors import Busy
+from data.errors import Busy, ChatError
 from data.sentences import said
 from data.store import Store
 
@@ -18,8 +18,8 @@ SECONDS = 20.0
 
 
 @contextmanager
-def learner_lease(store: Store, wait: float = 2 * SECONDS, seconds: float = SECONDS) -> Iterator[None]:
-    """Hold the learner's lease inside.
+def learner_lease(store: Store, wait: float = 2 * SECONDS, seconds: float = SECONDS) -> Iterator[threading.Event]:
+    """Hold the learner's lease inside. Yields what is set when another learner has taken it: this process slept too long, say.
 
     Raises: Busy: another learner still held it after `wait` seconds.
     """
@@ -29,20 +29,21 @@ def learner_lease(store: Store, wait: float = 2 * SECONDS, seconds: float = SECO
         if time.monotonic() > give_up:
             raise Busy(said("another_learner"))
         time.sleep(0.25)
-    ended = threading.Event()
+    ended, lost = threading.Event(), threading.Event()
 
     def renew() -> None:
         while not ended.wait(seconds / 4):
             try:
-                store.acquire_lease(LEARNER_LEASE, owner, seconds)
-            except Busy:                                     # the next renewal comes before the lease runs out
+                if not store.acquire_lease(LEARNER_LEASE, owner, seconds):
+                    lost.set()
+            except ChatError:                                # a busy or a full disk: the next renewal comes before the lease runs out
                 continue
         store.close()                                        # this thread's connection
 
     thread = threading.Thread(target=renew, name="lease", daemon=True)
     thread.start()
     try:
-        yield
+        yield lost
     finally:
         ended.set()
         thread.join()

@@ -62,7 +62,7 @@ class Reliability:
 
 
 @dataclass(frozen=True)
-class Said:
+class Heard:
     """One rater's opinion of one reply."""
 
     rater_id: str
@@ -76,13 +76,13 @@ def rater_reliabilities(replies: Sequence[RatedReply], examples: Sequence[Exampl
                         seed: int) -> dict[str, Reliability]:
     """`reliabilities` of everybody who has an opinion of one of these replies; corrected texts tell nothing of their writers."""
     own = [example for example in examples if replies[example.index].reply.engine != CORRECTED]
-    said = [Said(opinion.rater_id, row, opinion.value) for row, example in enumerate(own) for opinion in reply_opinions(replies[example.index])]
+    said = [Heard(opinion.rater_id, row, opinion.value) for row, example in enumerate(own) for opinion in reply_opinions(replies[example.index])]
     if not said:
         return {}
     return reliabilities(said, *feature_table(own, reference, tokenizer), [example.prompt_ids for example in own], seed)
 
 
-def reliabilities(said: Sequence[Said], summaries: Tensor, style: Tensor, groups: Sequence[Hashable], seed: int) -> dict[str, Reliability]:
+def reliabilities(said: Sequence[Heard], summaries: Tensor, style: Tensor, groups: Sequence[Hashable], seed: int) -> dict[str, Reliability]:
     """Each rater's reliability, by rater id.
 
     Args:
@@ -123,7 +123,7 @@ def stories(logits: Tensor, labels: Tensor, slope: float, level: float) -> dict[
     return {story: value / sum(odds.values()) for story, value in odds.items()}
 
 
-def _without_the_rater(said: Sequence[Said], raters: Sequence[str], weights: Tensor, summaries: Tensor, style: Tensor,
+def _without_the_rater(said: Sequence[Heard], raters: Sequence[str], weights: Tensor, summaries: Tensor, style: Tensor,
                        groups: Sequence[Hashable], seed: int) -> Tensor:
     """(len(said),) logits of each rated reply by models that saw nothing of its rater's fold."""
     order = torch.randperm(len(raters), generator=torch.Generator().manual_seed(seed)).tolist()

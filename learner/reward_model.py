@@ -124,7 +124,8 @@ def fit_reward_model(summaries: Tensor, style: Tensor, rewards: Tensor, weights:
             if inside.any() and not inside.all():
                 held_out[inside] = 2 * torch.sigmoid(features[inside] @ _heads(*average(features[~inside], labels[~inside], weights[~inside])).T).mean(dim=1) - 1
         correlation, low = measure(held_out, rewards.double(), weights, count)
-    fit = Fit(len(rewards), count, correlation, low, float(shares[0]), _told(models, shares, names))
+    differ = float(labels.max()) > float(labels.min())      # ratings that are all alike fit every model as well as the one of nothing
+    fit = Fit(len(rewards), count, correlation, low, float(shares[0]) if differ else 1.0, _told(models, shares, names) if differ else {})
     return RewardModel(space, _heads(models, shares), fit)
 
 

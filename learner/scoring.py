@@ -48,11 +48,8 @@ class Bounds:
     """The most that a truncated reply may get."""
     nonsense: Nonsense | None
     """None: the replies at hand are the base model's own and tell it."""
-
-    @property
-    def knows_truncated(self) -> bool:
-        """Whether enough of the rated replies were truncated for the reward model to know what people think of that."""
-        return self.truncated == 1.0
+    knows_truncated: bool = False
+    """Whether enough of the rated replies were truncated for the reward model to know what people think of that."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +103,9 @@ def feature_table(examples: Sequence[Example], reference: Reference, tokenizer: 
 def bounds_of(examples: Sequence[Example], reference: Reference, rewards: Tensor, weights: Tensor, eos_ids: frozenset[int]) -> Bounds:
     """Args: rewards, weights: (N,) of the examples, in their order."""
     cut = sum(example.completion_ids[-1] not in eos_ids for example in examples) / len(examples)
-    return Bounds(1.0 if cut >= KNOWN_CUT else float((weights * rewards).sum() / weights.sum()),
-                  Nonsense(reference.logprobs[example.index] for example in examples))
+    known = cut >= KNOWN_CUT
+    return Bounds(1.0 if known else float((weights * rewards).sum() / weights.sum()),
+                  Nonsense(reference.logprobs[example.index] for example in examples), known)
 
 
 def score(policy: Policy, tokenizer: ChatTokenizer, model: RewardModel, examples: Sequence[Example], bounds: Bounds, *, penalty: float,

@@ -28,10 +28,10 @@ def open_run(store: Store, registry: AdapterRegistry, base_model: str, trigger: 
 
     Raises: Busy: another learner is at work. Any other exception of the block, after the row says `failed` and why.
     """
-    with learner_lease(store):
+    with learner_lease(store) as lost:
         close_interrupted_runs(store, registry)
         run = store.start_run(base_model, trigger)
-        pace = Pace(store, run.id, on_progress, should_stop)
+        pace = Pace(store, run.id, on_progress, lambda: lost.is_set() or should_stop())
         try:
             yield run, pace
         except Stopped:
@@ -47,7 +47,7 @@ def fail_run(store: Store, run: Run, error: ChatError) -> None:
 
 def close_abandoned_runs(store: Store, registry: AdapterRegistry) -> None:
     """For a watcher: when a run is open and no learner is alive, close it, so that the next one can be asked for."""
-    if not any(run.state == "running" for run in store.runs(20)) or not store.acquire_lease(LEARNER_LEASE, this_process(), SECONDS):
+    if not store.open_runs() or not store.acquire_lease(LEARNER_LEASE, this_process(), SECONDS):
         return
     try:
         close_interrupted_runs(store, registry)
@@ -60,7 +60,7 @@ def close_interrupted_runs(store: Store, registry: AdapterRegistry) -> None:
 
     A run that was killed between the publication and its own last word did publish.
     """
-    for run in store.abandoned_runs():
+    for run in store.open_runs():
         published = [version for version in store.versions(run.base_model) if version.run_id == run.id]
         if published:
             store.finish_run(run.id, "published", version=published[0].number, report={

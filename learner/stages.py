@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 from data.adapters import AdapterRegistry
+from data.errors import DeletedMeanwhile
 from data.records import BASE_VERSION, IMPORTED, BaseModel, RatedReply, Run
 from data.sentences import Said, reasoned, said, sentence
 from data.store import Store
@@ -149,7 +150,7 @@ class Stages:
                 self.pace.stage("train", steps=steps)
                 history = train_steps(seen.policy, plan, signals, seen.reference, behavior, own, self.pace.step)
         except Diverged:
-            raise self._refused(said("diverged", step=self.pace.steps_done(), rate=f"{own.learning_rate:g}")) from None
+            raise self._diverged() from None
         self.report.update(training=training_figures(history), refinement=refinement and refinement.as_dict(), config=asdict(own))
         return Fitted(plan, signals)
 
@@ -157,15 +158,15 @@ class Stages:
         """Both gates: on language, and where ratings were set aside on whether it is better liked. The policy is at the strength that passed."""
         own, done = self.config, self.pace.steps_done()
         self.pace.stage("gate", steps=done, step=done)
-        pool = [example for example in seen.material.examples if example.index in seen.anchored]
-        gate = Gate(seen.policy, seen.sampler, seen.judging.tokenizer, own.gate, seen.reference,
-                    pool if len(pool) <= GATE_ANCHOR else random.Random(own.seed).sample(pool, GATE_ANCHOR),
-                    temperature=own.sampling.temperature, seed=own.seed, check=self.pace.check)
+        gate = Gate(seen.policy, seen.sampler, seen.judging.tokenizer, own.gate, seen.reference, self._gate_anchors(seen), temperature=own.sampling.temperature, seed=own.seed, check=self.pace.check)
         checked = gate.decide()
-        self.report.update(gate=checked.as_dict(), kl=round(checked.tried[-1][1].kl, 5) if pool else None)
+        self.report["gate"] = checked.as_dict()
         if not checked.passed:
             raise self._refused(checked.said)
-        compared = seen.judging.compare(seen.judge, self.registry, self.store.live_version(self.base.id))
+        try:
+            compared = seen.judging.compare(seen.judge, self.registry, self.store.live_version(self.base.id))
+        except Diverged:
+            raise self._diverged() from None
         together = verdict(checked, compared)
         self.report.update(comparison=compared.as_dict(), **reasoned(together))
         if compared.decision == "refused":
@@ -177,18 +178,28 @@ class Stages:
         done, (lessons, examples, _) = self.pace.steps_done(), seen.material
         self.pace.stage("publish", steps=done, step=done)
         after, _ = logprob_pass(seen.policy, flattened(fitted.plan), self.pace.check)
-        if self.store.deleted_among([lessons.rewards[example.index].reply_id for example in examples]):
-            raise Ended("interrupted", said("interrupted_by_deletion"))
         receipts, of_corrections = receipt_rows(lessons.replies, lessons.rewards, examples, fitted.signals.advantages, seen.reference.logprobs, after)
         note = note_of(self.report["data"], checked.scale)
-        version = self.registry.publish(seen.policy.save, base_model=self.base.id, run_id=self.run.id, parent=self.store.live_version(self.base.id),
-                                        receipts=receipts, of_corrections=of_corrections, note=sentence(note))
-        self.report.update(published=True, note=version.note, note_said=note, version=version.number, adapter_sha256=version.sha256)
+        try:
+            version = self.registry.publish(seen.policy.save, base_model=self.base.id, run_id=self.run.id, parent=self.store.live_version(self.base.id),
+                                            receipts=receipts, of_corrections=of_corrections, note=sentence(note))
+        except DeletedMeanwhile as error:
+            raise Ended("interrupted", error.said) from None
+        self.report.update(published=True, note=version.note, note_said=note, version=version.number, adapter_sha256=version.sha256,
+                           kl=round(checked.tried[-1][1].kl, 5) if self._gate_anchors(seen) else None)
         return version.number
+
+    def _gate_anchors(self, seen: Seen) -> list[Example]:
+        """The replies on which the gate takes the candidate's KL."""
+        pool = [example for example in seen.material.examples if example.index in seen.anchored]
+        return pool if len(pool) <= GATE_ANCHOR else random.Random(self.config.seed).sample(pool, GATE_ANCHOR)
 
     def _refused(self, why: Said) -> Ended:
         self.report["gate"] = {**(self.report["gate"] or {}), "passed": False, **reasoned(why)}
         return Ended("refused", why)
+
+    def _diverged(self) -> Ended:
+        return self._refused(said("diverged", step=self.pace.steps_done(), rate=f"{self.config.learning_rate:g}"))
 
     def _keep_asking_heads(self, material: Material) -> None:
         self.report["asking"] = keep_asking_heads(self.store, self.run, material.lessons.replies, material.lessons.rewards,

@@ -40,12 +40,14 @@ def watch(store: Store, registry: AdapterRegistry, settings: Settings, base_mode
             try:
                 if store.acquire_lease("watcher", owner, STANDBY_LEASE_SECONDS):
                     close_abandoned_runs(store, registry)
-                    trigger = next_trigger(store, settings, base_model)
+                    if not store.open_runs():                # another learner's, or a killed one's whose lease has not run out: it would be passed by, and its patience
+                        trigger = next_trigger(store, settings, base_model)
+                    if trigger:
+                        _run_child(trigger, store, base_model, owner, stopping)
             except ChatError as error:                       # a busy or full disk passes; the watch is this process's edge
                 log.error("%s", error)
-            if trigger:
-                _run_child(trigger, store, base_model, owner, stopping)
-            else:
+                trigger = None
+            if not trigger:
                 stopping.wait(POLL_SECONDS)
     finally:
         store.release_lease("watcher", owner)

@@ -172,6 +172,8 @@ def test_shapes_that_disagree_are_an_error():
 def test_baselines_leave_the_reply_itself_out():
     found = leave_one_out_baselines(torch.tensor([1.0, 0.0, -1.0]), torch.ones(3), neutral=0.0)
     assert found.tolist() == [-0.5, 0.0, 0.5]
+    of_five = leave_one_out_baselines(torch.tensor([1.0, 0.0, -1.0, 1.0, -1.0]), torch.tensor([1.0, 1.0, 1.0, 0.0, 0.0]), neutral=2.0)
+    assert of_five[:3].tolist() == leave_one_out_baselines(torch.tensor([1.0, 0.0, -1.0]), torch.ones(3), neutral=2.0).tolist()      # what does not train counts nothing
     shrunk = leave_one_out_baselines(torch.tensor([1.0, 1.0, 1.0]), torch.ones(3), neutral=2.0)
     assert shrunk.tolist() == [0.5, 0.5, 0.5]                        # (1 + 1) / (2 + 2)
     assert leave_one_out_baselines(torch.tensor([1.0]), torch.ones(1)).tolist() == [0.0]

@@ -35,3 +35,12 @@ def test_a_lease_is_renewed_while_the_run_computes_and_runs_out_after_a_kill(sto
     assert store.acquire_lease("learner", "elsewhere:1", 0.2)        # killed: never released
     with learner_lease(store, wait=5):
         pass
+
+
+def test_who_slept_until_another_learner_took_the_lease_is_told_so(store):
+    with learner_lease(store, seconds=2) as lost:
+        assert not lost.is_set()
+        with store.write() as db:
+            db.execute("UPDATE leases SET owner = 'elsewhere:1', expires_at = expires_at + 60 WHERE name = 'learner'")
+        assert lost.wait(30)
+    assert store.row("SELECT owner FROM leases WHERE name = 'learner'")["owner"] == "elsewhere:1"

@@ -10,7 +10,7 @@ import torch
 
 from data.adapters import AdapterRegistry
 from learner.config import LearnerConfig
-from learner.reliability import PRIOR, QUARANTINE, Said, fit_logistic, reliabilities, stories
+from learner.reliability import PRIOR, QUARANTINE, Heard, fit_logistic, reliabilities, stories
 from learner.rewards import rewards
 from learner.run import train
 from tests.conversations import add_reply, open_store
@@ -54,7 +54,7 @@ def crowd(conducts, each: int = 12, seed: int = 0, taste: float = 2.5):
         rater = row % len(conducts)
         liked = dice.random() < 1 / (1 + math.exp(-taste * float(style[row, 0])))
         value = {"honest": liked, "inverted": not liked, "generous": True}[conducts[rater]]
-        said.append(Said(f"{rater:02} {conducts[rater]}", row, 1.0 if value else -1.0))
+        said.append(Heard(f"{rater:02} {conducts[rater]}", row, 1.0 if value else -1.0))
     return said, torch.zeros(count, 0), style, list(range(count))
 
 

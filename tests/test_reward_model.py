@@ -117,3 +117,11 @@ def test_nothing_to_tell_by_is_nothing_told():
     mean, std = model.predict(torch.zeros(2, 0), torch.ones(2, 3))
     assert model.fit.nothing == 1.0 > MAX_NOTHING and not model.fit.useful
     assert float(mean.min()) > 0.5 and float(std.max()) == 0.0                 # everything was liked, whatever it was
+
+
+@pytest.mark.parametrize("label", [1.0, -1.0])
+def test_ratings_that_are_all_alike_tell_nothing_however_many(label):
+    generator = torch.Generator().manual_seed(0)
+    style = torch.randn(41, 16, generator=generator)
+    model = fit_reward_model(torch.zeros(41, 0), style, torch.full((41,), label), torch.ones(41), range(41), seed=0, names=[f"f{n}" for n in range(16)])
+    assert model.fit.nothing == 1.0 and not model.fit.useful and model.fit.told_by == {}

@@ -97,7 +97,7 @@ def test_taking_a_rating_back_takes_its_influence_out_of_the_next_version(tmp_pa
 def test_a_refused_candidate_leaves_the_live_version_alone(store, registry, tiny_base):
     add_rated_replies(store, tiny_base, 8)
     run = train(store, registry, tiny_base, replace(CONFIG, gate=replace(CONFIG.gate, max_kl=0.0)), trigger="shell")
-    assert run.state == "refused" and "refused because it moved" in run.report["reason"] and not run.report["published"]
+    assert run.state == "refused" and "refused because it moved" in run.report["reason"] and not run.report["published"] and "kl" not in run.report
     assert store.live_version(tiny_base.id) == 0 and not store.versions(tiny_base.id) and not list(registry.folder.iterdir())
 
 

@@ -9,8 +9,10 @@ import subprocess
 import sys
 
 from data.adapters import AdapterRegistry
+from data.database import now
 from data.records import Progress, Run
 from learner.config import LearnerConfig
+from learner.policy import Policy
 from learner.run import train
 from learner.session import close_interrupted_runs, open_run
 from tests.conversations import RATER, add_rated_replies, open_store, registry, store  # noqa: F401
@@ -41,6 +43,26 @@ def test_what_is_deleted_while_a_run_learns_from_it_is_in_no_version(store, regi
     assert run.state == "interrupted" and "deleted" in run.report["reason"] and not store.versions(tiny_base.id)
     again = train(store, registry, tiny_base, CONFIG, trigger="shell")
     assert again.state == "published" and again.report["data"]["replies"] == 3 and not store.receipts(reply.id)
+
+
+def test_what_is_deleted_while_the_candidate_is_being_written_is_in_no_version_either(store, registry, tiny_base, monkeypatch):
+    replies = add_rated_replies(store, tiny_base, 4)
+    for rater in (RATER, "bea"):
+        store.set_consent(rater, True)
+    with store.write() as db:                                         # a second opinion: what it was of stays where it is
+        db["second_opinions"].insert({"reply_id": replies[1].id, "rater_id": "bea", "event": "offered", "created_at": now()})
+    store.add_rating(replies[1].id, "bea", "thumb", 1)
+    save = Policy.save
+
+    def train_and_meanwhile(then) -> Run:
+        monkeypatch.setattr(Policy, "save", lambda policy, folder: [save(policy, folder), then()])
+        return train(store, registry, tiny_base, CONFIG, trigger="shell")
+
+    for then in (lambda: store.delete_conversation(replies[0].conversation_id, RATER), lambda: store.delete_everything("bea")):
+        run = train_and_meanwhile(then)
+        assert run.state == "interrupted" and "deleted" in run.report["reason"]
+        assert not store.versions(tiny_base.id) and not list(registry.folder.iterdir())
+    assert train_and_meanwhile(lambda: store.delete_everything("somebody else")).state == "published"
 
 
 def test_a_run_whose_process_is_ended_says_so_and_what_a_maintainer_asked_for_is_asked_for_again(store, registry, tiny_base):

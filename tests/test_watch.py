@@ -2,13 +2,17 @@
 
 import signal
 import subprocess
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from data.adapters import AdapterRegistry
+from data.settings import Settings
 from data.store import Store
+from learner import watch
 from learner.session import close_abandoned_runs
 from tests.conversations import add_rated_replies, open_store
 from tests.learner_process import shell
@@ -37,6 +41,21 @@ def test_after_a_kill_in_the_middle_of_a_run_the_watcher_closes_it_and_the_next_
     finally:
         watcher.stdin.close()
         assert watcher.wait(60) == 0
+
+
+def test_while_another_learner_is_at_work_or_not_yet_known_to_be_gone_nothing_is_started(tmp_path, monkeypatch):
+    store, stopping, started = open_store(tmp_path), threading.Event(), []
+    store.start_run("base", "ratings")                                    # killed a moment ago, or a shell's: its lease has not run out
+    store.acquire_lease("learner", "elsewhere:1", 60)
+    store.request_training("maintainer")
+    monkeypatch.setattr(watch, "_run_child", lambda trigger, *_: [started.append((trigger, [run.state for run in store.runs()])), stopping.set()])
+    watcher = threading.Thread(target=watch.watch, args=(store, AdapterRegistry(store, tmp_path / "adapters"), Settings(state_dir=tmp_path), "base", stopping))
+    watcher.start()
+    time.sleep(2.5 * watch.POLL_SECONDS)
+    assert started == []
+    store.release_lease("learner", "elsewhere:1")
+    watcher.join(30)
+    assert started == [("maintainer", ["interrupted"])]
 
 
 def test_a_watcher_that_starts_after_a_run_became_due_catches_up_with_it(tiny_base, tmp_path):
