@@ -39,8 +39,12 @@ class RefineConfig:
     """Whether a run refines at all."""
     min_replies: int = 32
     """With fewer rated replies there is no reward model."""
+    stretches: int = 3
+    """How many multiples of the first small step, which the rated replies teach, are looked at, at most; 0: there is no such step."""
+    iterations_after: int = 1
+    """Where such a stretch led somewhere, at most."""
     iterations: int = 4
-    """At most; two in a row that are taken back end it earlier, and so does one for which too few replies come to an end."""
+    """Elsewhere, at most; two in a row that are taken back end it earlier, and so does one for which too few replies come to an end."""
     prompts: int = 32
     """Prompts of rated replies that are answered anew in an iteration, at most."""
     samples: int = 4

@@ -17,6 +17,7 @@ from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference
 from learner.batches import Example
 from learner.config import LearnerConfig
+from learner.errors import Diverged
 from learner.gate_statistical import StatisticalReport, compare, hold_out, undecidable
 from learner.opinions import raters_of
 from learner.pace import Pace
@@ -26,6 +27,10 @@ from learner.reward_model import RewardModel, fit_reward_model
 from learner.rewards import Reward
 from learner.sampler import Sampler
 from learner.scoring import Bounds, bounds_of, feature_table
+
+
+EARLY = -0.6
+"""Where the first stretch's steps are in its part of a refinement's time: most of it is looking, which comes after them."""
 
 
 def split_ratings(examples: Sequence[Example], replies: Sequence[RatedReply], config: LearnerConfig) -> tuple[list[Example], list[Example]]:
@@ -56,15 +61,23 @@ class Judging:
                  config: LearnerConfig, pace: Pace) -> None:
         self.policy, self.sampler, self.tokenizer, self.reference = policy, sampler, tokenizer, reference
         self.found, self.config, self.pace = found, config, pace
+        self._stretched = False
 
     def refine(self, examples: Sequence[Example]) -> Refinement:
         """On-policy iterations by what these replies' ratings say. Raises: Stopped; Diverged: the base model's replies cannot be sampled."""
         self.pace.stage("refine")
         model, bounds = self._fit(examples)
-        parts = self.config.refine.iterations + 1                      # the check in the end takes about as long as one
+        worth, _ = model.predict(*feature_table(examples, self.reference, self.tokenizer))
         return Refiner(self.policy, self.sampler, self.tokenizer, model, bounds, self.config, self._longest(examples),
-                       on_start=lambda steps, number: self.pace.stage("refine", steps=steps, part=(number, parts)), on_step=self.pace.step,
-                       check=self.pace.check).refine([example.prompt_ids for example in examples])
+                       on_start=self._steps_begin, on_step=self.pace.step,
+                       check=self.pace.check).refine(examples, worth)
+
+    def _steps_begin(self, steps: int, number: int) -> None:
+        """Tell how far the refinement is: the check in the end takes about as long as an iteration, and so does a first stretch."""
+        own = self.config.refine
+        self._stretched = self._stretched or number < 0
+        part, parts = (number + 1 if number >= 0 else EARLY, own.iterations_after + 2) if self._stretched else (number, own.iterations + 1)
+        self.pace.stage("refine", steps=steps, part=(part, parts))
 
     def judge(self, training: Sequence[Example], held_out: Sequence[Example]) -> Judge:
         """By what the held-out ratings say, on prompts that are not among `training`."""
@@ -84,7 +97,7 @@ class Judging:
         try:
             with self._incumbent(registry, incumbent):
                 theirs = self._sample(asked, judge)
-        except (CorruptAdapter, UnknownVersion, AdapterMismatch):
+        except (CorruptAdapter, UnknownVersion, AdapterMismatch, Diverged):
             return StatisticalReport("not evaluable", said("why_unreadable", version=incumbent), 0)
         return compare(self.policy, self.tokenizer, judge.model, judge.bounds, asked, candidate, theirs,
                        temperature=self.config.fresh(0, 0).temperature, max_batch_tokens=self.config.max_batch_tokens, seed=self.config.seed,

@@ -34,7 +34,7 @@ class Pace:
         self._started = self._stage_started = time.monotonic()
         self._work: dict[str, int] = {}
         self._speed: float | None = None
-        self._part: tuple[int, int] | None = None
+        self._part: tuple[float, int] | None = None
         self._now = Progress("start")
         self._written = 0.0
 
@@ -48,7 +48,7 @@ class Pace:
         """Token passes per stage still to come, beside what was told before; a training token counts 3 (forward, and backward twice that)."""
         self._work |= work
 
-    def stage(self, name: str, *, step: int = 0, steps: int = 0, part: tuple[int, int] | None = None) -> None:
+    def stage(self, name: str, *, step: int = 0, steps: int = 0, part: tuple[float, int] | None = None) -> None:
         """A stage begins, or learns how many steps it has.
 
         Args: part: where it has several rounds of steps, which one this is, from 0, and how many there are at most.

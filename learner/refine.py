@@ -1,4 +1,4 @@
-"""On-policy iterations in the place of passes over the logged ratings (RLOO): sample, score, push, and look whether it helped.
+"""What is learnt in the place of passes over the logged ratings: a first stretch (reach.py), then on-policy iterations (RLOO): sample, score, push, look.
 
 For each prompt x_i the policy samples k fresh replies y_ij, the reward model of the ratings scores them, and
 
@@ -14,8 +14,9 @@ What the next iteration learns from also tells whether the last one helped: the 
 bounds, or taken back, by what the ensemble's lower bound and the base model say of its replies. Within the bounds it is kept unless it
 clearly pleases less: a taste that few replies meet is learnt in steps too small to be seen on some dozens of replies. A policy that grows
 surer draws less from the tail, so how unlikely its replies have become is taken from where they were likeliest. In the end prompts
-that were kept aside are answered as the chat draws, by the base model and by the policy after its last step, on which nobody has looked
-yet: that step, or else the one before it, or a part of the way to there is kept, if it is within the bounds and clearly pleases more.
+that were kept aside are answered as the chat draws, as they were by the base model, by the policy after its last step, on which nobody has
+looked yet: that step, or else the one before it, or a part of the way to there from the end of the first stretch is kept, if it is within the
+bounds, clearly pleases more than the base model and no less than the first stretch did; else the first stretch alone, if that clearly pleases more.
 After a step that was kept in full the next one is half as long again unless its gain was clear, after one that was kept in
 part as much shorter, after one that was taken back half as long; the second one in a row ends it, and so does one for which too few
 replies come to an end. AdamW's moments go on from one iteration to the next, also where it was taken back: begun anew, it makes a full
@@ -28,6 +29,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -37,12 +39,13 @@ from torch import Tensor
 from data.records import Generated
 from data.sentences import Said, reasoned, said, sentence
 from data.tokenizer import ChatTokenizer
-from learner.batches import plan_steps
+from learner.batches import Example, plan_steps
 from learner.config import LearnerConfig
 from learner.errors import Diverged
 from learner.personal import without_personal_data
 from learner.policy import Policy
-from learner.refine_bounds import Crossed, clearly_pleased, crossed, not_clearly_pleased
+from learner.reach import NOWHERE, Reached, reach
+from learner.refine_bounds import Crossed, clearly_pleased, crossed, not_clearly_pleased, not_less_pleased
 from learner.reward_model import RewardModel
 from learner.sampler import Sampler
 from learner.scoring import Bounds, Scored, as_examples, score
@@ -53,6 +56,12 @@ log = logging.getLogger("learner")
 LONGER, LONGEST = 1.5, 2.0
 """A step that was kept in full makes the next one so much longer, up to so many times the first, where its gain was not clear. Shorter ones
 that never grew again left a slow taste half learnt, and one that grew after a clear gain went past a quick one (107 tokens a reply, then 21)."""
+LEADS_FAR = 0.5
+"""Lower bound of the correlation with ratings it did not see from which a reward model's choice among the rated replies is worth multiplying. Lists, a quarter of the
+thumbs flipped (.20), and short answers by 64 thumbs (.01): iterations alone .83 and .77, after a stretch .46 and .40; short answers by 192 thumbs (.66): .78 and .92."""
+AFTER_A_STRETCH = 0.4
+"""The first step's part of the usual learning rate where the rated replies led somewhere: what fresh replies say is more of one mind there, and a
+whole step went from 76 to 20 tokens a reply, two in five of them broken."""
 IN_VAIN = 2
 """So many iterations taken back one after the other end it; one alone is within chance on some dozens of replies."""
 AT_ITS_BOUND = ("fresh_truncated",)
@@ -60,6 +69,8 @@ AT_ITS_BOUND = ("fresh_truncated",)
 TRIES, IN_THE_END, INSIDE, LEAST_PART = 2, 3, 0.9, 0.2
 """A step that is out of bounds is tried once more, and the way that is left in the end twice: so much of the part that may just be within them, not where that is
 less than a fifth."""
+BEYOND = 1.5
+"""Where the check has room, it is tried so much further along the same way: that costs one look, an iteration three."""
 MIN_PROMPTS = 16
 """With fewer there is nothing to keep aside."""
 
@@ -92,7 +103,7 @@ class Refiner:
 
     Args:
         model, bounds: fitted on the ratings in training.
-        on_start: called before the first optimizer step of an iteration with how many it has, and how many iterations were before.
+        on_start: called before the first optimizer step of the first stretch or of an iteration with how many it has, and how many iterations were before; -1: the first stretch.
         check: called between passes. It, `on_start` and `on_step` may raise to stop.
     """
 
@@ -107,49 +118,72 @@ class Refiner:
     on_step: Callable[[StepFigures], None]
     check: Callable[[], None]
 
-    def refine(self, prompts: Sequence[tuple[int, ...]]) -> Refinement:
+    def refine(self, rated: Sequence[Example], worth: Tensor) -> Refinement:
         """Refine the adapter in place, or leave it exactly as it was.
 
-        Args: prompts: of the rated replies.
+        Args: rated: the replies in training. worth: (N,) what the reward model thinks of each.
         Raises: Diverged: the base model's own replies cannot be sampled.
         """
         figures = {"reward_model": self.model.fit.as_dict()}
         if not self.model.fit.useful:
             return Refinement(0.0, said("not_refined_unpredictable"), figures)
-        train_prompts, check_prompts = split_prompts(prompts, self.config)
+        train_prompts, check_prompts = split_prompts([example.prompt_ids for example in rated], self.config)
         if not check_prompts:
             return Refinement(0.0, said("not_refined_few"), figures)
         untouched = self.policy.weights()
-        ways, problem, iterations = self._iterate(train_prompts)
-        kept, checked, found = self._settle(check_prompts, untouched, ways)
-        return Refinement(kept, _said(kept, found or problem), {**figures, "iterations": iterations, "checked": checked})
+        asked = [prompt for prompt in check_prompts for _ in range(-(-self.config.refine.check_replies // len(check_prompts)))]
 
-    def _iterate(self, prompts: Sequence[tuple[int, ...]]) -> tuple[list[Way], Said | None, list[dict]]:
+        def look() -> Scored:
+            return self._score(asked, self._sample(asked, 1))
+
+        def by_base() -> Scored:
+            with self.policy.reference():
+                return look()
+
+        base, reached = None, NOWHERE
+        if self.config.refine.stretches and self.model.fit.low >= LEADS_FAR:
+            base, aside = by_base(), set(check_prompts)
+            seen = [place for place, example in enumerate(rated) if example.prompt_ids not in aside]
+            reached = reach(self, [rated[place] for place in seen], worth[seen], base, look)
+        outset = Way(float(reached.strength > 0), self.policy.weights())
+        ways, problem, iterations = self._iterate(train_prompts, outset.gone)
+        kept, checked = 0.0, []
+        if ways or outset.gone:
+            base = base or by_base()
+            kept, checked, found = self._settle(base, look, reached, outset, ways)
+            problem = found or problem
+        if not kept:
+            self.policy.set_weights(untouched)
+        return Refinement(kept, _said(kept, problem), {
+            **figures, "base": base and described(base), "reached": reached.told, "iterations": iterations, "checked": checked})
+
+    def _iterate(self, prompts: Sequence[tuple[int, ...]], gone: float) -> tuple[list[Way], Said | None, list[dict]]:
         """Returns: weights worth a check, the most promising first; why there is nothing beyond them; and what happened."""
         own = self.config.refine
-        with self.policy.reference():                              # the adapter is still zero
+        count = own.iterations_after if gone else own.iterations
+        with nullcontext() if gone else self.policy.reference():
             fresh = replace(self, bounds=replace(self.bounds, nonsense=None))._fresh(prompts, 0)
-        base, explorer = fresh.without_hidden(), replace(self, bounds=replace(self.bounds, nonsense=fresh.nonsense))
-        likeliest, ways, gone, problem, pace, in_vain = base, [], 0.0, None, 1.0, 0
+        first, explorer = fresh.without_hidden(), replace(self, bounds=replace(self.bounds, nonsense=fresh.nonsense))
+        likeliest, ways, problem, pace, in_vain = first, [], None, AFTER_A_STRETCH if gone else 1.0, 0
         moments: dict = {}
         told: list[dict] = []
-        for number in range(own.iterations):
+        for number in range(count):
             start = self.policy.weights()
             told.append({"learning_rate": pace * own.learning_rate})
             try:
                 if fresh is None:                                   # the last step was taken back, and its replies say nothing of where the policy is again
                     fresh = explorer._fresh(prompts, number)
-                told[-1] |= {"fresh": _described(fresh), **self._push(fresh, number, pace * own.learning_rate, moments)}
-                if number + 1 == own.iterations:                    # there is nothing to learn from its replies any more: the check tells
+                told[-1] |= {"fresh": described(fresh), **self._push(fresh, number, pace * own.learning_rate, moments)}
+                if number + 1 == count:                    # there is nothing to learn from its replies any more: the check tells
                     return [Way(gone + 1, self.policy.weights()), *ways], None, told
                 before, fresh = fresh.without_hidden(), None
                 strength, fresh, tried = self._go_as_far(
                     start, self.policy.weights(), lambda: explorer._fresh(prompts, number + 1),
-                    lambda after: crossed(before, after, base, likeliest, own.max_surprise_rise, self.bounds.knows_truncated))
+                    lambda after: crossed(before, after, first, likeliest, own.max_surprise_rise, self.bounds.knows_truncated))
             except Diverged:
                 log.warning("Iteration %d of the refinement is taken back.", number + 1, exc_info=True)
                 self.policy.set_weights(start)
-                strength, fresh, tried = 0.0, None, [_tried(1.0, said("fresh_diverged"))]
+                strength, fresh, tried = 0.0, None, [self.told(1.0, said("fresh_diverged"), None)]
             told[-1]["tried"], problem = tried, tried[0]["said"]
             gone, pace = gone + strength, next_pace(pace, strength, fresh is not None and clearly_pleased(before, fresh))
             if strength:
@@ -161,26 +195,27 @@ class Refiner:
                 break
         return ways, problem, told
 
-    def _settle(self, prompts: Sequence[tuple[int, ...]], untouched: Sequence[Tensor], ways: Sequence[Way]) -> tuple[float, list[dict], Said | None]:
-        """Keep the first of `ways` that harms nothing and clearly pleases more than the base model, the last one also in part; else `untouched`."""
-        self.policy.set_weights(untouched)
-        if not ways:
-            return 0.0, [], None
-        asked = [prompt for prompt in prompts for _ in range(-(-self.config.refine.check_replies // len(prompts)))]
-        with self.policy.reference():
-            base = self._score(asked, self._sample(asked, 1))
-        told = [{"iterations": 0.0, **_described(base)}]
+    def _settle(self, base: Scored, look: Callable[[], Scored], reached: Reached, outset: Way, ways: Sequence[Way]) -> tuple[float, list[dict], Said | None]:
+        """Keep the first of `ways` that harms nothing, clearly pleases more than the base model and no less than what was reached before, the last
+        one also in part; else what was reached if it does."""
+        told: list[dict] = []
 
         def problem_with(after: Scored) -> Crossed | None:
-            return crossed(base, after, base, base, self.config.refine.max_surprise_rise, self.bounds.knows_truncated) or not_clearly_pleased(base, after)
+            return (crossed(base, after, base, base, self.config.refine.max_surprise_rise, self.bounds.knows_truncated) or not_clearly_pleased(base, after)
+                    or not_less_pleased(reached.replies, after))
 
         for way in ways:
-            strength, _, tried = self._go_as_far(untouched, way.weights, lambda: self._score(asked, self._sample(asked, 1)), problem_with,
-                                                 IN_THE_END if way is ways[-1] else 1)
+            strength, after, tried = self._go_as_far(outset.weights, way.weights, look, problem_with, IN_THE_END if way is ways[-1] else 1)
+            if strength == 1.0 and outset.gone:
+                strength, further = self._go_further(outset.weights, way.weights, look, lambda more, after=after: problem_with(more) or not_less_pleased(after, more))
+                tried = [*tried, further]
             told += [{"iterations": way.gone, **one} for one in tried]
             if strength:
-                return round(way.gone * strength, 2), told, told[1]["said"]
-        return 0.0, told, told[1]["said"]
+                return round(outset.gone + strength * (way.gone - outset.gone), 2), told, told[0]["said"]
+        self.policy.set_weights(outset.weights)
+        if reached.replies and clearly_pleased(base, reached.replies):
+            return outset.gone, told, told[0]["said"] if told else None
+        return 0.0, told, told[0]["said"] if told else None
 
     def _sample(self, prompts: Sequence[tuple[int, ...]], seed: int, *, freely: bool = False) -> list[Generated]:
         """Args: freely: from the whole vocabulary, not as the chat draws."""
@@ -199,11 +234,31 @@ class Refiner:
         asked = [prompt for prompt in turn_of(prompts, number, own.prompts) for _ in range(own.samples)]
         return self._score(asked, self._sample(asked, 100 + number, freely=True), anchored=True)
 
+    def _go_further(self, start: Sequence[Tensor], end: Sequence[Tensor], look: Callable[[], Scored], problem_with: Callable[[Scored], Crossed | None]) -> tuple[float, dict]:
+        """From `end`, once half as far again beyond it if that is as good: (how far from `start`, what was tried)."""
+        go(self.policy, start, end, BEYOND)
+        try:
+            after = look()
+            problem = problem_with(after)
+            told = self.told(BEYOND, problem and problem.said, after)
+        except Diverged:
+            log.warning("The refinement's replies cannot be sampled at %g of a way.", BEYOND, exc_info=True)
+            told = self.told(BEYOND, said("fresh_diverged"), None)
+        if not told["problem"]:
+            return BEYOND, told
+        go(self.policy, start, end, 1.0)
+        return 1.0, told
+
+    @staticmethod
+    def told(strength: float, problem: Said | None, after: Scored | None) -> dict:
+        """A strength that was tried, JSON-able."""
+        return {"strength": round(strength, 3), "problem": sentence(problem) if problem else "", "said": problem, **(described(after) if after else {})}
+
     def _push(self, fresh: Scored, number: int, learning_rate: float, moments: dict) -> dict:
         """One pass of gradient over fresh replies. Returns: what came of it."""
         own = self.config.refine
         gains = (1 - self.model.fit.nothing) * leave_one_out_advantages(fresh.lower, own.samples)
-        telling = [example for example, gain in zip(fresh.examples, gains, strict=True) if abs(gain) >= own.least_gain * gains.std()]
+        telling = [example for example, gain in zip(fresh.examples, gains, strict=True) if abs(gain) > own.least_gain * gains.std()]
         plan = plan_steps(without_personal_data(telling, self.tokenizer), self.config.batch_size, self.config.max_batch_tokens)
         found = {"prompts": len(fresh.examples) // own.samples, "reward_spread": round(float(fresh.lower.std()), 4), "trained_on": len(telling),
                  "problems": {problem: fresh.problems.count(problem) for problem in sorted(set(fresh.problems)) if problem}, "steps": 0}
@@ -226,10 +281,10 @@ class Refiner:
                 after = look()
             except Diverged:
                 log.warning("The refinement's replies cannot be sampled at %g of a way.", strength, exc_info=True)
-                tried.append(_tried(strength, said("fresh_diverged")))
+                tried.append(self.told(strength, said("fresh_diverged"), None))
                 break
             problem = problem_with(after)
-            tried.append({**_tried(strength, problem.said if problem else None), **_described(after)})
+            tried.append(self.told(strength, problem and problem.said, after))
             if not problem:
                 return strength, after, tried
             strength *= INSIDE * problem.within
@@ -237,13 +292,11 @@ class Refiner:
         return 0.0, None, tried
 
 
-def _tried(strength: float, problem: Said | None) -> dict:
-    return {"strength": strength, "problem": sentence(problem) if problem else "", "said": problem}
 
 
 def _said(kept: float, problem: Said | None) -> Said:
     if not kept:
-        return said("refinement_undone", problem=problem)
+        return said("refinement_undone", problem=problem or said("never_more_pleased"))
     return said("refined", n=kept, until=said("refined_until", problem=problem) if problem else "")
 
 
@@ -286,6 +339,6 @@ def go(policy: Policy, start: Sequence[Tensor], end: Sequence[Tensor], strength:
             parameter.copy_(torch.lerp(a, b, strength))
 
 
-def _described(scored: Scored) -> dict:
+def described(scored: Scored) -> dict:
     return {"lower": round(float(scored.lower.mean()), 4), "mean": round(float(scored.mean.mean()), 4), "surprise": round(scored.surprise(), 4),
             "tokens": round(scored.tokens(), 1), "broken": round(scored.broken(), 4), "truncated": round(scored.truncated(), 4)}

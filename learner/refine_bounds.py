@@ -57,6 +57,12 @@ def not_clearly_pleased(base: Scored, after: Scored) -> Crossed | None:
     return None if clearly_pleased(base, after) else Crossed(said("never_more_pleased"))
 
 
+def not_less_pleased(before: Scored | None, after: Scored) -> Crossed | None:
+    """Whether these please at least as much as others to the same prompts, if there are any."""
+    gain = gain_of(before, after)[0] if before else 0.0
+    return Crossed(said("less_pleased", gain=gain)) if gain < 0 else None
+
+
 def gain_of(before: Scored, after: Scored) -> tuple[float, float]:
     """Mean gain of the ensemble's lower bound by prompt, and its standard error: of the differences where both answered the same prompts.
 

@@ -27,8 +27,9 @@ from learner.scoring import as_examples
 from learner.steps import Signals, train_steps
 from tests.conversations import RATER, add_reply, open_store
 
-CONFIG = LearnerConfig(lora_rank=4, refine=RefineConfig(enabled=True, prompts=8, samples=2, check_prompts=4, check_replies=8, max_new_tokens=24, least_gain=0.0))
+CONFIG = LearnerConfig(lora_rank=4, refine=RefineConfig(enabled=True, stretches=0, iterations=4, prompts=8, samples=2, check_prompts=4, check_replies=8, max_new_tokens=24, least_gain=0.0))
 END = 2
+LESS = Crossed(said("less_pleased", gain=-0.1))
 
 
 def test_each_advantage_is_the_reward_minus_the_mean_of_the_prompts_other_replies():
@@ -99,6 +100,7 @@ def everything_pleases(monkeypatch):
     """A model of 64 dimensions hardly learns a taste from 16 replies; what is looked at here is what a run does when it did."""
     monkeypatch.setattr("learner.refine.crossed", lambda *_: None)
     monkeypatch.setattr("learner.refine.not_clearly_pleased", lambda *_: None)
+    monkeypatch.setattr("learner.refine.not_less_pleased", lambda before, after: LESS if before else None)          # in the end nothing further is worth it
 
 
 def test_a_run_refines_in_the_place_of_passes_over_the_ratings_and_says_what_came_of_it(tmp_path, tiny_base, everything_pleases):
@@ -243,18 +245,74 @@ def test_in_the_end_the_step_before_is_kept_where_the_last_one_does_not_stand_th
 
     cut = Crossed(said("fresh_truncated", share=0.9, base=0.1), 0.75)
     whole = refined("whole")
-    assert whole["kept"] == 2 and [one.get("strength") for one in whole["checked"]] == [None, 1.0] and "no further" not in whole["reason"]
+    assert whole["kept"] == 2 and [one["strength"] for one in whole["checked"]] == [1.0] and "no further" not in whole["reason"]
     assert same(weights_of.end, weights_of.passes[1]) and not same(weights_of.passes[1], weights_of.passes[0])
     earlier = refined("earlier", cut)
     assert earlier["kept"] == 1 and "no further because 90% of the fresh replies did not come to an end" in earlier["reason"]
     assert same(weights_of.end, weights_of.passes[0])
     part = refined("part", cut, cut)
-    assert part["kept"] == 0.68 and "by 0.68 iterations" in part["reason"]
-    assert [one.get("strength") for one in part["checked"]] == [None, 1.0, 1.0, pytest.approx(0.675)]
+    assert part["kept"] == 0.68 and "by 0.68 steps" in part["reason"]
+    assert [one["strength"] for one in part["checked"]] == [1.0, 1.0, pytest.approx(0.675)]
     assert same(weights_of.end, on_the_way(weights_of.start, weights_of.passes[0], 0.675))
     none = refined("none", cut, cut, cut, cut)
-    assert none["kept"] == 0 and none["reason"].startswith("The refinement was taken back because 90%") and len(none["checked"]) == 5
+    assert none["kept"] == 0 and none["reason"].startswith("The refinement was taken back because 90%") and len(none["checked"]) == 4
     assert same(weights_of.end, weights_of.start)
+
+
+@pytest.fixture
+def a_stretch_leads_far(everything_pleases, monkeypatch):
+    monkeypatch.setattr("learner.refine.LEADS_FAR", -1.0)
+    monkeypatch.setattr("learner.reach.crossed", lambda *_: None)
+    monkeypatch.setattr("learner.reach.not_less_pleased", lambda *_: None)
+    monkeypatch.setattr("learner.refine.clearly_pleased", lambda *_: True)
+    monkeypatch.setattr("learner.refine.not_less_pleased", lambda *_: None)
+    return replace(CONFIG, refine=replace(CONFIG.refine, stretches=2))
+
+
+def test_a_stretch_goes_before_one_iteration_and_learns_nothing_of_prompts_kept_aside(tmp_path, tiny_base, a_stretch_leads_far, weights_of, monkeypatch):
+    imitated, real = [], train_steps
+    monkeypatch.setattr("learner.reach.train_steps", lambda policy, plan, *rest: [imitated.extend(e.prompt_ids for step in plan for micro in step for e in micro), real(policy, plan, *rest)][1])
+    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+    _, aside = split_prompts([rated.reply.prompt_ids for rated in store.rated_replies(tiny_base.id)], a_stretch_leads_far)
+    seen = []
+    report = train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell", on_progress=seen.append).report["refinement"]
+    assert report["reached"]["strength"] == 6 and [one["strength"] for one in report["reached"]["tried"]] == [3, 6] and report["base"]["tokens"] > 0
+    assert imitated and not set(imitated) & set(aside)
+    [iteration] = report["iterations"]
+    assert iteration["learning_rate"] == pytest.approx(0.4 * CONFIG.refine.learning_rate)
+    assert report["kept"] == 2.5 and [one["strength"] for one in report["checked"]] == [1.0, 1.5]           # the check has room: half as far again
+    assert not same(weights_of.end, weights_of.passes[0])
+
+
+def test_the_stretch_alone_stays_where_the_iteration_comes_to_nothing_and_none_is_made_where_the_ratings_tell_little(
+        tmp_path, tiny_base, a_stretch_leads_far, weights_of, monkeypatch):
+    def refined(name: str):
+        store, registry = store_of(tmp_path / name, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+        return train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell").report["refinement"]
+
+    monkeypatch.setattr("learner.refine.not_less_pleased", lambda *_: LESS)
+    alone = refined("alone")
+    assert alone["kept"] == 1 and "by 1 step towards" in alone["reason"] and "clearly less pleased" in alone["reason"]
+    assert not same(weights_of.end, weights_of.start) and not same(weights_of.end, weights_of.passes[0])
+    monkeypatch.setattr("learner.refine.LEADS_FAR", 1.0)
+    none = refined("none")
+    assert none["reached"] == {} and len(none["iterations"]) == 4
+
+
+def test_beyond_the_way_that_cannot_be_sampled_is_not_gone(tmp_path, tiny_base, a_stretch_leads_far, weights_of):
+    drawn = []
+
+    class Failing(PolicySampler):
+        def sample(self, prompts, sampling):
+            drawn.append(len(prompts))
+            if len(drawn) == 6:                       # after the base model's, two of the stretch, fresh ones and the whole way's
+                raise Diverged
+            return super().sample(prompts, sampling)
+
+    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+    report = train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell",
+                   make_sampler=lambda policy, tokenizer: Failing(policy, tokenizer.eos_ids)).report["refinement"]
+    assert report["kept"] == 2 and "could not be sampled" in report["checked"][1]["problem"] and same(weights_of.end, weights_of.passes[0])
 
 
 def test_an_iteration_kept_in_part_goes_on_from_there_in_shorter_steps_and_one_bound_ends_it_with_what_was_kept(tmp_path, tiny_base, everything_pleases, weights_of, monkeypatch):

@@ -1,0 +1,114 @@
+"""The first stretch of a refinement, which needs no fresh replies to learn from: a direction out of the rated replies, and how far it leads.
+
+A few optimizer steps make those rated replies likelier that the reward model prefers, the others are left alone:
+
+    L = -mean_i (q_i - mean q)^+ log pi(y_i) / L_max         over replies clearly above the mean
+
+What comes of it is small, and right: it is multiplied by 3, 6, 12, ... (the B halves of the adapter, in which its effect is linear) for as
+long as fresh replies to prompts kept aside are within half of the refinement's bound on how unlikely they may be and please more, then
+tried half way, by ratio, to where it went wrong. Looking costs a third of what an on-policy iteration does, and a stretch goes as far as several of them.
+Sources: reward-weighted regression, arXiv:1910.00177; extrapolation of what little training did, arXiv:2404.16792.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from data.sentences import Said, said
+from learner.anchor import Reference
+from learner.batches import Example, plan_steps
+from learner.errors import Diverged
+from learner.personal import without_personal_data
+from learner.refine_bounds import crossed, not_less_pleased
+from learner.scoring import Scored
+from learner.steps import Signals, train_steps
+
+if TYPE_CHECKING:
+    from learner.refine import Refiner
+
+log = logging.getLogger("learner")
+
+FIRST = 3.0
+"""How often the small step is taken at first."""
+PREFERRED = 0.5
+"""Standard deviations above the mean from which a rated reply is imitated."""
+PASSES = 2
+"""Over those."""
+ROOM = 0.5
+"""Share of the bound on unlikely replies that may be used up here: the iterations that follow need some."""
+
+
+@dataclass(frozen=True)
+class Reached:
+    """Where the stretch ended; the policy is there."""
+
+    strength: float
+    """How often the small step was taken; 0: not at all."""
+    replies: Scored | None
+    """By the policy there, to prompts kept aside."""
+    told: dict
+    """JSON-able."""
+
+
+NOWHERE = Reached(0.0, None, {})
+
+
+def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Scored, look: Callable[[], Scored]) -> Reached:
+    """Go as far as the rated replies lead.
+
+    Args:
+        rated, worth: replies whose prompts are not those of `base`, and what the reward model thinks of each, (N,).
+        base: the base model's replies to prompts kept aside. look: the policy's, to the same ones.
+    """
+    steps = _learn(refiner, rated, worth)
+    full, tried = refiner.policy.lora_b(), []
+    strength, best, beyond = FIRST, None, None
+    while steps and len(tried) < refiner.config.refine.stretches:
+        refiner.policy.set_scale(strength, full)
+        try:
+            after = look()
+            problem = _problem(refiner, base, best and best[1], after)
+        except Diverged:
+            log.warning("The replies cannot be sampled at %g times the first stretch.", strength, exc_info=True)
+            after, problem = None, said("fresh_diverged")
+        tried.append(refiner.told(strength, problem, after))
+        if problem:
+            beyond = strength
+        else:
+            best = strength, after
+        near = best[0] if best else 0.0
+        strength = 2 * near if beyond is None else (near * beyond) ** 0.5 if near else beyond / 2
+    kept, replies = best or (0.0, None)
+    refiner.policy.set_scale(kept, full)
+    return Reached(kept, replies, {"steps": steps, "imitated": len(preferred(worth)), "strength": round(kept, 3), "tried": tried})
+
+
+def preferred(worth: Tensor) -> list[int]:
+    """Which of (N,) replies are imitated."""
+    gains = worth - worth.mean()
+    return [place for place, gain in enumerate(gains.tolist()) if gain > PREFERRED * float(gains.std(correction=0)) and gain > 0]
+
+
+def _learn(refiner: Refiner, rated: Sequence[Example], worth: Tensor) -> int:
+    """Returns: how many optimizer steps were made."""
+    config, gains = refiner.config, worth - worth.mean()
+    examples = [replace(rated[place], index=place) for place in preferred(worth)]
+    plan = plan_steps(without_personal_data(examples, refiner.tokenizer), config.batch_size, config.max_batch_tokens)
+    if not plan:
+        return 0
+    refiner.on_start(PASSES * len(plan), -1)
+    a_few = replace(config, learning_rate=config.refine.learning_rate, kl_coefficient=0.0, epochs=PASSES, min_steps=1)
+    return len(train_steps(refiner.policy, plan, Signals(worth.float(), torch.ones(len(gains)), gains.float()), Reference({}, {}), None, a_few, refiner.on_step))
+
+
+def _problem(refiner: Refiner, base: Scored, nearer: Scored | None, after: Scored) -> Said | None:
+    """Why this is too far, None if it is not."""
+    found = (crossed(base, after, base, base, ROOM * refiner.config.refine.max_surprise_rise, refiner.bounds.knows_truncated)
+             or not_less_pleased(nearer, after))
+    return found and found.said
