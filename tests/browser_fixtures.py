@@ -102,8 +102,8 @@ def write(page: Page, text: str) -> None:
 
 
 def finished(page: Page) -> None:
-    """Wait until the newest reply is whole."""
-    page.locator(".turn").last.locator('.reply[aria-busy="false"]').wait_for()
+    """Wait until the newest reply is whole: thousands of tokens, beside two other test processes."""
+    page.locator(".turn").last.locator('.reply[aria-busy="false"]').wait_for(timeout=120_000)
 
 
 def answered(context: BrowserContext, server: ChatServer, *, contributes: bool = False) -> Page:

@@ -198,7 +198,7 @@ def test_a_run_shows_where_it_is_and_hears_that_it_should_stop(store):
     assert store.last_run("base").progress == Progress("train", 3, 10, 0.5, 0.1, 0.01, 42.0)
     store.request_stop()
     assert store.stop_requested(run.id)
-    assert [each.id for each in store.abandoned_runs()] == [run.id]
+    assert [each.id for each in store.open_runs()] == [run.id]
 
 
 def test_an_old_database_is_brought_up_to_date_and_an_up_to_date_one_is_left_alone(tmp_path):
