@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-
 from data.asking import Asking
 from data.comparisons import PAIR
 from data.database import now
@@ -38,12 +35,6 @@ class History(Asking):
             self.check_owner(conversation_id, rater_id)
             db["conversations"].update(conversation_id, {"title": kept})
         return kept
-
-    def deleted_among(self, reply_ids: Sequence[str]) -> bool:
-        """Whether any of these replies is in a conversation that was deleted."""
-        return self.row("""SELECT 1 FROM replies JOIN turns ON turns.id = replies.turn_id JOIN conversations ON conversations.id = conversation_id
-                           WHERE deleted_at IS NOT NULL AND replies.id IN (SELECT value FROM json_each(?)) LIMIT 1""",
-                        json.dumps(list(reply_ids))) is not None
 
     def delete_conversation(self, conversation_id: str, rater_id: str) -> int:
         """Erase a conversation and take its ratings back, a second person's too; returns how many of its owner's that were.
