@@ -29,10 +29,6 @@ from learner.sampler import Sampler
 from learner.scoring import Bounds, bounds_of, feature_table
 
 
-EARLY = -0.6
-"""Where the first stretch's steps are in its part of a refinement's time: most of it is looking, which comes after them."""
-
-
 def split_ratings(examples: Sequence[Example], replies: Sequence[RatedReply], config: LearnerConfig) -> tuple[list[Example], list[Example]]:
     """(in training, held out for the judge)."""
     raters = [tuple(sorted(raters_of(replies[example.index]))) for example in examples]
@@ -61,7 +57,6 @@ class Judging:
                  config: LearnerConfig, pace: Pace) -> None:
         self.policy, self.sampler, self.tokenizer, self.reference = policy, sampler, tokenizer, reference
         self.found, self.config, self.pace = found, config, pace
-        self._stretched = False
 
     def refine(self, examples: Sequence[Example]) -> Refinement:
         """On-policy iterations by what these replies' ratings say. Raises: Stopped; Diverged: the base model's replies cannot be sampled."""
@@ -69,15 +64,8 @@ class Judging:
         model, bounds = self._fit(examples)
         worth, _ = model.predict(*feature_table(examples, self.reference, self.tokenizer))
         return Refiner(self.policy, self.sampler, self.tokenizer, model, bounds, self.config, self._longest(examples),
-                       on_start=self._steps_begin, on_step=self.pace.step,
+                       on_start=lambda steps, part: self.pace.stage("refine", steps=steps, part=part), on_step=self.pace.step,
                        check=self.pace.check).refine(examples, worth)
-
-    def _steps_begin(self, steps: int, number: int) -> None:
-        """Tell how far the refinement is: the check in the end takes about as long as an iteration, and so does a first stretch."""
-        own = self.config.refine
-        self._stretched = self._stretched or number < 0
-        part, parts = (number + 1 if number >= 0 else EARLY, own.iterations_after + 2) if self._stretched else (number, own.iterations + 1)
-        self.pace.stage("refine", steps=steps, part=(part, parts))
 
     def judge(self, training: Sequence[Example], held_out: Sequence[Example]) -> Judge:
         """By what the held-out ratings say, on prompts that are not among `training`."""

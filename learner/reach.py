@@ -12,7 +12,6 @@ Sources: reward-weighted regression, arXiv:1910.00177; extrapolation of what lit
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -20,19 +19,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from data.sentences import Said, said
 from learner.anchor import Reference
 from learner.batches import Example, plan_steps
-from learner.errors import Diverged
 from learner.personal import without_personal_data
-from learner.refine_bounds import crossed, not_less_pleased
+from learner.refine_bounds import Crossed, crossed, not_less_pleased
 from learner.scoring import Scored
 from learner.steps import Signals, train_steps
 
 if TYPE_CHECKING:
     from learner.refine import Refiner
-
-log = logging.getLogger("learner")
 
 FIRST = 3.0
 """How often the small step is taken at first."""
@@ -42,6 +37,10 @@ PASSES = 2
 """Over those."""
 ROOM = 0.5
 """Share of the bound on unlikely replies that may be used up here: the iterations that follow need some."""
+
+
+EARLY = -0.6
+"""Where the steps are in this part of a refinement's time: most of it is looking, which comes after them."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +65,14 @@ def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Score
         rated, worth: replies whose prompts are not those of `base`, and what the reward model thinks of each, (N,).
         base: the base model's replies to prompts kept aside. look: the policy's, to the same ones.
     """
-    steps = _learn(refiner, rated, worth)
+    imitated = preferred(worth)
+    steps = _learn(refiner, rated, worth, imitated)
     full, tried = refiner.policy.lora_b(), []
     strength, best, beyond = FIRST, None, None
     while steps and len(tried) < refiner.config.refine.stretches:
         refiner.policy.set_scale(strength, full)
-        try:
-            after = look()
-            problem = _problem(refiner, base, best and best[1], after)
-        except Diverged:
-            log.warning("The replies cannot be sampled at %g times the first stretch.", strength, exc_info=True)
-            after, problem = None, said("fresh_diverged")
-        tried.append(refiner.told(strength, problem, after))
+        after, problem, told = refiner.attempt(strength, look, lambda after: _problem(refiner, base, best and best[1], after))
+        tried.append(told)
         if problem:
             beyond = strength
         else:
@@ -86,7 +81,7 @@ def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Score
         strength = 2 * near if beyond is None else (near * beyond) ** 0.5 if near else beyond / 2
     kept, replies = best or (0.0, None)
     refiner.policy.set_scale(kept, full)
-    return Reached(kept, replies, {"steps": steps, "imitated": len(preferred(worth)), "strength": round(kept, 3), "tried": tried})
+    return Reached(kept, replies, {"steps": steps, "imitated": len(imitated), "strength": round(kept, 3), "tried": tried})
 
 
 def preferred(worth: Tensor) -> list[int]:
@@ -95,20 +90,19 @@ def preferred(worth: Tensor) -> list[int]:
     return [place for place, gain in enumerate(gains.tolist()) if gain > PREFERRED * float(gains.std(correction=0)) and gain > 0]
 
 
-def _learn(refiner: Refiner, rated: Sequence[Example], worth: Tensor) -> int:
+def _learn(refiner: Refiner, rated: Sequence[Example], worth: Tensor, imitated: Sequence[int]) -> int:
     """Returns: how many optimizer steps were made."""
     config, gains = refiner.config, worth - worth.mean()
-    examples = [replace(rated[place], index=place) for place in preferred(worth)]
+    examples = [replace(rated[place], index=place) for place in imitated]
     plan = plan_steps(without_personal_data(examples, refiner.tokenizer), config.batch_size, config.max_batch_tokens)
     if not plan:
         return 0
-    refiner.on_start(PASSES * len(plan), -1)
+    refiner.on_start(PASSES * len(plan), (EARLY, config.refine.iterations_after + 2))
     a_few = replace(config, learning_rate=config.refine.learning_rate, kl_coefficient=0.0, epochs=PASSES, min_steps=1)
     return len(train_steps(refiner.policy, plan, Signals(worth.float(), torch.ones(len(gains)), gains.float()), Reference({}, {}), None, a_few, refiner.on_step))
 
 
-def _problem(refiner: Refiner, base: Scored, nearer: Scored | None, after: Scored) -> Said | None:
+def _problem(refiner: Refiner, base: Scored, nearer: Scored | None, after: Scored) -> Crossed | None:
     """Why this is too far, None if it is not."""
-    found = (crossed(base, after, base, base, ROOM * refiner.config.refine.max_surprise_rise, refiner.bounds.knows_truncated)
-             or not_less_pleased(nearer, after))
-    return found and found.said
+    return (crossed(base, after, base, base, ROOM * refiner.config.refine.max_surprise_rise, refiner.bounds.knows_truncated)
+            or not_less_pleased(nearer, after))

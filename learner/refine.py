@@ -27,7 +27,6 @@ Sources: RLOO, arXiv:2402.14740; early stopping against over-optimisation, arXiv
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -46,6 +45,7 @@ from learner.personal import without_personal_data
 from learner.policy import Policy
 from learner.reach import NOWHERE, Reached, reach
 from learner.refine_bounds import Crossed, clearly_pleased, crossed, not_clearly_pleased, not_less_pleased
+from learner.refine_rules import leave_one_out_advantages, next_pace, split_prompts, turn_of
 from learner.reward_model import RewardModel
 from learner.sampler import Sampler
 from learner.scoring import Bounds, Scored, as_examples, score
@@ -53,9 +53,6 @@ from learner.steps import Signals, StepFigures, train_steps
 
 log = logging.getLogger("learner")
 
-LONGER, LONGEST = 1.5, 2.0
-"""A step that was kept in full makes the next one so much longer, up to so many times the first, where its gain was not clear. Shorter ones
-that never grew again left a slow taste half learnt, and one that grew after a clear gain went past a quick one (107 tokens a reply, then 21)."""
 LEADS_FAR = 0.5
 """Lower bound of the correlation with ratings it did not see from which a reward model's choice among the rated replies is worth multiplying. Lists, a quarter of the
 thumbs flipped (.20), and short answers by 64 thumbs (.01): iterations alone .83 and .77, after a stretch .46 and .40; short answers by 192 thumbs (.66): .78 and .92."""
@@ -71,8 +68,6 @@ TRIES, IN_THE_END, INSIDE, LEAST_PART = 2, 3, 0.9, 0.2
 less than a fifth."""
 BEYOND = 1.5
 """Where the check has room, it is tried so much further along the same way: that costs one look, an iteration three."""
-MIN_PROMPTS = 16
-"""With fewer there is nothing to keep aside."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +98,8 @@ class Refiner:
 
     Args:
         model, bounds: fitted on the ratings in training.
-        on_start: called before the first optimizer step of the first stretch or of an iteration with how many it has, and how many iterations were before; -1: the first stretch.
+        on_start: called before the first optimizer step of the first stretch or of an iteration with how many it has, and which part of the whole that is, of
+            how many: the stretch, each iteration and the check in the end take about as long.
         check: called between passes. It, `on_start` and `on_step` may raise to stop.
     """
 
@@ -114,7 +110,7 @@ class Refiner:
     bounds: Bounds
     config: LearnerConfig
     max_new_tokens: int
-    on_start: Callable[[int, int], None]
+    on_start: Callable[[int, tuple[float, int]], None]
     on_step: Callable[[StepFigures], None]
     check: Callable[[], None]
 
@@ -160,7 +156,7 @@ class Refiner:
     def _iterate(self, prompts: Sequence[tuple[int, ...]], gone: float) -> tuple[list[Way], Said | None, list[dict]]:
         """Returns: weights worth a check, the most promising first; why there is nothing beyond them; and what happened."""
         own = self.config.refine
-        count = own.iterations_after if gone else own.iterations
+        count, earlier = (own.iterations_after, 1) if gone else (own.iterations, 0)
         with nullcontext() if gone else self.policy.reference():
             fresh = replace(self, bounds=replace(self.bounds, nonsense=None))._fresh(prompts, 0)
         first, explorer = fresh.without_hidden(), replace(self, bounds=replace(self.bounds, nonsense=fresh.nonsense))
@@ -173,8 +169,8 @@ class Refiner:
             try:
                 if fresh is None:                                   # the last step was taken back, and its replies say nothing of where the policy is again
                     fresh = explorer._fresh(prompts, number)
-                told[-1] |= {"fresh": described(fresh), **self._push(fresh, number, pace * own.learning_rate, moments)}
-                if number + 1 == count:                    # there is nothing to learn from its replies any more: the check tells
+                told[-1] |= {"fresh": described(fresh), **self._push(fresh, number, pace * own.learning_rate, moments, (number + earlier, count + earlier + 1))}
+                if number + 1 == count:                             # there is nothing to learn from its replies any more: the check tells
                     return [Way(gone + 1, self.policy.weights()), *ways], None, told
                 before, fresh = fresh.without_hidden(), None
                 strength, fresh, tried = self._go_as_far(
@@ -213,9 +209,8 @@ class Refiner:
             if strength:
                 return round(outset.gone + strength * (way.gone - outset.gone), 2), told, told[0]["said"]
         self.policy.set_weights(outset.weights)
-        if reached.replies and clearly_pleased(base, reached.replies):
-            return outset.gone, told, told[0]["said"] if told else None
-        return 0.0, told, told[0]["said"] if told else None
+        kept = outset.gone if reached.replies and clearly_pleased(base, reached.replies) else 0.0
+        return kept, told, told[0]["said"] if told else None
 
     def _sample(self, prompts: Sequence[tuple[int, ...]], seed: int, *, freely: bool = False) -> list[Generated]:
         """Args: freely: from the whole vocabulary, not as the chat draws."""
@@ -234,17 +229,21 @@ class Refiner:
         asked = [prompt for prompt in turn_of(prompts, number, own.prompts) for _ in range(own.samples)]
         return self._score(asked, self._sample(asked, 100 + number, freely=True), anchored=True)
 
-    def _go_further(self, start: Sequence[Tensor], end: Sequence[Tensor], look: Callable[[], Scored], problem_with: Callable[[Scored], Crossed | None]) -> tuple[float, dict]:
-        """From `end`, once half as far again beyond it if that is as good: (how far from `start`, what was tried)."""
-        go(self.policy, start, end, BEYOND)
+    def attempt(self, strength: float, look: Callable[[], Scored], problem_with: Callable[[Scored], Crossed | None]) -> tuple[Scored | None, Crossed | None, dict]:
+        """Look at the policy as it is, which is at `strength` of some way: (its replies, why it is too far, both JSON-able)."""
         try:
             after = look()
             problem = problem_with(after)
-            told = self.told(BEYOND, problem and problem.said, after)
         except Diverged:
-            log.warning("The refinement's replies cannot be sampled at %g of a way.", BEYOND, exc_info=True)
-            told = self.told(BEYOND, said("fresh_diverged"), None)
-        if not told["problem"]:
+            log.warning("The refinement's replies cannot be sampled at %g of a way.", strength, exc_info=True)
+            after, problem = None, Crossed(said("fresh_diverged"))
+        return after, problem, self.told(strength, problem and problem.said, after)
+
+    def _go_further(self, start: Sequence[Tensor], end: Sequence[Tensor], look: Callable[[], Scored], problem_with: Callable[[Scored], Crossed | None]) -> tuple[float, dict]:
+        """From `end`, once half as far again beyond it if that is as good: (how far from `start`, what was tried)."""
+        go(self.policy, start, end, BEYOND)
+        _, problem, told = self.attempt(BEYOND, look, problem_with)
+        if not problem:
             return BEYOND, told
         go(self.policy, start, end, 1.0)
         return 1.0, told
@@ -254,7 +253,7 @@ class Refiner:
         """A strength that was tried, JSON-able."""
         return {"strength": round(strength, 3), "problem": sentence(problem) if problem else "", "said": problem, **(described(after) if after else {})}
 
-    def _push(self, fresh: Scored, number: int, learning_rate: float, moments: dict) -> dict:
+    def _push(self, fresh: Scored, number: int, learning_rate: float, moments: dict, part: tuple[float, int]) -> dict:
         """One pass of gradient over fresh replies. Returns: what came of it."""
         own = self.config.refine
         gains = (1 - self.model.fit.nothing) * leave_one_out_advantages(fresh.lower, own.samples)
@@ -264,7 +263,7 @@ class Refiner:
                  "problems": {problem: fresh.problems.count(problem) for problem in sorted(set(fresh.problems)) if problem}, "steps": 0}
         if not plan:
             return found
-        self.on_start(len(plan), number)
+        self.on_start(len(plan), part)
         one_pass = replace(self.config, learning_rate=learning_rate, kl_coefficient=own.kl_coefficient, epochs=1, min_steps=1,
                            seed=self.config.seed + 100 + number)
         history = train_steps(self.policy, plan, Signals(fresh.lower.float(), torch.ones(len(gains)), gains.float()), fresh.reference,
@@ -277,14 +276,8 @@ class Refiner:
         strength, tried = 1.0, []
         while strength >= LEAST_PART and len(tried) < tries:
             go(self.policy, start, end, strength)
-            try:
-                after = look()
-            except Diverged:
-                log.warning("The refinement's replies cannot be sampled at %g of a way.", strength, exc_info=True)
-                tried.append(self.told(strength, said("fresh_diverged"), None))
-                break
-            problem = problem_with(after)
-            tried.append(self.told(strength, problem and problem.said, after))
+            after, problem, told = self.attempt(strength, look, problem_with)
+            tried.append(told)
             if not problem:
                 return strength, after, tried
             strength *= INSIDE * problem.within
@@ -292,44 +285,10 @@ class Refiner:
         return 0.0, None, tried
 
 
-
-
 def _said(kept: float, problem: Said | None) -> Said:
     if not kept:
         return said("refinement_undone", problem=problem or said("never_more_pleased"))
     return said("refined", n=kept, until=said("refined_until", problem=problem) if problem else "")
-
-
-def next_pace(pace: float, kept: float, clear: bool) -> float:
-    """How long the next step is, the first being 1. Args: kept: part of the step before that was kept, in [0, 1]; clear: whether its gain was clear."""
-    if kept < 1:
-        return pace * (kept or 0.5)
-    return pace if clear else min(LONGEST, pace * LONGER)
-
-
-def split_prompts(prompts: Sequence[tuple[int, ...]], config: LearnerConfig) -> tuple[list, list]:
-    """(to refine on, kept aside), seeded; both empty when there are too few."""
-    order = list(dict.fromkeys(prompts))
-    random.Random(f"refine {config.seed}").shuffle(order)
-    if len(order) < MIN_PROMPTS:
-        return [], []
-    aside = min(config.refine.check_prompts, len(order) // 4)
-    return order[aside:], order[:aside]
-
-
-def turn_of(prompts: Sequence[tuple[int, ...]], number: int, count: int) -> list[tuple[int, ...]]:
-    """The prompts of an iteration: `count` of them at most, where the one before ended, and from the start again."""
-    count = min(count, len(prompts))
-    return [prompts[place % len(prompts)] for place in range(number * count, (number + 1) * count)]
-
-
-def leave_one_out_advantages(rewards: Tensor, samples: int) -> Tensor:
-    """Each reward minus the mean of the prompt's other ones: k / (k - 1) (R_ij - mean_j R_ij).
-
-    Args: rewards: (prompts * samples,), a prompt's replies side by side; samples >= 2.
-    """
-    grouped = rewards.reshape(-1, samples)
-    return ((grouped - grouped.mean(dim=1, keepdim=True)) * samples / (samples - 1)).reshape(-1)
 
 
 def go(policy: Policy, start: Sequence[Tensor], end: Sequence[Tensor], strength: float) -> None:
