@@ -5,8 +5,8 @@ anchor uses also the base model's last hidden states. A hidden row is 576 number
 put through the frozen output head it *is* that distribution, so KL(base || policy) is exact over the full vocabulary,
 costs one matrix product more in the training step's own forward pass, and needs no generation.
 
-The anchor wants replies sampled by the base model: those of version 0. When there are none (every reply came from a
-later version, or was imported) it uses the replies at hand: still the exact KL, at places other policies visit.
+The anchor wants replies sampled by the base model: those of version 0. Where they are fewer than a mean needs (most
+came from later versions, or were imported) others join them: still the exact KL, at places other policies visit.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from learner.roles import role_of
 from learner.team import Team
 
 Found = TypeVar("Found")
+ENOUGH = 32
+"""Replies of the base model that do without others: some 4,000 tokens of KL."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +54,12 @@ class Reference:
 
 
 def choose_anchor(indexes: Sequence[int], sampled_by_base: Sequence[bool], limit: int, seed: int) -> frozenset[int]:
-    """At most `limit` of the replies that the base model sampled, or of all replies when it sampled none."""
-    pool = [index for index, by_base in zip(indexes, sampled_by_base, strict=True) if by_base] or list(indexes)
-    return frozenset(pool if len(pool) <= limit else random.Random(seed).sample(pool, limit))
+    """At most `limit` of the replies that the base model sampled, and where these are fewer than `ENOUGH` others up to as many."""
+    rng = random.Random(seed)
+    pool, others = ([index for index, by_base in zip(indexes, sampled_by_base, strict=True) if by_base is wanted] for wanted in (True, False))
+    chosen = pool if len(pool) <= limit else rng.sample(pool, limit)
+    missing = min(limit, ENOUGH) - len(chosen)
+    return frozenset([*chosen, *rng.sample(others, max(0, min(missing, len(others))))])
 
 
 @torch.no_grad()

@@ -95,8 +95,8 @@ class Stages:
         self.report.update(base_model=self.base.id, trigger=self.run.trigger, published=False, version=None, ratings_used=0, gate=None,
                            data={**_data_of(material), "left_out_too_long": len(lessons.examples) - len(short), **left_out_personal(short, usable)})
         if not material.examples:
-            if not lessons.replies and self.store.live_version(self.base.id) != BASE_VERSION:       # what it was trained on is gone, so it is made of nothing
-                self.store.promote(BASE_VERSION, self.base.id, "every rating was taken back")
+            if not lessons.examples and self.store.live_version(self.base.id) != BASE_VERSION:      # what it was trained on is gone, so it is made of nothing
+                self.store.promote(BASE_VERSION, self.base.id, "nothing that it was trained on is left")
             self._keep_asking_heads(material)
             raise Ended("nothing_to_do", said("nothing_rated") if not lessons.examples else said("nothing_left", tokens=self.config.max_reply_tokens) if short
                         else said("nothing_short_enough", tokens=self.config.max_reply_tokens))

@@ -195,10 +195,16 @@ def test_steps_hold_every_reply_once_and_no_micro_batch_is_too_wide():
 
 
 def test_the_anchor_prefers_replies_of_the_base_model_and_stays_within_its_limit():
-    assert choose_anchor(range(4), [True, False, True, False], 10, 0) == {0, 2}
+    assert choose_anchor(range(4), [True, False, True, False], 2, 0) == {0, 2}
     assert choose_anchor(range(4), [False] * 4, 10, 0) == {0, 1, 2, 3}
+    assert choose_anchor(range(200), [index < 40 for index in range(200)], 100, 0) == set(range(40))
     chosen = choose_anchor(range(100), [True] * 100, 10, 0)
     assert len(chosen) == 10 and chosen == choose_anchor(range(100), [True] * 100, 10, 0)
+
+
+def test_one_reply_of_the_base_model_does_not_make_an_anchor_alone():
+    chosen = choose_anchor(range(200), [index == 7 for index in range(200)], 256, 0)
+    assert len(chosen) == 32 and 7 in chosen
 
 
 def test_the_reference_pass_and_the_policy_agree_while_the_adapter_is_new(policy):

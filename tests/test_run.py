@@ -10,6 +10,7 @@ from data.records import Progress
 from data.sentences import sentence
 from learner.config import LearnerConfig
 from learner.run import train
+from tests import factories
 from tests.conversations import RATER, add_rated_replies, add_reply, open_store, registry, store  # noqa: F401
 
 CONFIG = LearnerConfig(lora_rank=4)
@@ -58,6 +59,15 @@ def test_ratings_that_were_all_deleted_are_forgotten_by_the_next_run(store, regi
     run = train(store, registry, tiny_base, CONFIG, trigger="shell")
     store.delete_everything(RATER)
     assert run.state == "published" and store.live_version(tiny_base.id) == run.version and store.fresh_ratings(tiny_base.id) == 4
+    assert train(store, registry, tiny_base, CONFIG, trigger="time").state == "nothing_to_do" and store.live_version(tiny_base.id) == 0
+
+
+def test_a_version_of_deleted_ratings_does_not_live_on_by_what_teaches_nothing(store, registry, tiny_base):
+    add_rated_replies(store, tiny_base, 4)
+    assert train(store, registry, tiny_base, CONFIG, trigger="shell").state == "published"
+    store.delete_everything(RATER)
+    store.add_reasons(factories.add_reply(store, "another", base_model=tiny_base.id).id, "another", ["helpful", "wrong"])
+    assert len(store.rated_replies(tiny_base.id)) == 1
     assert train(store, registry, tiny_base, CONFIG, trigger="time").state == "nothing_to_do" and store.live_version(tiny_base.id) == 0
 
 
