@@ -60,7 +60,7 @@ class RefineConfig:
     learning_rate: float = 7.5e-4
     """AdamW's, for the one pass over an iteration's fresh replies; longer after a step that was kept in full, shorter after one that was kept in part or taken back."""
     kl_coefficient: float = 0.03
-    """beta in these iterations: with that of the logged ratings, 0.1, the policy hardly moved."""
+    """beta in these iterations: with that of the logged ratings, 0.1, the policy hardly moved. None after a stretch, see refine.py."""
     disagreement_penalty: float = 0.25
     """lambda: standard deviations over the reward model's heads that are taken off a reply's reward."""
     max_surprise_rise: float = 0.10

@@ -4,7 +4,7 @@ For each prompt x_i the policy samples k fresh replies y_ij, the reward model of
 
     R_ij = lower(q_ij)                                    mean - lambda std over the heads, after the rules of scoring.py
     A_ij = P(the ratings tell anything) (R_ij - mean of the prompt's other replies)      weighed so against the KL, not for Adam
-    L    = -mean_ij A_ij log pi(y_ij) / L_max + beta KL(base || policy) at the fresh replies' own places
+    L    = -mean_ij A_ij log pi(y_ij) / L_max + beta KL(base || policy) at the fresh replies' own places      (beta 0 after a first stretch)
 
 Fresh replies to learn from are drawn from the whole vocabulary: that is what log pi is of, and the chat's nucleus hides what
 is rare, such as an early end, so that nothing can be learnt of it. Each reply is visited once, at most some dozens of steps after
@@ -59,6 +59,9 @@ thumbs flipped (.20), and short answers by 64 thumbs (.01): iterations alone .83
 AFTER_A_STRETCH = 0.4
 """The first step's part of the usual learning rate where the rated replies led somewhere: what fresh replies say is more of one mind there, and a
 whole step went from 76 to 20 tokens a reply, two in five of them broken."""
+HELD_AFTER_A_STRETCH = 0.0
+"""beta there: some .2 nats a token from the base model, the pull of the usual one outweighed what fresh replies say and led back (short answers by a varied crowd: .73, and .85
+without). The bounds hold."""
 IN_VAIN = 2
 """So many iterations taken back one after the other end it; one alone is within chance on some dozens of replies."""
 AT_ITS_BOUND = ("fresh_truncated",)
@@ -156,7 +159,7 @@ class Refiner:
     def _iterate(self, prompts: Sequence[tuple[int, ...]], gone: float) -> tuple[list[Way], Said | None, list[dict]]:
         """Returns: weights worth a check, the most promising first; why there is nothing beyond them; and what happened."""
         own = self.config.refine
-        count, earlier = (own.iterations_after, 1) if gone else (own.iterations, 0)
+        count, earlier, beta = (own.iterations_after, 1, HELD_AFTER_A_STRETCH) if gone else (own.iterations, 0, own.kl_coefficient)
         with nullcontext() if gone else self.policy.reference():
             fresh = replace(self, bounds=replace(self.bounds, nonsense=None))._fresh(prompts, 0)
         first, explorer = fresh.without_hidden(), replace(self, bounds=replace(self.bounds, nonsense=fresh.nonsense))
@@ -169,7 +172,7 @@ class Refiner:
             try:
                 if fresh is None:                                   # the last step was taken back, and its replies say nothing of where the policy is again
                     fresh = explorer._fresh(prompts, number)
-                told[-1] |= {"fresh": described(fresh), **self._push(fresh, number, pace * own.learning_rate, moments, (number + earlier, count + earlier + 1))}
+                told[-1] |= {"fresh": described(fresh), **self._push(fresh, number, pace * own.learning_rate, beta, moments, (number + earlier, count + earlier + 1))}
                 if number + 1 == count:                             # there is nothing to learn from its replies any more: the check tells
                     return [Way(gone + 1, self.policy.weights()), *ways], None, told
                 before, fresh = fresh.without_hidden(), None
@@ -253,7 +256,7 @@ class Refiner:
         """A strength that was tried, JSON-able."""
         return {"strength": round(strength, 3), "problem": sentence(problem) if problem else "", "said": problem, **(described(after) if after else {})}
 
-    def _push(self, fresh: Scored, number: int, learning_rate: float, moments: dict, part: tuple[float, int]) -> dict:
+    def _push(self, fresh: Scored, number: int, learning_rate: float, beta: float, moments: dict, part: tuple[float, int]) -> dict:
         """One pass of gradient over fresh replies. Returns: what came of it."""
         own = self.config.refine
         gains = (1 - self.model.fit.nothing) * leave_one_out_advantages(fresh.lower, own.samples)
@@ -264,7 +267,7 @@ class Refiner:
         if not plan:
             return found
         self.on_start(len(plan), part)
-        one_pass = replace(self.config, learning_rate=learning_rate, kl_coefficient=own.kl_coefficient, epochs=1, min_steps=1,
+        one_pass = replace(self.config, learning_rate=learning_rate, kl_coefficient=beta, epochs=1, min_steps=1,
                            seed=self.config.seed + 100 + number)
         history = train_steps(self.policy, plan, Signals(fresh.lower.float(), torch.ones(len(gains)), gains.float()), fresh.reference,
                               None, one_pass, self.on_step, moments)

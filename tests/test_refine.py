@@ -266,6 +266,17 @@ def test_the_stretch_alone_stays_where_the_iteration_comes_to_nothing_and_none_i
     assert none["reached"] == {} and len(none["iterations"]) == 4
 
 
+def test_the_anchor_holds_iterations_from_the_base_model_and_not_those_after_a_stretch(tmp_path, tiny_base, a_stretch_leads_far, weights_of):
+    def end(name: str, stretches: int, beta: float):
+        store, registry = store_of(tmp_path / name, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+        refine = replace(a_stretch_leads_far.refine, stretches=stretches, iterations=2, kl_coefficient=beta)
+        train(store, registry, tiny_base, replace(a_stretch_leads_far, refine=refine), trigger="shell")
+        return weights_of.end
+
+    assert same(end("after", 2, 0.03), end("after, strong", 2, 30.0))
+    assert not same(end("before", 0, 0.03), end("before, strong", 0, 30.0))
+
+
 def test_beyond_the_way_that_cannot_be_sampled_is_not_gone(tmp_path, tiny_base, a_stretch_leads_far, weights_of):
     drawn = []
 
