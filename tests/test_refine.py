@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from data.adapters import AdapterRegistry
 from data.records import Generated
 from data.sentences import said
 from learner.anchor import reference_pass
 from learner.batches import plan_steps
-from learner.config import LearnerConfig, RefineConfig
 from learner.errors import Diverged
 from learner.policy import Policy
-from learner.refine import Refiner, go
+from learner.refine import go
 from learner.refine_bounds import Crossed
-from learner.refine_rules import split_prompts
 from learner.run import train
 from learner.sampler import PolicySampler
 from learner.scoring import as_examples
 from learner.steps import Signals, train_steps
-from tests.conversations import RATER, add_reply, open_store
-
-CONFIG = LearnerConfig(lora_rank=4, refine=RefineConfig(enabled=True, stretches=0, iterations=4, prompts=8, samples=2, check_prompts=4, check_replies=8, max_new_tokens=24, least_gain=0.0))
-END = 2
-LESS = Crossed(said("less_pleased", gain=-0.1))
+from tests.refinements import CONFIG, END, everything_pleases, on_the_way, same, store_of, weights_of  # noqa: F401
 
 
 def test_the_way_back_is_exact(tiny_base):
@@ -57,22 +48,6 @@ def test_an_iteration_goes_on_with_the_moments_of_the_one_before(tiny_base):
     assert moved_by_a_call_without_a_gradient(None) == 0
     assert moved_by_a_call_without_a_gradient(moments) > 0.1 * config.learning_rate
     assert {float(state["step"]) for state in moments["state"].values()} == {4.0}
-
-
-def store_of(folder, base, count: int, likes):
-    store, dice = open_store(folder), random.Random(0)
-    for number in range(count):
-        ids = [dice.randrange(3, 200) for _ in range(dice.randrange(4, 24))] + [END]
-        store.add_rating(add_reply(store, base, f"question {number}", ids).id, RATER, "thumb", likes(ids, dice))
-    return store, AdapterRegistry(store, folder / "adapters")
-
-
-@pytest.fixture
-def everything_pleases(monkeypatch):
-    """A model of 64 dimensions hardly learns a taste from 16 replies; what is looked at here is what a run does when it did."""
-    monkeypatch.setattr("learner.refine.crossed", lambda *_: None)
-    monkeypatch.setattr("learner.refine.not_clearly_pleased", lambda *_: None)
-    monkeypatch.setattr("learner.refine.not_less_pleased", lambda before, after: LESS if before else None)          # in the end nothing further is worth it
 
 
 def test_a_run_refines_in_the_place_of_passes_over_the_ratings_and_says_what_came_of_it(tmp_path, tiny_base, everything_pleases):
@@ -172,36 +147,6 @@ def test_a_refinement_whose_steps_are_never_finite_is_given_up_and_the_run_goes_
     assert report["reason"] == "The refinement was taken back because the next step's numbers were no longer finite, or its replies could not be sampled."
 
 
-@pytest.fixture
-def weights_of(monkeypatch):
-    """The adapter's weights: `start`, after each pass of gradient (`passes`), and when the refinement was over (`end`)."""
-    found = SimpleNamespace(start=None, passes=[], end=None)
-    push, refine = Refiner._push, Refiner.refine
-
-    def listening_push(self, *rest):
-        told = push(self, *rest)
-        found.passes.append(self.policy.weights())
-        return told
-
-    def listening_refine(self, *rest):
-        found.start, found.passes = self.policy.weights(), []
-        told = refine(self, *rest)
-        found.end = self.policy.weights()
-        return told
-
-    monkeypatch.setattr("learner.refine.Refiner._push", listening_push)
-    monkeypatch.setattr("learner.refine.Refiner.refine", listening_refine)
-    return found
-
-
-def on_the_way(start, end, strength: float):
-    return [torch.lerp(a, b, strength) for a, b in zip(start, end, strict=True)]
-
-
-def same(some, others) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(some, others, strict=True))
-
-
 def test_in_the_end_the_step_before_is_kept_where_the_last_one_does_not_stand_the_check_and_then_a_part_of_the_way_there(
         tmp_path, tiny_base, everything_pleases, weights_of, monkeypatch):
     def refined(name: str, *problems):
@@ -224,73 +169,6 @@ def test_in_the_end_the_step_before_is_kept_where_the_last_one_does_not_stand_th
     none = refined("none", cut, cut, cut, cut)
     assert none["kept"] == 0 and none["reason"].startswith("The refinement was taken back because 90%") and len(none["checked"]) == 4
     assert same(weights_of.end, weights_of.start)
-
-
-@pytest.fixture
-def a_stretch_leads_far(everything_pleases, monkeypatch):
-    monkeypatch.setattr("learner.refine.LEADS_FAR", -1.0)
-    monkeypatch.setattr("learner.reach.crossed", lambda *_: None)
-    monkeypatch.setattr("learner.reach.not_less_pleased", lambda *_: None)
-    monkeypatch.setattr("learner.refine.clearly_pleased", lambda *_: True)
-    monkeypatch.setattr("learner.refine.not_less_pleased", lambda *_: None)
-    return replace(CONFIG, refine=replace(CONFIG.refine, stretches=2))
-
-
-def test_a_stretch_goes_before_one_iteration_and_learns_nothing_of_prompts_kept_aside(tmp_path, tiny_base, a_stretch_leads_far, weights_of, monkeypatch):
-    imitated, real = [], train_steps
-    monkeypatch.setattr("learner.reach.train_steps", lambda policy, plan, *rest: [imitated.extend(e.prompt_ids for step in plan for micro in step for e in micro), real(policy, plan, *rest)][1])
-    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-    _, aside = split_prompts([rated.reply.prompt_ids for rated in store.rated_replies(tiny_base.id)], a_stretch_leads_far)
-    seen = []
-    report = train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell", on_progress=seen.append).report["refinement"]
-    assert report["reached"]["strength"] == 6 and [one["strength"] for one in report["reached"]["tried"]] == [3, 6] and report["base"]["tokens"] > 0
-    assert imitated and not set(imitated) & set(aside)
-    [iteration] = report["iterations"]
-    assert iteration["learning_rate"] == pytest.approx(0.4 * CONFIG.refine.learning_rate)
-    assert report["kept"] == 2.5 and [one["strength"] for one in report["checked"]] == [1.0, 1.5]           # the check has room: half as far again
-    assert not same(weights_of.end, weights_of.passes[0])
-
-
-def test_the_stretch_alone_stays_where_the_iteration_comes_to_nothing_and_none_is_made_where_the_ratings_tell_little(
-        tmp_path, tiny_base, a_stretch_leads_far, weights_of, monkeypatch):
-    def refined(name: str):
-        store, registry = store_of(tmp_path / name, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-        return train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell").report["refinement"]
-
-    monkeypatch.setattr("learner.refine.not_less_pleased", lambda *_: LESS)
-    alone = refined("alone")
-    assert alone["kept"] == 1 and "by 1 step towards" in alone["reason"] and "clearly less pleased" in alone["reason"]
-    assert not same(weights_of.end, weights_of.start) and not same(weights_of.end, weights_of.passes[0])
-    monkeypatch.setattr("learner.refine.LEADS_FAR", 1.0)
-    none = refined("none")
-    assert none["reached"] == {} and len(none["iterations"]) == 4
-
-
-def test_the_anchor_holds_iterations_from_the_base_model_and_not_those_after_a_stretch(tmp_path, tiny_base, a_stretch_leads_far, weights_of):
-    def end(name: str, stretches: int, beta: float):
-        store, registry = store_of(tmp_path / name, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-        refine = replace(a_stretch_leads_far.refine, stretches=stretches, iterations=2, kl_coefficient=beta)
-        train(store, registry, tiny_base, replace(a_stretch_leads_far, refine=refine), trigger="shell")
-        return weights_of.end
-
-    assert same(end("after", 2, 0.03), end("after, strong", 2, 30.0))
-    assert not same(end("before", 0, 0.03), end("before, strong", 0, 30.0))
-
-
-def test_beyond_the_way_that_cannot_be_sampled_is_not_gone(tmp_path, tiny_base, a_stretch_leads_far, weights_of):
-    drawn = []
-
-    class Failing(PolicySampler):
-        def sample(self, prompts, sampling):
-            drawn.append(len(prompts))
-            if len(drawn) == 6:                       # after the base model's, two of the stretch, fresh ones and the whole way's
-                raise Diverged
-            return super().sample(prompts, sampling)
-
-    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-    report = train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell",
-                   make_sampler=lambda policy, tokenizer: Failing(policy, tokenizer.eos_ids)).report["refinement"]
-    assert report["kept"] == 2 and "could not be sampled" in report["checked"][1]["problem"] and same(weights_of.end, weights_of.passes[0])
 
 
 def test_an_iteration_kept_in_part_goes_on_from_there_in_shorter_steps_and_one_bound_ends_it_with_what_was_kept(tmp_path, tiny_base, everything_pleases, weights_of, monkeypatch):

@@ -1,0 +1,81 @@
+"""A refinement that begins with a stretch: what follows it, what is kept of it, and what no longer holds it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from learner.errors import Diverged
+from learner.refine_rules import split_prompts
+from learner.run import train
+from learner.sampler import PolicySampler
+from learner.steps import train_steps
+from tests.refinements import CONFIG, LESS, everything_pleases, same, store_of, weights_of  # noqa: F401
+
+
+@pytest.fixture
+def a_stretch_leads_far(everything_pleases, monkeypatch):
+    monkeypatch.setattr("learner.refine.LEADS_FAR", -1.0)
+    monkeypatch.setattr("learner.reach.crossed", lambda *_: None)
+    monkeypatch.setattr("learner.reach.not_less_pleased", lambda *_: None)
+    monkeypatch.setattr("learner.refine.clearly_pleased", lambda *_: True)
+    monkeypatch.setattr("learner.refine.not_less_pleased", lambda *_: None)
+    return replace(CONFIG, refine=replace(CONFIG.refine, stretches=2))
+
+
+def test_a_stretch_goes_before_one_iteration_and_learns_nothing_of_prompts_kept_aside(tmp_path, tiny_base, a_stretch_leads_far, weights_of, monkeypatch):
+    imitated, real = [], train_steps
+    monkeypatch.setattr("learner.reach.train_steps", lambda policy, plan, *rest: [imitated.extend(e.prompt_ids for step in plan for micro in step for e in micro), real(policy, plan, *rest)][1])
+    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+    _, aside = split_prompts([rated.reply.prompt_ids for rated in store.rated_replies(tiny_base.id)], a_stretch_leads_far)
+    seen = []
+    report = train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell", on_progress=seen.append).report["refinement"]
+    assert report["reached"]["strength"] == 6 and [one["strength"] for one in report["reached"]["tried"]] == [3, 6] and report["base"]["tokens"] > 0
+    assert imitated and not set(imitated) & set(aside)
+    [iteration] = report["iterations"]
+    assert iteration["learning_rate"] == pytest.approx(0.4 * CONFIG.refine.learning_rate)
+    assert report["kept"] == 2.5 and [one["strength"] for one in report["checked"]] == [1.0, 1.5]           # the check has room: half as far again
+    assert not same(weights_of.end, weights_of.passes[0])
+
+
+def test_the_stretch_alone_stays_where_the_iteration_comes_to_nothing_and_none_is_made_where_the_ratings_tell_little(
+        tmp_path, tiny_base, a_stretch_leads_far, weights_of, monkeypatch):
+    def refined(name: str):
+        store, registry = store_of(tmp_path / name, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+        return train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell").report["refinement"]
+
+    monkeypatch.setattr("learner.refine.not_less_pleased", lambda *_: LESS)
+    alone = refined("alone")
+    assert alone["kept"] == 1 and "by 1 step towards" in alone["reason"] and "clearly less pleased" in alone["reason"]
+    assert not same(weights_of.end, weights_of.start) and not same(weights_of.end, weights_of.passes[0])
+    monkeypatch.setattr("learner.refine.LEADS_FAR", 1.0)
+    none = refined("none")
+    assert none["reached"] == {} and len(none["iterations"]) == 4
+
+
+def test_the_anchor_holds_iterations_from_the_base_model_and_not_those_after_a_stretch(tmp_path, tiny_base, a_stretch_leads_far, weights_of):
+    def end(name: str, stretches: int, beta: float):
+        store, registry = store_of(tmp_path / name, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+        refine = replace(a_stretch_leads_far.refine, stretches=stretches, iterations=2, kl_coefficient=beta)
+        train(store, registry, tiny_base, replace(a_stretch_leads_far, refine=refine), trigger="shell")
+        return weights_of.end
+
+    assert same(end("after", 2, 0.03), end("after, strong", 2, 30.0))
+    assert not same(end("before", 0, 0.03), end("before, strong", 0, 30.0))
+
+
+def test_beyond_the_way_that_cannot_be_sampled_is_not_gone(tmp_path, tiny_base, a_stretch_leads_far, weights_of):
+    drawn = []
+
+    class Failing(PolicySampler):
+        def sample(self, prompts, sampling):
+            drawn.append(len(prompts))
+            if len(drawn) == 6:                       # after the base model's, two of the stretch, fresh ones and the whole way's
+                raise Diverged
+            return super().sample(prompts, sampling)
+
+    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+    report = train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell",
+                   make_sampler=lambda policy, tokenizer: Failing(policy, tokenizer.eos_ids)).report["refinement"]
+    assert report["kept"] == 2 and "could not be sampled" in report["checked"][1]["problem"] and same(weights_of.end, weights_of.passes[0])
