@@ -56,9 +56,9 @@ log = logging.getLogger("learner")
 LEADS_FAR = 0.5
 """Lower bound of the correlation with ratings it did not see from which a reward model's choice among the rated replies is worth multiplying. Lists, a quarter of the
 thumbs flipped (.20), and short answers by 64 thumbs (.01): iterations alone .83 and .77, after a stretch .46 and .40; short answers by 192 thumbs (.66): .78 and .92."""
-AFTER_A_STRETCH = 0.4
-"""The first step's part of the usual learning rate where the rated replies led somewhere: what fresh replies say is more of one mind there, and a
-whole step went from 76 to 20 tokens a reply, two in five of them broken."""
+AFTER_A_STRETCH = 0.25
+"""The first step's part of the usual learning rate where the rated replies led somewhere: what fresh replies say is more of one mind there. At .4 a step went from 66 to 29
+tokens a reply, a quarter of them broken."""
 HELD_AFTER_A_STRETCH = 0.0
 """beta there: some .2 nats a token from the base model, the pull of the usual one outweighed what fresh replies say and led back (short answers by a varied crowd: .73, and .85
 without). The bounds hold."""
