@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from learner.along import attempt
 from learner.anchor import Reference
 from learner.batches import Example, plan_steps
 from learner.personal import without_personal_data
@@ -37,8 +38,6 @@ PASSES = 2
 """Over those."""
 ROOM = 0.5
 """Share of the bound on unlikely replies that may be used up here: the iterations that follow need some."""
-
-
 EARLY = -0.6
 """Where the steps are in this part of a refinement's time: most of it is looking, which comes after them."""
 
@@ -71,7 +70,7 @@ def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Score
     strength, best, beyond = FIRST, None, None
     while steps and len(tried) < refiner.config.refine.stretches:
         refiner.policy.set_scale(strength, full)
-        after, problem, told = refiner.attempt(strength, look, lambda after: _problem(refiner, base, best and best[1], after))
+        after, problem, told = attempt(strength, look, lambda after: _problem(refiner, base, best and best[1], after))
         tried.append(told)
         if problem:
             beyond = strength

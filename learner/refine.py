@@ -36,8 +36,9 @@ import torch
 from torch import Tensor
 
 from data.records import Generated
-from data.sentences import Said, reasoned, said, sentence
+from data.sentences import Said, reasoned, said
 from data.tokenizer import ChatTokenizer
+from learner.along import IN_THE_END, described, go_as_far, go_further, told_of
 from learner.batches import Example, plan_steps
 from learner.config import LearnerConfig
 from learner.errors import Diverged
@@ -66,11 +67,6 @@ IN_VAIN = 2
 """So many iterations taken back one after the other end it; one alone is within chance on some dozens of replies."""
 AT_ITS_BOUND = ("fresh_truncated",)
 """What one step that is taken back is enough to end it for: replies only grow longer where that pleases, and a shorter step leads there too."""
-TRIES, IN_THE_END, INSIDE, LEAST_PART = 2, 3, 0.9, 0.2
-"""A step that is out of bounds is tried once more, and the way that is left in the end twice: so much of the part that may just be within them, not where that is
-less than a fifth."""
-BEYOND = 1.5
-"""Where the check has room, it is tried so much further along the same way: that costs one look, an iteration three."""
 
 
 @dataclass(frozen=True)
@@ -176,13 +172,13 @@ class Refiner:
                 if number + 1 == count:                             # there is nothing to learn from its replies any more: the check tells
                     return [Way(gone + 1, self.policy.weights()), *ways], None, told
                 before, fresh = fresh.without_hidden(), None
-                strength, fresh, tried = self._go_as_far(
-                    start, self.policy.weights(), lambda: explorer._fresh(prompts, number + 1),
+                strength, fresh, tried = go_as_far(
+                    self.policy, start, self.policy.weights(), lambda: explorer._fresh(prompts, number + 1),
                     lambda after: crossed(before, after, first, likeliest, own.max_surprise_rise, self.bounds.knows_truncated))
             except Diverged:
                 log.warning("Iteration %d of the refinement is taken back.", number + 1, exc_info=True)
                 self.policy.set_weights(start)
-                strength, fresh, tried = 0.0, None, [self.told(1.0, said("fresh_diverged"), None)]
+                strength, fresh, tried = 0.0, None, [told_of(1.0, said("fresh_diverged"), None)]
             told[-1]["tried"], problem = tried, tried[0]["said"]
             gone, pace = gone + strength, next_pace(pace, strength, fresh is not None and clearly_pleased(before, fresh))
             if strength:
@@ -204,9 +200,9 @@ class Refiner:
                     or not_less_pleased(reached.replies, after))
 
         for way in ways:
-            strength, after, tried = self._go_as_far(outset.weights, way.weights, look, problem_with, IN_THE_END if way is ways[-1] else 1)
+            strength, after, tried = go_as_far(self.policy, outset.weights, way.weights, look, problem_with, IN_THE_END if way is ways[-1] else 1)
             if strength == 1.0 and outset.gone:
-                strength, further = self._go_further(outset.weights, way.weights, look, lambda more, after=after: problem_with(more) or not_less_pleased(after, more))
+                strength, further = go_further(self.policy, outset.weights, way.weights, look, lambda more, after=after: problem_with(more) or not_less_pleased(after, more))
                 tried = [*tried, further]
             told += [{"iterations": way.gone, **one} for one in tried]
             if strength:
@@ -232,30 +228,6 @@ class Refiner:
         asked = [prompt for prompt in turn_of(prompts, number, own.prompts) for _ in range(own.samples)]
         return self._score(asked, self._sample(asked, 100 + number, freely=True), anchored=True)
 
-    def attempt(self, strength: float, look: Callable[[], Scored], problem_with: Callable[[Scored], Crossed | None]) -> tuple[Scored | None, Crossed | None, dict]:
-        """Look at the policy as it is, which is at `strength` of some way: (its replies, why it is too far, both JSON-able)."""
-        try:
-            after = look()
-            problem = problem_with(after)
-        except Diverged:
-            log.warning("The refinement's replies cannot be sampled at %g of a way.", strength, exc_info=True)
-            after, problem = None, Crossed(said("fresh_diverged"))
-        return after, problem, self.told(strength, problem and problem.said, after)
-
-    def _go_further(self, start: Sequence[Tensor], end: Sequence[Tensor], look: Callable[[], Scored], problem_with: Callable[[Scored], Crossed | None]) -> tuple[float, dict]:
-        """From `end`, once half as far again beyond it if that is as good: (how far from `start`, what was tried)."""
-        go(self.policy, start, end, BEYOND)
-        _, problem, told = self.attempt(BEYOND, look, problem_with)
-        if not problem:
-            return BEYOND, told
-        go(self.policy, start, end, 1.0)
-        return 1.0, told
-
-    @staticmethod
-    def told(strength: float, problem: Said | None, after: Scored | None) -> dict:
-        """A strength that was tried, JSON-able."""
-        return {"strength": round(strength, 3), "problem": sentence(problem) if problem else "", "said": problem, **(described(after) if after else {})}
-
     def _push(self, fresh: Scored, number: int, learning_rate: float, beta: float, moments: dict, part: tuple[float, int]) -> dict:
         """One pass of gradient over fresh replies. Returns: what came of it."""
         own = self.config.refine
@@ -273,34 +245,7 @@ class Refiner:
                               None, one_pass, self.on_step, moments)
         return found | {"steps": len(history), "kl": history[-1].kl}
 
-    def _go_as_far(self, start: Sequence[Tensor], end: Sequence[Tensor], look: Callable[[], Scored], problem_with: Callable[[Scored], Crossed | None],
-                   tries: int = TRIES) -> tuple[float, Scored | None, list[dict]]:
-        """Go from `start` towards `end` as far as the replies there are in bounds: (how far, these replies, what was tried); back at `start`: 0, None."""
-        strength, tried = 1.0, []
-        while strength >= LEAST_PART and len(tried) < tries:
-            go(self.policy, start, end, strength)
-            after, problem, told = self.attempt(strength, look, problem_with)
-            tried.append(told)
-            if not problem:
-                return strength, after, tried
-            strength *= INSIDE * problem.within
-        self.policy.set_weights(start)
-        return 0.0, None, tried
-
-
 def _said(kept: float, problem: Said | None) -> Said:
     if not kept:
         return said("refinement_undone", problem=problem or said("never_more_pleased"))
     return said("refined", n=kept, until=said("refined_until", problem=problem) if problem else "")
-
-
-def go(policy: Policy, start: Sequence[Tensor], end: Sequence[Tensor], strength: float) -> None:
-    """Set the weights to start + strength (end - start), exactly `start` for 0 and `end` for 1."""
-    with torch.no_grad():
-        for parameter, a, b in zip(policy.parameters(), start, end, strict=True):
-            parameter.copy_(torch.lerp(a, b, strength))
-
-
-def described(scored: Scored) -> dict:
-    return {"lower": round(float(scored.lower.mean()), 4), "mean": round(float(scored.mean.mean()), 4), "surprise": round(scored.surprise(), 4),
-            "tokens": round(scored.tokens(), 1), "broken": round(scored.broken(), 4), "truncated": round(scored.truncated(), 4)}

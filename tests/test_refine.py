@@ -9,11 +9,11 @@ import torch
 
 from data.records import Generated
 from data.sentences import said
+from learner.along import go
 from learner.anchor import reference_pass
 from learner.batches import plan_steps
 from learner.errors import Diverged
 from learner.policy import Policy
-from learner.refine import go
 from learner.refine_bounds import Crossed
 from learner.run import train
 from learner.sampler import PolicySampler
