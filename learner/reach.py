@@ -7,6 +7,7 @@ A few optimizer steps make those rated replies likelier that the reward model pr
 What comes of it is small, and right: it is multiplied by 3, 6, 12, ... (the B halves of the adapter, in which its effect is linear) for as
 long as fresh replies to prompts kept aside are within half of the refinement's bound on how unlikely they may be and please more, then
 tried half way, by ratio, to where it went wrong. Looking costs a third of what an on-policy iteration does, and a stretch goes as far as several of them.
+Iterations go on from there. What was looked at and pleased more within the whole bound is remembered, for where they come to nothing.
 Sources: reward-weighted regression, arXiv:1910.00177; extrapolation of what little training did, arXiv:2404.16792.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,9 +38,18 @@ PREFERRED = 0.5
 PASSES = 2
 """Over those."""
 ROOM = 0.5
-"""Share of the bound on unlikely replies that may be used up here: the iterations that follow need some."""
+"""Share of the bound on unlikely replies that may be used up where iterations follow: they need some."""
 EARLY = -0.6
 """Where the steps are in this part of a refinement's time: most of it is looking, which comes after them."""
+
+
+class Stop(NamedTuple):
+    """A multiple of the small step that was looked at."""
+
+    strength: float
+    replies: Scored
+    """To prompts kept aside."""
+    weights: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,8 +58,8 @@ class Reached:
 
     strength: float
     """How often the small step was taken; 0: not at all."""
-    replies: Scored | None
-    """By the policy there, to prompts kept aside."""
+    best: Stop | None
+    """What pleases most of all that was looked at and keeps to the refinement's bounds; there, or farther."""
     told: dict
     """JSON-able."""
 
@@ -67,20 +77,22 @@ def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Score
     imitated = preferred(worth)
     steps = _learn(refiner, rated, worth, imitated)
     full, tried = refiner.policy.lora_b(), []
-    strength, best, beyond = FIRST, None, None
+    strength, near, best, beyond = FIRST, None, None, None
     while steps and len(tried) < refiner.config.refine.stretches:
         refiner.policy.set_scale(strength, full)
-        after, problem, told = attempt(strength, look, lambda after: _problem(refiner, base, best and best[1], after))
+        after, problem, told = attempt(strength, look, lambda after: _problem(refiner, base, near, after, ROOM))
         tried.append(told)
+        if after and not _problem(refiner, base, best, after, 1.0):
+            best = Stop(strength, after, refiner.policy.weights())
         if problem:
             beyond = strength
         else:
-            best = strength, after
-        near = best[0] if best else 0.0
-        strength = 2 * near if beyond is None else (near * beyond) ** 0.5 if near else beyond / 2
-    kept, replies = best or (0.0, None)
+            near = Stop(strength, after, [])
+        reached = near.strength if near else 0.0
+        strength = 2 * reached if beyond is None else (reached * beyond) ** 0.5 if reached else beyond / 2
+    kept = near.strength if near else 0.0
     refiner.policy.set_scale(kept, full)
-    return Reached(kept, replies, {"steps": steps, "imitated": len(imitated), "strength": round(kept, 3), "tried": tried})
+    return Reached(kept, best, {"steps": steps, "imitated": len(imitated), "strength": round(kept, 3), "best": best and round(best.strength, 3), "tried": tried})
 
 
 def preferred(worth: Tensor) -> list[int]:
@@ -101,7 +113,7 @@ def _learn(refiner: Refiner, rated: Sequence[Example], worth: Tensor, imitated: 
     return len(train_steps(refiner.policy, plan, Signals(worth.float(), torch.ones(len(gains)), gains.float()), Reference({}, {}), None, a_few, refiner.on_step))
 
 
-def _problem(refiner: Refiner, base: Scored, nearer: Scored | None, after: Scored) -> Crossed | None:
-    """Why this is too far, None if it is not."""
-    return (crossed(base, after, base, base, ROOM * refiner.config.refine.max_surprise_rise, refiner.bounds.knows_truncated)
-            or not_less_pleased(nearer, after))
+def _problem(refiner: Refiner, base: Scored, nearer: Stop | None, after: Scored, room: float) -> Crossed | None:
+    """Why this is too far, None if it is not. Args: room: share of the bound on unlikely replies."""
+    return (crossed(base, after, base, base, room * refiner.config.refine.max_surprise_rise, refiner.bounds.knows_truncated)
+            or not_less_pleased(nearer and nearer.replies, after))

@@ -16,7 +16,8 @@ clearly pleases less: a taste that few replies meet is learnt in steps too small
 surer draws less from the tail, so how unlikely its replies have become is taken from where they were likeliest. In the end prompts
 that were kept aside are answered as the chat draws, as they were by the base model, by the policy after its last step, on which nobody has
 looked yet: that step, or else the one before it, or a part of the way to there from the end of the first stretch is kept, if it is within the
-bounds, clearly pleases more than the base model and no less than the first stretch did; else the first stretch alone, if that clearly pleases more.
+bounds, clearly pleases more than the base model and no less than the best of the first stretch; else that best one, which may be farther than
+where the iterations began, if it clearly pleases more.
 After a step that was kept in full the next one is half as long again unless its gain was clear, after one that was kept in
 part as much shorter, after one that was taken back half as long; the second one in a row ends it, and so does one for which too few
 replies come to an end. AdamW's moments go on from one iteration to the next, also where it was taken back: begun anew, it makes a full
@@ -143,7 +144,7 @@ class Refiner:
         outset = Way(float(reached.strength > 0), self.policy.weights())
         ways, problem, iterations = self._iterate(train_prompts, outset.gone)
         kept, checked = 0.0, []
-        if ways or outset.gone:
+        if ways or reached.best:
             base = base or by_base()
             kept, checked, found = self._settle(base, look, reached, outset, ways)
             problem = found or problem
@@ -191,13 +192,13 @@ class Refiner:
         return ways, problem, told
 
     def _settle(self, base: Scored, look: Callable[[], Scored], reached: Reached, outset: Way, ways: Sequence[Way]) -> tuple[float, list[dict], Said | None]:
-        """Keep the first of `ways` that harms nothing, clearly pleases more than the base model and no less than what was reached before, the last
-        one also in part; else what was reached if it does."""
-        told: list[dict] = []
+        """Keep the first of `ways` that harms nothing, clearly pleases more than the base model and no less than the best of the stretch, the last
+        one also in part; else that best one if it clearly pleases more."""
+        told, best = [], reached.best
 
         def problem_with(after: Scored) -> Crossed | None:
             return (crossed(base, after, base, base, self.config.refine.max_surprise_rise, self.bounds.knows_truncated) or not_clearly_pleased(base, after)
-                    or not_less_pleased(reached.replies, after))
+                    or not_less_pleased(best and best.replies, after))
 
         for way in ways:
             strength, after, tried = go_as_far(self.policy, outset.weights, way.weights, look, problem_with, IN_THE_END if way is ways[-1] else 1)
@@ -207,9 +208,10 @@ class Refiner:
             told += [{"iterations": way.gone, **one} for one in tried]
             if strength:
                 return round(outset.gone + strength * (way.gone - outset.gone), 2), told, told[0]["said"]
-        self.policy.set_weights(outset.weights)
-        kept = outset.gone if reached.replies and clearly_pleased(base, reached.replies) else 0.0
-        return kept, told, told[0]["said"] if told else None
+        if best and clearly_pleased(base, best.replies):
+            self.policy.set_weights(best.weights)
+            return 1.0, told, told[0]["said"] if told else None
+        return 0.0, told, told[0]["said"] if told else None
 
     def _sample(self, prompts: Sequence[tuple[int, ...]], seed: int, *, freely: bool = False) -> list[Generated]:
         """Args: freely: from the whole vocabulary, not as the chat draws."""

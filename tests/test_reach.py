@@ -57,7 +57,7 @@ def test_what_is_preferred_becomes_likelier_and_nothing_is_tried_where_nothing_i
     reached = reach(refiner, rated, WORTH, scored(-0.5), lambda: scored(0.1))
     assert reached.strength == 12 and reached.told["imitated"] == 2 and reached.told["steps"] == 2 and likelihood() > before + 0.1
     nowhere = reach(refiner, rated, torch.full((8,), 0.4), scored(-0.5), lambda: scored(0.1))
-    assert nowhere.strength == 0 and nowhere.told == {"steps": 0, "imitated": 0, "strength": 0, "tried": []} and nowhere.replies is None
+    assert nowhere.strength == 0 and nowhere.told == {"steps": 0, "imitated": 0, "strength": 0, "best": None, "tried": []} and nowhere.best is None
 
 
 @pytest.mark.parametrize(("bound", "tried", "kept"), [
@@ -75,7 +75,7 @@ def test_the_small_step_is_multiplied_while_it_harms_nothing_then_tried_half_way
     step = [b / tried[0] for b in looks[0]]
     for strength, seen in [*zip(tried, looks, strict=True), (kept, refiner.policy.lora_b())]:
         assert all(torch.allclose(b, strength * one, rtol=1e-5, atol=1e-9) for b, one in zip(seen, step, strict=True))
-    assert (reached.replies is None) == (kept == 0)
+    assert (reached.best is None) == (kept == 0)
 
 
 def test_a_multiple_that_pleases_less_than_a_nearer_one_or_cannot_be_sampled_is_too_far(refiner, rated):
@@ -95,3 +95,12 @@ def test_only_half_of_the_bound_on_unlikely_replies_is_used_up(refiner, rated):
     assert reached.strength == 0 and "6% less likely" in reached.told["tried"][0]["problem"]
     within = replace(refiner, config=replace(refiner.config, refine=replace(refiner.config.refine, max_surprise_rise=0.13)))
     assert reach(within, rated, WORTH, scored(-0.5, nll=1.0), lambda: scored(0.1, nll=1.06)).strength == 12
+
+
+def test_what_pleases_most_within_the_whole_bound_is_remembered_where_iterations_would_begin_nearer(refiner, rated):
+    looks = iter([scored(0.1, nll=1.02), scored(0.3, nll=1.08), scored(0.2, nll=1.04)])             # at 3, 6 and half way by ratio; bounds 5 and 10%
+    reached = reach(refiner, rated, WORTH, scored(-0.5, nll=1.0), lambda: next(looks))
+    assert reached.strength == pytest.approx(18**0.5) and reached.best.strength == 6 == reached.told["best"]
+    nearer = refiner.policy.lora_b()
+    refiner.policy.set_weights(reached.best.weights)
+    assert all(torch.allclose(b * 2**0.5, farther, rtol=1e-5) for b, farther in zip(nearer, refiner.policy.lora_b(), strict=True))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from learner.errors import Diverged
+from learner.reach import reach
 from learner.refine_rules import split_prompts
 from learner.run import train
 from learner.sampler import PolicySampler
@@ -52,6 +53,19 @@ def test_the_stretch_alone_stays_where_the_iteration_comes_to_nothing_and_none_i
     monkeypatch.setattr("learner.refine.LEADS_FAR", 1.0)
     none = refined("none")
     assert none["reached"] == {} and len(none["iterations"]) == 4
+
+
+def test_where_the_iteration_comes_to_nothing_the_stretch_stays_as_far_as_the_whole_bound_allows(tmp_path, tiny_base, a_stretch_leads_far, weights_of, monkeypatch):
+    def farther(refiner, *rest):
+        reached = reach(refiner, *rest)
+        farther.weights = [weight + 0.01 for weight in refiner.policy.weights()]
+        return replace(reached, best=reached.best._replace(strength=12.0, weights=farther.weights))
+
+    monkeypatch.setattr("learner.refine.reach", farther)
+    monkeypatch.setattr("learner.refine.not_less_pleased", lambda *_: LESS)
+    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+    report = train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell").report["refinement"]
+    assert report["kept"] == 1 and same(weights_of.end, farther.weights)
 
 
 def test_the_anchor_holds_iterations_from_the_base_model_and_not_those_after_a_stretch(tmp_path, tiny_base, a_stretch_leads_far, weights_of):
