@@ -36,19 +36,19 @@ class TransformersEngine(VersionedEngine):
     name = "transformers"
 
     def __init__(
-        self, base: BaseModel, eos_ids: frozenset[int], *, kv_cache_gib: float = 0.5, dtype: torch.dtype | None = None
+        self, base: BaseModel, eos_ids: frozenset[int], *, kv_cache_gib: float | None = None, dtype: torch.dtype | None = None
     ):
         """
         Args:
             eos_ids: sampling any of these ends a reply.
-            kv_cache_gib: upper bound of each version's attention cache; a reply must fit into it alone.
+            kv_cache_gib: upper bound of each version's attention cache; a reply must fit into it alone. None: 0.5, on a GPU 2.
             dtype: of weights and arithmetic; None takes bfloat16 where the processor has it, else float32.
         """
         super().__init__()
         self._base = base
         self._eos_ids = eos_ids
-        self._kv_cache_gib = kv_cache_gib
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._kv_cache_gib = kv_cache_gib or (2.0 if self._device.type == "cuda" else 0.5)
         self._dtype = dtype or _native_dtype(self._device)
         self._model: torch.nn.Module | None = None
 

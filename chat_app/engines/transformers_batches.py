@@ -15,11 +15,15 @@ import torch
 from transformers import ContinuousBatchingConfig, GenerationConfig, LogitsProcessorList
 from transformers.generation import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 from transformers.generation.continuous_batching import cb_logits_processors as processors
-from transformers.generation.continuous_batching.continuous_api import ContinuousBatchingManager, OutputRouter
+from transformers.generation.continuous_batching.continuous_api import BackgroundThreadStatus, ContinuousBatchingManager, OutputRouter
 from transformers.generation.continuous_batching.requests import GenerationOutput
+
+from chat_app.engines.transformers_graphs import RECORDING, RecordedSteps, give_back
 
 PAGE = 64
 """Tokens in a page of the attention cache; shared beginnings of prompts are shared in whole pages."""
+CPU_BATCH, GPU_BATCH = (256, 64), (2048, 256)
+"""Tokens and replies in a step at most. A GPU reads a long prompt in fewer steps, and its steps take hardly longer when they are fuller."""
 
 
 class Router(OutputRouter):
@@ -81,15 +85,17 @@ class Manager(ContinuousBatchingManager):
     """transformers' manager with our draws first, its own per-request temperature, top-k and top-p after them."""
 
     def __init__(self, model, pages: int, deliver: Callable[[GenerationOutput], None]):
+        on_gpu = model.device.type == "cuda"
+        tokens, replies = GPU_BATCH if on_gpu else CPU_BATCH
         config = ContinuousBatchingConfig(
             page_size=PAGE,
             num_blocks=pages,
-            max_batch_tokens=256,
-            max_requests_per_batch=64,
+            max_batch_tokens=tokens,
+            max_requests_per_batch=replies,
             return_logprobs=True,
             per_request_processors=True,
             auto_switch_to_flash=False,
-            use_cuda_graph=False,
+            use_cuda_graph=on_gpu,
             use_async_batching=False,
         )
         super().__init__(model, GenerationConfig(do_sample=False, eos_token_id=-1), config)
@@ -113,8 +119,21 @@ class Manager(ContinuousBatchingManager):
         self._generation_thread = threading.Thread(target=self._run_generation_loop, name="transformers-batches", daemon=True)
         self._generation_thread.start()
 
+    def stop(self, block: bool = True) -> None:
+        """As the parent's, but memory of recorded steps is given back while no other version records one."""
+        thread = self._generation_thread
+        self.background_thread_status.request_stop(BackgroundThreadStatus.FLUSH_AND_STOP, self.distributed_helper.global_rank)
+        if thread is not None:
+            thread.join()
+        with RECORDING:
+            if self.batch_processor is not None:
+                give_back(self.batch_processor)
+            super().stop(block)
+
     def _create_batch_processor(self):
         batch_processor = super()._create_batch_processor()
+        if any(self.continuous_batching_config.cuda_graph_booleans):
+            RecordedSteps(batch_processor.model_runner)
         draws = self.draws
 
         def sample(_runner, scores: torch.Tensor, output_ids: torch.Tensor) -> None:
