@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from data.adapters import AdapterRegistry
 from data.records import BaseModel, Progress, Run
@@ -11,6 +12,7 @@ from data.store import Store
 from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
 from learner.errors import Ended
+from learner.memory import batch_tokens, card_bytes
 from learner.pace import Pace
 from learner.policy import Policy
 from learner.sampler import PolicySampler, Sampler
@@ -44,6 +46,7 @@ def train(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
 def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: LearnerConfig, run: Run, pace: Pace,
           make_sampler: Callable[[Policy, ChatTokenizer], Sampler] | None = None, team: Team | None = None) -> Run:
     """collect -> load -> look with the base model -> fit -> check at the gates -> publish."""
+    config = replace(config, max_batch_tokens=batch_tokens(config.max_batch_tokens, card_bytes()))
     stages = Stages(store, registry, base, config, run, pace, make_sampler or _own_sampler, team or ALONE)
     tokenizer = ChatTokenizer(base.folder)
     state, version = "published", None

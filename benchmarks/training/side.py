@@ -20,6 +20,7 @@ from data.records import BaseModel
 from learner.anchor import reference_pass
 from learner.batches import Example, plan_steps, shuffled
 from learner.config import LearnerConfig
+from learner.memory import batch_tokens, card_bytes
 from learner.policy import Policy
 from learner.steps import Signals, train_steps
 
@@ -59,7 +60,7 @@ def rated_steps(cell: Cell, base: BaseModel, folder: Path, batch_size: int) -> t
     """The cell's rated replies and the learner's own steps over them."""
     rated = rate_replies(cell, ReplyPool(folder, base, sampling_of(cell), folder / "serving").first(pool_size(cell)))
     examples = [Example(place, one.sampled.prompt_ids, one.sampled.completion_ids, cell.temperature) for place, one in enumerate(rated)]
-    return list(rated), plan_steps(examples, batch_size, LearnerConfig().max_batch_tokens)
+    return list(rated), plan_steps(examples, batch_size, batch_tokens(LearnerConfig().max_batch_tokens, card_bytes()))
 
 
 def sequence(plan: list[list[list[Example]]], count: int) -> list[list[Example]]:
