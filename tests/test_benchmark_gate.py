@@ -53,7 +53,7 @@ def test_the_gate_is_asked_about_the_weights_in_the_folder_and_refuses_noise(tas
     policy = Policy(task.base)
     put_in(policy, adapter)
     saved = {name.removeprefix("base_model.model."): tensor for name, tensor in load_file(adapter / WEIGHTS).items()}
-    held = {name.removeprefix("base_model.model.").replace(".default", ""): tensor for name, tensor in policy.model.named_parameters() if "lora_" in name}
+    held = {name.removeprefix("base_model.model.").replace(".default", ""): tensor.cpu() for name, tensor in policy.model.named_parameters() if "lora_" in name}
     assert saved.keys() == held.keys() and all(torch.equal(saved[name], held[name]) for name in saved)
     decided = verdict(task, adapter, LearnerConfig(gate=GateLimits(scales=(1.0,), new_tokens=8)))
     assert not decided.passed and decided.refused_by == "G0" and "refused" in decided.reason

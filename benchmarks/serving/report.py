@@ -24,7 +24,7 @@ def write(folder: Path, about: Mapping, summary: Mapping, rows: Sequence[Mapping
 def html(about: Mapping, summary: Mapping) -> str:
     machine = about["machine"]
     parts = ["<h1>Serving</h1>", f"<p><code>{escape(about['command'])}</code></p>",
-             f"<p>{about['date']}, {escape(machine['device'])}, {machine['cores']} cores, load {machine['load']} when it began; base model {escape(about['base_model'])} with "
+             f"<p>{about['date']}, {escape(machine['device'])}, {machine['cores']} cores, load {machine['load']} when it began, memory copied at {machine['copy_gb_per_second']} GB/s (read and written); base model {escape(about['base_model'])} with "
              "a rank-8 adapter. Every engine is a process of its own on the same weights; they take turns. peak_mb is the most memory during the measurement, of the engine's processes together. Times are seconds, medians over repeats; greatest gaps, memory and dropped replies are the worst repeat's.</p>",
              "<h2>Claims</h2>", table(summary["claims"], ("claim", "measured", "wanted", "met"))]
     if speeds := summary.get("streams"):

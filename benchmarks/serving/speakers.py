@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from chat_app.engines import engine_name
 from data.cpus import usable_cpus
 from data.records import BaseModel, Sampling
 
@@ -42,12 +43,17 @@ class Speaker(Protocol):
 
 
 class Ours:
-    """The product's engine on a CPU, with log-probs, as the chat uses it; end-of-text does not end a reply here."""
+    """The engine that the product would take on this machine, with log-probs, as the chat uses it; end-of-text does not end a reply here."""
 
     def __init__(self, base: BaseModel, adapter: Path, cache_dir: Path) -> None:
-        from chat_app.engines.openvino import OpenVinoEngine
+        if engine_name("auto", base) == "openvino":
+            from chat_app.engines.openvino import OpenVinoEngine
 
-        self.engine = OpenVinoEngine(base, cache_dir, frozenset())
+            self.engine = OpenVinoEngine(base, cache_dir, frozenset())
+        else:
+            from chat_app.engines.transformers import TransformersEngine
+
+            self.engine = TransformersEngine(base, frozenset())
         self.engine.load(1, adapter)
 
     def say(self, prompts: Sequence[Sequence[int]], tokens: int, seed: int) -> list[Said]:
@@ -82,8 +88,8 @@ class Transformers:
         from peft import PeftModel
 
         torch.set_num_threads(usable_cpus())
-        self._torch = torch
-        self._model = PeftModel.from_pretrained(plain_model(base), str(adapter)).merge_and_unload().eval()
+        self._torch, self._device = torch, "cuda" if torch.cuda.is_available() else "cpu"
+        self._model = PeftModel.from_pretrained(plain_model(base, self._device), str(adapter)).merge_and_unload().eval().to(self._device)
 
     def say(self, prompts: Sequence[Sequence[int]], tokens: int, seed: int) -> list[Said]:
         torch, said = self._torch, [Said() for _ in prompts]
@@ -103,21 +109,21 @@ class Transformers:
 
         torch.manual_seed(seed)
         with torch.inference_mode():
-            self._model.generate(input_ids=ids, attention_mask=mask, do_sample=True, temperature=SAMPLING.temperature, top_p=SAMPLING.top_p, top_k=SAMPLING.top_k,
+            self._model.generate(input_ids=ids.to(self._device), attention_mask=mask.to(self._device), do_sample=True, temperature=SAMPLING.temperature, top_p=SAMPLING.top_p, top_k=SAMPLING.top_k,
                                  min_new_tokens=tokens, max_new_tokens=tokens, pad_token_id=0, streamer=Clock())
         return said
 
     def close(self) -> None: ...
 
 
-def plain_model(base: BaseModel):
-    """The base model in transformers, unpacked, in the fastest type of this processor."""
+def plain_model(base: BaseModel, device: str):
+    """The base model in transformers, unpacked, in the type that is fastest on `device`."""
     import torch
     from transformers import AutoModelForCausalLM, GgufConfig
 
     from learner.policy import fast_dtype
 
-    model = AutoModelForCausalLM.from_pretrained(str(base.folder), gguf_file=base.gguf.name, dtype=fast_dtype(torch.device("cpu")),
+    model = AutoModelForCausalLM.from_pretrained(str(base.folder), gguf_file=base.gguf.name, dtype=fast_dtype(torch.device(device)),
                                                  attn_implementation="sdpa", quantization_config=GgufConfig(dequantize=True))
     model.config.quantization_config = model.hf_quantizer = None               # plain weights from here on
     return model

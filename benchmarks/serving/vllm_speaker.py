@@ -32,7 +32,7 @@ class Vllm:
         """
         folder = cache_dir / "plain" / base.id
         if not (folder / "config.json").exists():
-            plain_model(base).save_pretrained(folder)
+            plain_model(base, "cpu").save_pretrained(folder)
             for name in ("tokenizer.json", "tokenizer_config.json"):
                 shutil.copy(base.folder / name, folder / name)
         with socket.socket() as probe:

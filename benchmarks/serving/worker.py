@@ -116,7 +116,7 @@ def swap(speaker: Ours, asked: dict) -> dict:
     times = [one.times for one in said]
     speaker.engine.load(1, Path(asked["adapter"]))
     speaker.engine.unload(2)
-    servable_path(load_base_model(Path(asked["base"])), Path(asked["second"]), Path(asked["cache"])).unlink()  # merged anew next time: that is part of a swap
+    servable_path(load_base_model(Path(asked["base"])), Path(asked["second"]), Path(asked["cache"])).unlink(missing_ok=True)  # merged anew next time: that is part of a swap
     meanwhile = during(times, start, answered) or [0.0]
     return {"build": built - start, "new_first_token": fresh[0].times[0] - built, "dropped": sum(len(one.ids) != asked["tokens"] for one in said),
             "outlived_build": sum(reply[-1] > answered for reply in times),
