@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from chat_app.engines import EngineFailed, make_engine
-from chat_app.engines.gguf import ARCHITECTURES
+from chat_app.engines.gguf import ARCHITECTURES, servable_gguf
+from data.cpus import usable_cpus
 from data.errors import CorruptAdapter
 from data.records import BaseModel, Generated, Sampling
 from data.tokenizer import ChatTokenizer
@@ -51,8 +52,9 @@ class ServingSampler:
                 if acting == "candidate":
                     self.policy.save(Path(scratch))
                     acting = Path(scratch)
-                version = 0 if acting == "base" else CANDIDATE
-                started_as_idle_work(partial(engine.load, version, None if acting == "base" else acting))
+                version, adapter = (0, None) if acting == "base" else (CANDIDATE, acting)
+                servable_gguf(self.policy.base, adapter, self.cache_dir, threads=usable_cpus())     # here what versions share is read once, in the engine's process each time
+                started_as_idle_work(partial(engine.load, version, adapter))
             streams = [engine.stream(prompt, replace(sampling, seed=dice.randrange(2**31)), version) for prompt in prompts]
             for stream in streams:
                 for _ in stream:

@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from chat_app.engines.gguf import held, servable_gguf, servable_path, sweep_cache
+from chat_app.engines.gguf_merge import _copy_metadata, _template
 from chat_app.engines.lora import permute_rows, read_deltas
 from data.base_models import import_base_model
 from data.errors import AdapterMismatch, CorruptAdapter, ModelUnavailable, StorageFull
@@ -70,6 +72,32 @@ def test_q8_is_within_half_a_step_of_the_exact_weights(tiny_base, adapter, tmp_p
         blocks, near = weight.reshape(-1, 32), rounded[name].reshape(-1, 32)
         step = np.abs(blocks).max(axis=1, keepdims=True) / 127
         assert (np.abs(blocks - near) <= step * 0.6 + 1e-6).all(), name  # half a step; scale and reference are half precision
+
+
+def test_threads_write_the_same_bytes_and_a_second_version_too_though_its_beginning_is_not_made_again(tiny_base, adapter, tmp_path):
+    alone, together = (servable_gguf(tiny_base, adapter, tmp_path / name, threads=threads) for name, threads in (("alone", 1), ("together", 3)))
+    assert alone.read_bytes() == together.read_bytes()
+    fresh = servable_gguf(tiny_base, None, tmp_path / "kept").read_bytes()
+    _template.cache_clear()
+    assert fresh == servable_gguf(tiny_base, None, tmp_path / "anew").read_bytes() and _template.cache_info().misses == 1
+
+
+def test_a_base_file_of_another_alignment_is_read_and_written_alike(tiny_base, adapter, tmp_path):
+    from gguf import GGUFReader, GGUFWriter
+
+    reader = GGUFReader(tiny_base.gguf)
+    wide = GGUFWriter(tmp_path / "Wide.gguf", tiny_base.architecture)
+    wide.add_custom_alignment(4096)
+    _copy_metadata(reader, wide)
+    for tensor in reader.tensors:
+        wide.add_tensor(tensor.name, tensor.data, raw_shape=tensor.data.shape, raw_dtype=tensor.tensor_type)
+    wide.write_header_to_file()
+    wide.write_kv_data_to_file()
+    wide.write_tensors_to_file()
+    wide.close()
+    assert GGUFReader(tmp_path / "Wide.gguf").alignment == 4096
+    again, plain = (weights(servable_gguf(base, adapter, tmp_path / str(number))) for number, base in enumerate((replace(tiny_base, gguf=tmp_path / "Wide.gguf"), tiny_base)))
+    assert again.keys() == plain.keys() and all(np.array_equal(again[name], plain[name]) for name in plain)
 
 
 def test_version_0_is_the_base_itself(tiny_base, tmp_path):
@@ -228,8 +256,6 @@ def test_half_precision_adapters_are_read(tiny_base, adapter, tmp_path):
 
 
 def test_an_architecture_whose_layout_we_do_not_know_is_refused(tiny_base, tmp_path):
-    from dataclasses import replace
-
     with pytest.raises(ModelUnavailable, match="ENGINE=transformers"):
         servable_gguf(replace(tiny_base, architecture="gemma3"), None, tmp_path)
 
