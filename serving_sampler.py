@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from chat_app.engines import EngineFailed, make_engine
-from chat_app.engines.gguf import ARCHITECTURES, servable_gguf
+from chat_app.engines.gguf import ARCHITECTURES
 from data.cpus import usable_cpus
 from data.errors import CorruptAdapter
 from data.records import BaseModel, Generated, Sampling
@@ -28,6 +28,8 @@ from learner.sampler import Sampler
 CANDIDATE = 1
 """The only version number this engine knows, beside the base model's 0."""
 SCRATCH = ".candidate-"
+MERGING = 2
+"""Threads that write a version's file: the learner waits for it, and a version's weights are in memory a few at a time for each."""
 
 
 class ServingSampler:
@@ -53,7 +55,7 @@ class ServingSampler:
                     self.policy.save(Path(scratch))
                     acting = Path(scratch)
                 version, adapter = (0, None) if acting == "base" else (CANDIDATE, acting)
-                servable_gguf(self.policy.base, adapter, self.cache_dir, threads=usable_cpus())     # here what versions share is read once, in the engine's process each time
+                started_as_idle_work(partial(engine.prepare, adapter, min(MERGING, usable_cpus())))
                 started_as_idle_work(partial(engine.load, version, adapter))
             streams = [engine.stream(prompt, replace(sampling, seed=dice.randrange(2**31)), version) for prompt in prompts]
             for stream in streams:

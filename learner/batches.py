@@ -10,6 +10,10 @@ import torch
 from torch import Tensor
 
 
+ROW_TOKENS = 512
+"""With so many tokens for each reply of a group, `max_batch_tokens` hardly splits groups."""
+
+
 @dataclass(frozen=True)
 class Example:
     """One reply as the policy sees it. Token ids come from the store and are never re-tokenised."""
@@ -102,8 +106,8 @@ def flattened(steps: Sequence[list[list[Example]]]) -> list[list[Example]]:
 
 
 def micro_batches(examples: Sequence[Example], max_batch_tokens: int, batch_size: int = 8) -> list[list[Example]]:
-    """Every reply once, as `plan_steps` groups them: for a pass that takes no step."""
-    return flattened(plan_steps(examples, batch_size, max_batch_tokens))
+    """Every reply once, as `plan_steps` groups them: for a pass that takes no step. Where more may go through at once, so do more replies."""
+    return flattened(plan_steps(examples, max(batch_size, max_batch_tokens // ROW_TOKENS), max_batch_tokens))
 
 
 def _split(examples: Sequence[Example], max_batch_tokens: int) -> list[list[Example]]:

@@ -1,22 +1,26 @@
-"""How many tokens go through the model at once where there is more memory than on the machine the default is for."""
+"""How much goes through the model at once on a GPU, against the machine without one that the defaults are for."""
 
 from __future__ import annotations
 
 import torch
 
-CARD_SHARE = 8 * 2**30
-"""Bytes of a card's memory for each time the default: 2,048 tokens of the default model took 2.6 GB of an H200, larger models take more."""
+from learner.policy import Policy
+
+CARD_SHARE = 8e9
+"""Bytes of a card for each time the default: training 2,048 tokens of the default model took 3.2 GB of an H200 in all, and the chat may be on the same card."""
 MOST = 8
-"""Times the default: 16,384 tokens."""
+USUAL_WIDTH = 576 * 30
+"""Hidden size times layers of the default model: what a token takes grows with it."""
 
 
-def batch_tokens(default: int, card: int | None) -> int:
-    """Padded tokens in a micro-batch; `default` on a CPU. On a GPU a small micro-batch takes as long as a large one: what takes time is starting its operations.
+def times(policy: Policy) -> int:
+    """How many times as much as on a CPU may go through the model at once: there the operations take the time, on a GPU starting them does."""
+    if policy.device.type != "cuda":
+        return 1
+    config = policy.model.config.get_text_config()
+    return times_on(torch.cuda.get_device_properties(policy.device).total_memory, config.hidden_size * config.num_hidden_layers)
 
-    Args: card: bytes of memory of the GPU that computes, None without one.
-    """
-    return default if card is None else default * max(1, min(MOST, card // CARD_SHARE))
 
-
-def card_bytes() -> int | None:
-    return torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory if torch.cuda.is_available() else None
+def times_on(card: int, width: int) -> int:
+    """Args: card: bytes of memory; width: the model's hidden size times its layers."""
+    return max(1, min(MOST, round(card / CARD_SHARE * USUAL_WIDTH / width)))

@@ -80,17 +80,17 @@ def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Score
     strength, near, best, beyond = FIRST, None, None, None
     while steps and len(tried) < refiner.config.refine.stretches:
         refiner.policy.set_scale(strength, full)
-        after, problem, told = attempt(strength, look, lambda after: _problem(refiner, base, near, after, ROOM))
+        after, problem, told = attempt(strength, look, lambda after: _problem(refiner, base, near and near[1], after, ROOM))
         tried.append(told)
-        if after and not _problem(refiner, base, best, after, 1.0):
+        if after and not _problem(refiner, base, best and best.replies, after, 1.0):
             best = Stop(strength, after, refiner.policy.weights())
         if problem:
             beyond = strength
         else:
-            near = Stop(strength, after, [])
-        reached = near.strength if near else 0.0
+            near = strength, after
+        reached = near[0] if near else 0.0
         strength = 2 * reached if beyond is None else (reached * beyond) ** 0.5 if reached else beyond / 2
-    kept = near.strength if near else 0.0
+    kept = near[0] if near else 0.0
     refiner.policy.set_scale(kept, full)
     return Reached(kept, best, {"steps": steps, "imitated": len(imitated), "strength": round(kept, 3), "best": best and round(best.strength, 3), "tried": tried})
 
@@ -113,7 +113,7 @@ def _learn(refiner: Refiner, rated: Sequence[Example], worth: Tensor, imitated: 
     return len(train_steps(refiner.policy, plan, Signals(worth.float(), torch.ones(len(gains)), gains.float()), Reference({}, {}), None, a_few, refiner.on_step))
 
 
-def _problem(refiner: Refiner, base: Scored, nearer: Stop | None, after: Scored, room: float) -> Crossed | None:
+def _problem(refiner: Refiner, base: Scored, nearer: Scored | None, after: Scored, room: float) -> Crossed | None:
     """Why this is too far, None if it is not. Args: room: share of the bound on unlikely replies."""
     return (crossed(base, after, base, base, room * refiner.config.refine.max_surprise_rise, refiner.bounds.knows_truncated)
-            or not_less_pleased(nearer and nearer.replies, after))
+            or not_less_pleased(nearer, after))

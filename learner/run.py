@@ -12,7 +12,7 @@ from data.store import Store
 from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
 from learner.errors import Ended
-from learner.memory import batch_tokens, card_bytes
+from learner.memory import times
 from learner.pace import Pace
 from learner.policy import Policy
 from learner.sampler import PolicySampler, Sampler
@@ -46,13 +46,14 @@ def train(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
 def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: LearnerConfig, run: Run, pace: Pace,
           make_sampler: Callable[[Policy, ChatTokenizer], Sampler] | None = None, team: Team | None = None) -> Run:
     """collect -> load -> look with the base model -> fit -> check at the gates -> publish."""
-    config = replace(config, max_batch_tokens=batch_tokens(config.max_batch_tokens, card_bytes()))
     stages = Stages(store, registry, base, config, run, pace, make_sampler or _own_sampler, team or ALONE)
     tokenizer = ChatTokenizer(base.folder)
     state, version = "published", None
     try:
         material = stages.collect(tokenizer)
-        seen = stages.look(material, stages.load(), tokenizer)
+        policy = stages.load()
+        stages = replace(stages, config=replace(config, max_batch_tokens=config.max_batch_tokens * times(policy)))
+        seen = stages.look(material, policy, tokenizer)
         fitted = stages.fit(seen)
         checked = stages.check(seen)
         version = stages.publish(seen, fitted, checked)

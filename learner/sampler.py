@@ -9,11 +9,12 @@ import torch
 
 from data.records import Generated, Sampling
 from learner.errors import Diverged
+from learner.memory import times
 from learner.policy import Policy
 from learner.roles import role_of
 
-ROWS, GPU_ROWS = 32, 256
-"""Replies at a time; bounds the attention cache. On a GPU a step takes as long for many as for few."""
+ROWS = 32
+"""Replies at a time; bounds the attention cache. On a GPU more, see memory.py."""
 
 
 class Sampler(Protocol):
@@ -39,7 +40,7 @@ class PolicySampler:
     def sample(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
         if self.policy.team.sharded:                                # the others must compute along; all draw the same
             self.policy.team.send("sample", role_of(self.policy), self.eos_ids, [list(prompt) for prompt in prompts], sampling)
-        rows = GPU_ROWS if self.policy.device.type == "cuda" else ROWS
+        rows = ROWS * times(self.policy)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(sampling.seed)
             return [reply for start in range(0, len(prompts), rows) for reply in self._sample(prompts[start:start + rows], sampling)]

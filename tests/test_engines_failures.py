@@ -81,6 +81,17 @@ def test_a_merged_file_that_was_damaged_on_disk_is_made_anew(endless_base, tmp_p
     engine.close()
 
 
+def test_a_file_that_this_engine_made_itself_is_not_made_again_when_it_cannot_be_loaded(endless_base, tmp_path):
+    engine = exact_engine("openvino", endless_base, tmp_path)
+    engine.prepare(None, threads=2)
+    [file] = tmp_path.rglob("*.gguf")
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(EngineFailed, match="cannot serve"):
+        engine.load(0, None)
+    assert file.stat().st_size == 5000
+    engine.close()
+
+
 def test_a_reader_is_not_left_waiting_by_a_worker_that_died_without_a_word():
     stream = FedStream([1], Sampling(), worker_alive=lambda: False)
     with pytest.raises(EngineFailed, match="its worker died"):

@@ -20,7 +20,7 @@ from data.records import BaseModel
 from learner.anchor import reference_pass
 from learner.batches import Example, plan_steps, shuffled
 from learner.config import LearnerConfig
-from learner.memory import batch_tokens, card_bytes
+from learner.memory import times
 from learner.policy import Policy
 from learner.steps import Signals, train_steps
 
@@ -56,11 +56,11 @@ def tell(**values: object) -> None:
     print(json.dumps(values), file=sys.__stdout__, flush=True)
 
 
-def rated_steps(cell: Cell, base: BaseModel, folder: Path, batch_size: int) -> tuple[list[Rated], list[list[list[Example]]]]:
-    """The cell's rated replies and the learner's own steps over them."""
+def rated_steps(cell: Cell, base: BaseModel, folder: Path, batch_size: int, at_once: int) -> tuple[list[Rated], list[list[list[Example]]]]:
+    """The cell's rated replies and the learner's own steps over them. Args: at_once: padded tokens of a micro-batch."""
     rated = rate_replies(cell, ReplyPool(folder, base, sampling_of(cell), folder / "serving").first(pool_size(cell)))
     examples = [Example(place, one.sampled.prompt_ids, one.sampled.completion_ids, cell.temperature) for place, one in enumerate(rated)]
-    return list(rated), plan_steps(examples, batch_size, batch_tokens(LearnerConfig().max_batch_tokens, card_bytes()))
+    return list(rated), plan_steps(examples, batch_size, at_once)
 
 
 def sequence(plan: list[list[list[Example]]], count: int) -> list[list[Example]]:
@@ -70,9 +70,8 @@ def sequence(plan: list[list[list[Example]]], count: int) -> list[list[Example]]
     return [[example for micro_batch in step for example in micro_batch] for step in visited[:count]]
 
 
-def ours(base: BaseModel, rated: list[Rated], plan: list[list[list[Example]]], turns: Turns, batch_size: int) -> None:
+def ours(policy: Policy, rated: list[Rated], plan: list[list[list[Example]]], turns: Turns, batch_size: int) -> None:
     """The learner's step: anchored policy gradient, with the base model's view computed once before; that pass is told apart."""
-    policy = Policy(base)
     start = time.monotonic()
     reference = reference_pass(policy, [micro for step in plan for micro in step], frozenset(range(len(rated))), lambda: None)
     tokens = sum(example.tokens for step in plan for micro in step for example in micro)
@@ -111,12 +110,13 @@ def main(job: str) -> int:
     cell, folder, base = Cell.from_dict(given["cell"]), Path(given["folder"]), load_base_model(Path(given["base"]))
     size = given["batch_size"]
     sys.stdout = sys.stderr                                  # trainers print; the parent reads our own lines alone
-    rated, plan = rated_steps(cell, base, folder, size)
+    policy = Policy(base) if cell.arm == "ours" else None
+    rated, plan = rated_steps(cell, base, folder, size, LearnerConfig().max_batch_tokens * (times(policy) if policy else 1))
     visited = sequence(plan, given["steps"])
     turns = Turns([sum(example.tokens for example in batch) for batch in visited])
     try:
-        if cell.arm == "ours":
-            ours(base, rated, plan, turns, size)
+        if policy:
+            ours(policy, rated, plan, turns, size)
         else:
             trl_kto(base, rated, visited, turns, size, folder)
             turns.wait()                                     # its last step was the last one asked for

@@ -7,10 +7,11 @@ to read and write as the weights do: that beginning is kept for the next version
 
 from __future__ import annotations
 
-import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -55,29 +56,29 @@ def write_merged(base: BaseModel, adapter: Path | None, target: Path, encoding: 
     if base.gguf is None or base.architecture not in ARCHITECTURES:
         raise ModelUnavailable(said("no_gguf_form", model=base.name, architecture=base.architecture))
     state = base.gguf.stat()
-    template = _template(base.gguf, base.architecture, encoding, state.st_mtime_ns, state.st_size)
+    template = _template(base.gguf, base.architecture, encoding, target.parent, state.st_mtime_ns, state.st_size)
     deltas: dict[str, Delta] = {}
     if adapter is not None:
         shapes = {tensor.name: _shape(tensor) for tensor in template.tensors if len(tensor.shape) == 2}
         deltas = read_deltas(adapter, shapes, architecture=base.architecture, heads=template.heads, kv_heads=template.kv_heads)
-    with target.open("wb") as file:
+    with target.open("wb") as file, closing(_encoded_in_order(template, deltas, threads)) as tensors:
         file.write(template.header)
-        for encoded in _encoded_in_order(template, deltas, threads):
+        for encoded in tensors:
             encoded.tofile(file)
             file.write(bytes(-encoded.nbytes % ALIGNMENT))
 
 
 @lru_cache(maxsize=1)
-def _template(gguf: Path, architecture: str, encoding: Encoding, *state: int) -> Template:
-    """Args: state: what tells that the file is another one by now."""
+def _template(gguf: Path, architecture: str, encoding: Encoding, room: Path, *state: int) -> Template:
+    """Args: room: where a file may lie for a moment. state: what tells that the file of the base model is another one by now."""
     from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
 
     reader = open_gguf(gguf)
     heads = reader.fields[f"{architecture}.attention.head_count"].contents()
     kv_heads = reader.fields.get(f"{architecture}.attention.head_count_kv")
     kinds = tuple(_kind(tensor, encoding) for tensor in reader.tensors)
-    with tempfile.TemporaryDirectory() as folder:
-        writer = GGUFWriter(Path(folder) / "header", architecture)
+    with tempfile.NamedTemporaryFile(prefix=".merge-", dir=room) as file:
+        writer = GGUFWriter(file.name, architecture)
         _copy_metadata(reader, writer)
         writer.add_file_type(LlamaFileType.MOSTLY_Q8_0 if encoding == "Q8_0" else LlamaFileType.MOSTLY_F16)
         for tensor, kind in zip(reader.tensors, kinds, strict=True):
@@ -92,7 +93,7 @@ def _template(gguf: Path, architecture: str, encoding: Encoding, *state: int) ->
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         writer.close()
-        header = (Path(folder) / "header").read_bytes()
+        header = Path(file.name).read_bytes()
     return Template(header + bytes(-len(header) % ALIGNMENT), tuple(reader.tensors), kinds, heads, kv_heads.contents() if kv_heads else heads)
 
 
@@ -102,13 +103,15 @@ def _encoded_in_order(template: Template, deltas: dict[str, Delta], threads: int
     if threads < 2:
         yield from (_encoded(*job) for job in jobs)
         return
-    with ThreadPoolExecutor(threads, thread_name_prefix="merge") as pool:
-        running = [pool.submit(_encoded, *job) for job in jobs[: threads * AHEAD]]
-        for place in range(len(jobs)):
-            yield running[place].result()
-            running[place] = None
-            if len(running) < len(jobs):
-                running.append(pool.submit(_encoded, *jobs[len(running)]))
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="merge")
+    try:
+        ahead = deque(pool.submit(_encoded, *job) for job in jobs[: threads * AHEAD])
+        for job in [*jobs[threads * AHEAD :], *[None] * len(ahead)]:
+            yield ahead.popleft().result()
+            if job is not None:
+                ahead.append(pool.submit(_encoded, *job))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _encoded(tensor, kind, delta: Delta | None) -> np.ndarray:

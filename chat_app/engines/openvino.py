@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from chat_app.engines.gguf import Encoding, servable_path, sweep_cache
+from chat_app.engines.gguf import Encoding, servable_gguf, servable_path, sweep_cache
 from chat_app.engines.openvino_process import Cancel, News, Retire, Start, Version
 from chat_app.engines.protocol import EngineFailed
 from chat_app.engines.streams import FedStream, room_for_reply
@@ -54,15 +54,21 @@ class OpenVinoEngine(VersionedEngine):
         self._cache_dir = cache_dir
         self._eos_ids = eos_ids
         self._encoding = encoding
+        self._fresh: set[Path] = set()
         self._scheduler = {"cache_size": kv_cache_gib, "enable_prefix_caching": True}
         # Pinned threads of two pipelines would sit on the same cores.
         # f32 is the kind of number in which OpenVINO multiplies 8-bit weights as they are; in bf16, its choice on a processor with AMX, it
         # widens them anew for every token: 8 streams were half as fast again in f32, reading a long prompt a third slower
         self._properties = {"INFERENCE_NUM_THREADS": usable_cpus(), "ENABLE_CPU_PINNING": False, "INFERENCE_PRECISION_HINT": "f32", **(properties or {})}
 
+    def prepare(self, adapter: Path | None, threads: int) -> None:
+        """Write a version's file ahead of `load`, in this process, which then has at hand what the versions share. Raises: as `servable_gguf`."""
+        if not servable_path(self._base, adapter, self._cache_dir, encoding=self._encoding).exists():
+            self._fresh.add(servable_gguf(self._base, adapter, self._cache_dir, encoding=self._encoding, threads=threads))
+
     def _start(self, version: int, adapter: Path | None) -> _Worker:
         file = servable_path(self._base, adapter, self._cache_dir, encoding=self._encoding)
-        kept = file.exists()
+        kept = file.exists() and file not in self._fresh
         told = Version(self._base, adapter, self._cache_dir, self._encoding, self._eos_ids, self._properties, self._scheduler)
         try:
             worker = _Worker(file, told)

@@ -41,14 +41,14 @@ class TransformersEngine(VersionedEngine):
         """
         Args:
             eos_ids: sampling any of these ends a reply.
-            kv_cache_gib: upper bound of each version's attention cache; a reply must fit into it alone. None: 0.5, on a GPU 2.
+            kv_cache_gib: upper bound of each version's attention cache; a reply must fit into it alone. None: 0.5, on a large GPU 2.
             dtype: of weights and arithmetic; None takes bfloat16 where the processor has it, else float32.
         """
         super().__init__()
         self._base = base
         self._eos_ids = eos_ids
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._kv_cache_gib = kv_cache_gib or (2.0 if self._device.type == "cuda" else 0.5)
+        self._kv_cache_gib = kv_cache_gib or _cache_share(self._device)
         self._dtype = dtype or _native_dtype(self._device)
         self._model: torch.nn.Module | None = None
 
@@ -201,6 +201,13 @@ def _pages(model, context_length: int, kv_cache_gib: float) -> int:
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     token_bytes = 2 * config.num_hidden_layers * config.num_key_value_heads * head * model.dtype.itemsize
     return max(4, min(int(kv_cache_gib * 2**30) // (token_bytes * PAGE), 16 * context_length // PAGE))
+
+
+def _cache_share(device: torch.device) -> float:
+    """GiB for each version's attention cache: a twelfth of a card, since two or three versions and the learner share it."""
+    if device.type != "cuda":
+        return 0.5
+    return min(2.0, max(0.5, torch.cuda.get_device_properties(device).total_memory / 2**30 / 12))
 
 
 def _native_dtype(device: torch.device) -> torch.dtype:
