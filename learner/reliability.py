@@ -9,7 +9,8 @@ three stories explain u:
     inverted    P(y_i = 1) = sigmoid(b - a z_i)
 
 a > 0 is fitted over everybody, so a crowd full of noise makes the evidence weak by itself; b is u's own level and is
-integrated out under N(b0, 1). u's trust is the probability of the honest story; below `QUARANTINE` their ratings count
+integrated out under N(b0, 1). The models learn from ratings whose raters' levels are taken out: people who like everything, or
+nothing, left so little for a model to find that inverted ones were told in half of the crowds. u's trust is the probability of the honest story; below `QUARANTINE` their ratings count
 nothing. Sources: Dawid & Skene 1979 (raters as latent classes), here with a regression in place of repeated labels.
 """
 
@@ -17,8 +18,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,6 +43,8 @@ ROUNDS = 3
 """The models and a are fitted again, each time counting everybody by what the round before says of them."""
 FOLDS = 5
 """Raters are left out by folds, at most this many."""
+LEVEL_RATINGS = 3.0
+"""How many ratings a rater needs before their own level counts half, where the models learn."""
 LEVELS = torch.linspace(-3, 3, 25, dtype=torch.float64)
 """Places at which a rater's own level is integrated, in standard deviations."""
 
@@ -97,10 +100,11 @@ def reliabilities(said: Sequence[Heard], summaries: Tensor, style: Tensor, group
     if len(raters) < MIN_RATERS or len({one.row for one in said}) < MIN_REPLIES:
         return untold
     labels = torch.tensor([(one.value + 1) / 2 for one in said], dtype=torch.float64)
+    levelled = _levelled(said, places)
     honest = dict.fromkeys(raters, 1.0)
     for _ in range(ROUNDS):
         weights = torch.tensor([honest[one.rater_id] for one in said], dtype=torch.float64)
-        logits = _without_the_rater(said, raters, weights, summaries, style, groups, seed)
+        logits = _without_the_rater(levelled, raters, weights, summaries, style, groups, seed)
         level, slope = fit_logistic(torch.stack((torch.ones_like(logits), logits), dim=1), labels, weights, ridge=1.0).tolist()
         if slope <= 0:
             return untold
@@ -121,6 +125,13 @@ def stories(logits: Tensor, labels: Tensor, slope: float, level: float) -> dict[
     highest = max(evidence.values())
     odds = {story: math.exp(value - highest) for story, value in evidence.items()}
     return {story: value / sum(odds.values()) for story, value in odds.items()}
+
+
+def _levelled(said: Sequence[Heard], places: Mapping[str, Sequence[int]]) -> list[Heard]:
+    """The same opinions around one level, that of all; who said little keeps some of their own."""
+    everybody = sum(one.value for one in said) / len(said)
+    above = {rater: (sum(said[place].value for place in own) / len(own) - everybody) * len(own) / (len(own) + LEVEL_RATINGS) for rater, own in places.items()}
+    return [replace(one, value=min(1.0, max(-1.0, one.value - above[one.rater_id]))) for one in said]
 
 
 def _without_the_rater(said: Sequence[Heard], raters: Sequence[str], weights: Tensor, summaries: Tensor, style: Tensor,

@@ -53,7 +53,7 @@ def crowd(conducts, each: int = 12, seed: int = 0, taste: float = 2.5):
     for row in range(count):
         rater = row % len(conducts)
         liked = dice.random() < 1 / (1 + math.exp(-taste * float(style[row, 0])))
-        value = {"honest": liked, "inverted": not liked, "generous": True}[conducts[rater]]
+        value = {"honest": liked, "inverted": not liked, "generous": True, "strict": False}[conducts[rater]]
         said.append(Heard(f"{rater:02} {conducts[rater]}", row, 1.0 if value else -1.0))
     return said, torch.zeros(count, 0), style, list(range(count))
 
@@ -69,6 +69,11 @@ def test_who_likes_everything_is_careless_or_honest_but_never_quarantined_for_it
     found = reliabilities(*crowd(["honest"] * 10 + ["generous"] * 2), seed=1)
     assert all(found[rater].honest > QUARANTINE for rater in found)
     assert max(found["10 generous"].trust, found["11 generous"].trust) < min(one.trust for rater, one in found.items() if "honest" in rater)
+
+
+def test_who_likes_everything_or_nothing_hides_no_one_who_says_the_opposite():
+    said = crowd(["honest"] * 10 + ["inverted"] * 2 + ["generous"] * 5 + ["strict"] * 5, each=16, seed=3)
+    assert {rater for rater, one in reliabilities(*said, seed=0).items() if one.quarantined} == {"10 inverted", "11 inverted"}
 
 
 def test_nobody_is_judged_by_few_raters_or_by_ratings_that_tell_nothing():
