@@ -7,7 +7,7 @@ A few optimizer steps make those rated replies likelier that the reward model pr
 What comes of it is small, and right: it is multiplied by 3, 6, 12, ... (the B halves of the adapter, in which its effect is linear) for as
 long as fresh replies to prompts kept aside are within half of the refinement's bound on how unlikely they may be and please more, then
 tried half way, by ratio, to where it went wrong. Looking costs a third of what an on-policy iteration does, and a stretch goes as far as several of them.
-Iterations go on from there, or from the base model where that is nearer than 3. What was looked at and pleased more within the whole bound is remembered, for where they come to nothing.
+Iterations go on from there. What was looked at and pleased more within the whole bound is remembered, for where they come to nothing.
 Sources: reward-weighted regression, arXiv:1910.00177; extrapolation of what little training did, arXiv:2404.16792.
 """
 

@@ -45,7 +45,7 @@ from learner.config import LearnerConfig
 from learner.errors import Diverged
 from learner.personal import without_personal_data
 from learner.policy import Policy
-from learner.reach import FIRST, NOWHERE, Reached, reach
+from learner.reach import NOWHERE, Reached, reach
 from learner.refine_bounds import Crossed, clearly_pleased, crossed, not_clearly_pleased, not_less_pleased
 from learner.refine_rules import leave_one_out_advantages, next_pace, split_prompts, turn_of
 from learner.reward_model import RewardModel
@@ -141,9 +141,7 @@ class Refiner:
             base, aside = by_base(), set(check_prompts)
             seen = [place for place, example in enumerate(rated) if example.prompt_ids not in aside]
             reached = reach(self, [rated[place] for place in seen], worth[seen], base, look)
-            if reached.strength < FIRST:                            # not far enough for one short iteration to do: from the base model, then
-                self.policy.set_weights(untouched)
-        outset = Way(float(reached.strength >= FIRST), self.policy.weights())
+        outset = Way(float(reached.strength > 0), self.policy.weights())
         ways, problem, iterations = self._iterate(train_prompts, outset.gone)
         kept, checked = 0.0, []
         if ways or reached.best:

@@ -68,18 +68,6 @@ def test_where_the_iteration_comes_to_nothing_the_stretch_stays_as_far_as_the_wh
     assert report["kept"] == 1 and same(weights_of.end, farther.weights)
 
 
-def test_after_a_stretch_that_ended_nearer_than_its_first_multiple_iterations_begin_at_the_base_model(tmp_path, tiny_base, a_stretch_leads_far, weights_of, monkeypatch):
-    monkeypatch.setattr("learner.refine.reach", lambda *told: replace(reach(*told), strength=1.5))
-    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-    report = train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell").report["refinement"]
-    assert len(report["iterations"]) == 4 and report["iterations"][0]["learning_rate"] == CONFIG.refine.learning_rate and report["reached"]["strength"] == 6
-    none = replace(a_stretch_leads_far, refine=replace(a_stretch_leads_far.refine, stretches=0))
-    first = weights_of.passes[0]
-    store, registry = store_of(tmp_path / "none", tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-    train(store, registry, tiny_base, none, trigger="shell")
-    assert same(first, weights_of.passes[0])
-
-
 def test_the_anchor_holds_iterations_from_the_base_model_and_not_those_after_a_stretch(tmp_path, tiny_base, a_stretch_leads_far, weights_of):
     def end(name: str, stretches: int, beta: float):
         store, registry = store_of(tmp_path / name, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
