@@ -80,12 +80,12 @@ def test_it_learns_from_the_whole_vocabulary_judges_as_the_chat_draws_and_spends
 
 def test_with_a_useless_reward_model_the_adapter_is_that_of_the_ratings_alone(tmp_path, tiny_base):
     def adapter(name: str, enabled: bool):
-        store, registry = store_of(tmp_path / name, tiny_base, 40, lambda _, dice: dice.choice((-1, 1)))
+        store, registry = store_of(tmp_path / name, tiny_base, 40, lambda *_: 1)                    # all alike: nothing can be told by them
         run = train(store, registry, tiny_base, replace(CONFIG, refine=replace(CONFIG.refine, enabled=enabled)), trigger="shell")
         return store.version(1).sha256, run.report["refinement"]
 
     (alone, none), (refined, report) = adapter("off", False), adapter("on", True)
-    assert none is None and report["kept"] == 0 and report["reward_model"]["nothing"] > 0.5 and "do not predict" in report["reason"]
+    assert none is None and report["kept"] == 0 and report["reward_model"]["nothing"] == 1.0 and "do not predict" in report["reason"]
     assert refined == alone
 
 

@@ -55,8 +55,8 @@ def write_merged(base: BaseModel, adapter: Path | None, target: Path, encoding: 
     """Raises: ModelUnavailable; AdapterMismatch; CorruptAdapter; OSError."""
     if base.gguf is None or base.architecture not in ARCHITECTURES:
         raise ModelUnavailable(said("no_gguf_form", model=base.name, architecture=base.architecture))
-    state = base.gguf.stat()
-    template = _template(base.gguf, base.architecture, encoding, target.parent, state.st_mtime_ns, state.st_size)
+    state = base.gguf.stat() if base.gguf.exists() else None    # gone: reading it says so
+    template = _template(base.gguf, base.architecture, encoding, target.parent, *((state.st_mtime_ns, state.st_size) if state else ()))
     deltas: dict[str, Delta] = {}
     if adapter is not None:
         shapes = {tensor.name: _shape(tensor) for tensor in template.tensors if len(tensor.shape) == 2}
