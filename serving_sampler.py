@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from chat_app.engines import EngineFailed, make_engine
-from chat_app.engines.gguf import ARCHITECTURES
+from chat_app.engines.gguf_merge import ARCHITECTURES
 from data.cpus import usable_cpus
 from data.errors import CorruptAdapter
 from data.records import BaseModel, Generated, Sampling

@@ -66,7 +66,7 @@ def matmul_limit(dtype: torch.dtype, seconds: float = 1.0) -> float:
     return round(best, 3)
 
 
-def read_limit(times: int = 10) -> float:
+def copy_limit(times: int = 10) -> float:
     """GB/s at which memory is read and written, by copying a table many times the caches' size: both directions count.
 
     A reply's step reads every weight once: nothing that samples one token a step can be faster than this allows.
@@ -87,7 +87,7 @@ def describe() -> dict:
     """This machine in a few figures, printed beside every result."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     return {"device": device, "cores": usable_cpus(), "threads": torch.get_num_threads(), "load": round(os.getloadavg()[0], 2),
-            "copy_gb_per_second": read_limit(), "bf16_tflops": matmul_limit(torch.bfloat16), "fp32_tflops": matmul_limit(torch.float32)}
+            "copy_gb_per_second": copy_limit(), "bf16_tflops": matmul_limit(torch.bfloat16), "fp32_tflops": matmul_limit(torch.float32)}
 
 
 def _cpu_seconds() -> float:

@@ -208,10 +208,10 @@ class Refiner:
             told += [{"iterations": way.gone, **one} for one in tried]
             if strength:
                 return round(outset.gone + strength * (way.gone - outset.gone), 2), told, told[0]["said"]
-        if best and clearly_pleased(base, best.replies):
+        kept = best is not None and clearly_pleased(base, best.replies)
+        if kept:
             self.policy.set_weights(best.weights)
-            return 1.0, told, told[0]["said"] if told else None
-        return 0.0, told, told[0]["said"] if told else None
+        return float(kept), told, told[0]["said"] if told else None
 
     def _sample(self, prompts: Sequence[tuple[int, ...]], seed: int, *, freely: bool = False) -> list[Generated]:
         """Args: freely: from the whole vocabulary, not as the chat draws."""
@@ -246,6 +246,7 @@ class Refiner:
         history = train_steps(self.policy, plan, Signals(fresh.lower.float(), torch.ones(len(gains)), gains.float()), fresh.reference,
                               None, one_pass, self.on_step, moments)
         return found | {"steps": len(history), "kl": history[-1].kl}
+
 
 def _said(kept: float, problem: Said | None) -> Said:
     if not kept:

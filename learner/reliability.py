@@ -10,8 +10,8 @@ three stories explain u:
 
 a > 0 is fitted over everybody, so a crowd full of noise makes the evidence weak by itself; b is u's own level and is
 integrated out under N(b0, 1). The models learn from ratings whose raters' levels are taken out: people who like everything, or
-nothing, left so little for a model to find that inverted ones were told in half of the crowds. u's trust is the probability of the honest story; below `QUARANTINE` their ratings count
-nothing. Sources: Dawid & Skene 1979 (raters as latent classes), here with a regression in place of repeated labels.
+nothing, left so little for a model to find that inverted ones were told in half of the crowds. u's trust is the probability of
+the honest story; below `QUARANTINE` their ratings count nothing. Sources: Dawid & Skene 1979 (raters as latent classes), here with a regression in place of repeated labels.
 """
 
 from __future__ import annotations

@@ -114,7 +114,8 @@ class Stages:
         self.pace.stage("anchor", steps=count_steps(len(plan), own))
         anchored = (self._anchors(lessons.replies, examples, own.anchor_replies)
                     | self._anchors(lessons.replies, held_out, round(own.anchor_replies * own.held_out_share)))
-        reference = reference_pass(policy, micro_batches(examples, own.max_batch_tokens, own.batch_size) + micro_batches(held_out, own.max_batch_tokens, own.batch_size), anchored, self.pace.check)
+        visited = [batch for part in (examples, held_out) for batch in micro_batches(part, own.max_batch_tokens, own.batch_size)]
+        reference = reference_pass(policy, visited, anchored, self.pace.check)
         reliable = rater_reliabilities(lessons.replies, [*examples, *held_out], reference, tokenizer, own.seed)
         lessons = lessons.trusting({rater: one.trust for rater, one in reliable.items()})
         self._keep_asking_heads(material._replace(lessons=lessons))

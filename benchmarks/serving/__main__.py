@@ -37,8 +37,7 @@ class Bench:
         self.base, self.folder, self.material = base, folder, Material(base)
         adapter, self.second = write_adapters(base, folder)
         cache = folder / "serving"
-        if base.gguf:
-            servable_gguf(base, adapter, cache)                # merged before anybody's clock starts
+        servable_gguf(base, adapter, cache)                    # merged before anybody's clock starts
         self._given = {"base": str(base.folder.resolve()), "adapter": str(adapter.resolve()), "cache": str(cache.resolve()), "vllm_python": vllm_python,
                        "hello": self.material.prompt("Hello"), "warming": self.material.warming()}
         self._engines: dict[str, EngineProcess] = {}

@@ -20,7 +20,7 @@ __all__ = ["Engine", "EngineAway", "EngineFailed", "ReplyStream", "VersionNotLoa
 
 def engine_name(setting: Literal["auto", "openvino", "transformers", "vllm"], base: BaseModel) -> str:
     """The engine that ENGINE means for this model: `auto` is transformers on a GPU, else OpenVINO where it can read it, else transformers."""
-    from chat_app.engines.gguf import ARCHITECTURES
+    from chat_app.engines.gguf_merge import ARCHITECTURES
 
     if setting != "auto":
         return setting

@@ -10,13 +10,11 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from chat_app.engines.gguf_merge import ARCHITECTURES, Encoding, write_merged
+from chat_app.engines.gguf_merge import Encoding, write_merged
 from data.errors import CorruptAdapter
 from data.files import full_disk_says, plain_errors_of_numpy, sha256_of
 from data.records import BaseModel
 from data.sentences import said
-
-__all__ = ["ARCHITECTURES", "Encoding", "held", "servable_gguf", "servable_path", "sweep_cache"]
 
 KEPT_UNHELD = 2
 """How many files the sweep leaves though nobody has them loaded: the learner's gate has just measured the base model and

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from chat_app.engines.gguf import Encoding, servable_gguf, servable_path, sweep_cache
+from chat_app.engines.gguf import servable_gguf, servable_path, sweep_cache
+from chat_app.engines.gguf_merge import Encoding
 from chat_app.engines.openvino_process import Cancel, News, Retire, Start, Version
 from chat_app.engines.protocol import EngineFailed
 from chat_app.engines.streams import FedStream, room_for_reply

@@ -19,7 +19,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from chat_app.engines.gguf import Encoding, held, servable_gguf
+from chat_app.engines.gguf import held, servable_gguf
+from chat_app.engines.gguf_merge import Encoding
 from data.errors import ChatError
 from data.records import BaseModel, Sampling
 
