@@ -1,9 +1,9 @@
 """What the base model says of the replies: computed once a run, before the first step.
 
 One pass with the adapter disabled gives the reference log-probs of every rated reply, and for the replies the KL
-anchor uses also the base model's last hidden states. A hidden row is 576 numbers where its distribution is 49,152;
-put through the frozen output head it *is* that distribution, so KL(base || policy) is exact over the full vocabulary,
-costs one matrix product more in the training step's own forward pass, and needs no generation.
+anchor uses also what the base model expects of the output head's rows. That is 577 numbers where its distribution is 49,152,
+and all that KL(base || policy) needs of it (head.py): exact over the full vocabulary, next to nothing in a training step,
+and without generation.
 
 The anchor wants replies sampled by the base model: those of version 0. Where they are fewer than a mean needs (most
 came from later versions, or were imported) others join them: still the exact KL, at places other policies visit.
@@ -36,8 +36,8 @@ class Reference:
 
     logprobs: dict[int, Tensor]
     """(completion length,) nats at the reply's temperature."""
-    hidden: dict[int, Tensor]
-    """(completion length, H), only for anchored replies, in the policy's dtype."""
+    expected: dict[int, Tensor]
+    """(completion length, H + 1) fp32 of `Policy.expectations`, only for anchored replies."""
     summaries: dict[int, Tensor] = field(default_factory=dict)
     """(2 H,) fp32: the mean of the reply's hidden rows, then its last one; what a reward model sees."""
 
@@ -50,7 +50,7 @@ class Reference:
         return team.latest if sent == "latest" else sent and sent._on(device)
 
     def _on(self, device: torch.device | str) -> Reference:
-        return Reference(*({index: rows.to(device) for index, rows in table.items()} for table in (self.logprobs, self.hidden)))
+        return Reference(*({index: rows.to(device) for index, rows in table.items()} for table in (self.logprobs, self.expected)))
 
 
 def choose_anchor(indexes: Sequence[int], sampled_by_base: Sequence[bool], limit: int, seed: int) -> frozenset[int]:
@@ -68,14 +68,14 @@ def reference_pass(policy: Policy, micro_batches: Sequence[Sequence[Example]], a
     """Run every reply through the base model once. `on_batch` is called after each micro-batch and may raise to stop."""
     team = policy.team
     team.send("reference", micro_batches, anchored)
-    logprobs, hidden, summaries = {}, {}, {}
+    logprobs, expected, summaries = {}, {}, {}
     try:
         with policy.reference():
             for _, views in _visit(policy, micro_batches, lambda examples: _base_view(policy, examples, anchored), on_batch):
-                for table, rows in zip((logprobs, hidden, summaries), views, strict=True):
+                for table, rows in zip((logprobs, expected, summaries), views, strict=True):
                     table.update(rows)
     finally:                                                 # also when it is stopped: the others wait here
-        reference = Reference(team.gather(logprobs, policy.device), team.gather(hidden, policy.device), team.gather(summaries, "cpu"))
+        reference = Reference(team.gather(logprobs, policy.device), team.gather(expected, policy.device), team.gather(summaries, "cpu"))
     if team.size > 1:
         team.latest = reference
     return reference
@@ -86,13 +86,15 @@ def _base_view(policy: Policy, examples: Sequence[Example], anchored: frozenset[
     batch = make_batch(examples, policy.device)
     states = policy.hidden(batch)
     lengths = [len(example.completion_ids) for example in examples]
-    logprobs, hidden, summaries = {}, {}, {}
-    for example, scores, rows in zip(examples, policy.head(states, batch).logprobs, states.split(lengths), strict=True):
-        logprobs[example.index] = scores[:len(example.completion_ids)].clone()
-        summaries[example.index] = torch.cat((rows.float().mean(dim=0), rows[-1].float())).cpu()
-        if example.index in anchored:
-            hidden[example.index] = rows.clone()
-    return logprobs, hidden, summaries
+    if any(index in anchored for index in batch.indexes):
+        scores, told = policy.expectations(states, batch)
+    else:
+        scores, told = policy.head(states, batch).logprobs, ()
+    logprobs = {example.index: row[:length].clone() for example, row, length in zip(examples, scores, lengths, strict=True)}
+    expected = {index: rows.clone() for index, rows in zip(batch.indexes, told) if index in anchored}
+    summaries = {example.index: torch.cat((rows.float().mean(dim=0), rows[-1].float())).cpu()
+                 for example, rows in zip(examples, states.split(lengths), strict=True)}
+    return logprobs, expected, summaries
 
 
 @torch.no_grad()
@@ -106,9 +108,9 @@ def logprob_pass(policy: Policy, micro_batches: Sequence[Sequence[Example]], on_
     if team.size > 1:
         team.send("logprobs", role_of(policy), micro_batches, reference and reference.told(team))
     logprobs, kl = {}, torch.zeros(2, dtype=torch.float64)
-    anchored = reference.hidden if reference else None
+    expected = reference.expected if reference else None
     try:
-        for examples, scores in _visit(policy, micro_batches, lambda rows: policy.scores(make_batch(rows, policy.device), anchored), on_batch):
+        for examples, scores in _visit(policy, micro_batches, lambda rows: policy.scores(make_batch(rows, policy.device), expected), on_batch):
             for example, row in zip(examples, scores.logprobs, strict=True):
                 logprobs[example.index] = row[:len(example.completion_ids)].clone()
             kl += torch.tensor([float(scores.kl_sum), scores.kl_tokens], dtype=torch.float64)

@@ -36,14 +36,13 @@ class Example:
 class Batch:
     """B replies, T tokens wide (prompt and completion, padded on the right), C = the longest completion.
 
-    Shapes: `input_ids` and `attention_mask` (B, T); `completion_ids`, `completion_mask` and `learnt_mask` (B, C), the last
+    Shapes: `input_ids` (B, T); `completion_ids`, `completion_mask` and `learnt_mask` (B, C), the last
     False also where an example leaves a token out;
     `positions` (B, C) is the place in the sequence whose output predicts each completion token; `temperatures` (B,).
     """
 
     indexes: tuple[int, ...]
     input_ids: Tensor
-    attention_mask: Tensor
     completion_ids: Tensor
     completion_mask: Tensor
     learnt_mask: Tensor
@@ -66,7 +65,6 @@ def make_batch(examples: Sequence[Example], device: torch.device | str = "cpu") 
     longest = max(len(example.completion_ids) for example in examples)
     size = len(examples)
     input_ids = torch.zeros(size, width, dtype=torch.long)
-    attention_mask = torch.zeros(size, width, dtype=torch.long)
     completion_ids = torch.zeros(size, longest, dtype=torch.long)
     completion_mask = torch.zeros(size, longest, dtype=torch.bool)
     learnt_mask = torch.zeros(size, longest, dtype=torch.bool)
@@ -74,14 +72,13 @@ def make_batch(examples: Sequence[Example], device: torch.device | str = "cpu") 
     for row, example in enumerate(examples):
         start, length = len(example.prompt_ids), len(example.completion_ids)
         input_ids[row, :start + length] = torch.tensor(example.prompt_ids + example.completion_ids)
-        attention_mask[row, :start + length] = 1
         completion_ids[row, :length] = torch.tensor(example.completion_ids)
         completion_mask[row, :length] = True
         learnt_mask[row, :length] = torch.tensor([place not in example.left_out for place in range(length)])
         positions[row, :length] = torch.arange(start - 1, start + length - 1)     # token t is predicted one place earlier
     temperatures = torch.tensor([example.temperature for example in examples], dtype=torch.float32)
     return Batch(tuple(example.index for example in examples), *(tensor.to(device) for tensor in (
-        input_ids, attention_mask, completion_ids, completion_mask, learnt_mask, positions, temperatures)))
+        input_ids, completion_ids, completion_mask, learnt_mask, positions, temperatures)))
 
 
 def plan_steps(examples: Sequence[Example], batch_size: int, max_batch_tokens: int) -> list[list[list[Example]]]:

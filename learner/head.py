@@ -4,6 +4,11 @@ A vocabulary of 49,152 in fp32 is 196 kB a token. The head is frozen, so all tha
 gradient row of the hidden size per token, and that row is known in the forward pass already (the fused
 linear-cross-entropy idea of Liger-Kernel, arXiv:2410.10989). The vocabulary goes by in tiles that stay in a core's cache,
 with a running softmax as in FlashAttention (arXiv:2205.14135); nothing as wide as the vocabulary is kept.
+
+Logits are linear in the hidden row, so the exact KL over the full vocabulary needs of the base model's distribution q no more than
+what it expects of the head's rows, E = sum_v q_v weight_v, and its negative entropy. Both are taken once, and the base model's logits never again:
+
+    kl = sum_v q_v log q_v - E . hidden / temperature + log sum_v exp z_v
 """
 
 from __future__ import annotations
@@ -19,8 +24,8 @@ MIN_WIDTH = 256
 
 
 def completion_scores(hidden: Tensor, weight: Tensor, targets: Tensor, temperatures: Tensor,
-                      reference: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-    """Log-prob of each target and, given the base model's hidden rows, KL(base || policy) over the full vocabulary.
+                      expected: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """Log-prob of each target and, given what the base model expects, KL(base || policy) over the full vocabulary.
 
         z = hidden @ weight.T / temperature
         logprob = z[target] - log sum_v exp z_v               d logprob / d hidden = (weight[target] - p @ weight) / temperature
@@ -31,42 +36,37 @@ def completion_scores(hidden: Tensor, weight: Tensor, targets: Tensor, temperatu
         weight: (V, H) output embedding, frozen.
         targets: (N,) sampled token ids.
         temperatures: (N,) > 0.
-        reference: (N, H) the base model's hidden states of the same rows, or None for no KL.
+        expected: (N, H + 1) what `expectations` gave of the base model's hidden states of the same rows, or None for no KL.
     Returns: logprobs (N,) in nats and kl (N,) in nats or None, both fp32.
     """
-    logprobs, kl = _CompletionScores.apply(hidden, weight, targets, temperatures, reference)
-    return logprobs, (kl if reference is not None else None)
+    logprobs, kl = _CompletionScores.apply(hidden, weight, targets, temperatures, expected)
+    return logprobs, (kl if expected is not None else None)
+
+
+def expectations(hidden: Tensor, weight: Tensor, targets: Tensor, temperatures: Tensor) -> tuple[Tensor, Tensor]:
+    """Of a model that another one is held near: logprobs (N,), and (N, H + 1) fp32, `q @ weight` and then `sum_v q_v log q_v`. Without gradient."""
+    scale = temperatures[:, None]
+    chosen, base = _sweep(hidden, weight, targets, scale, with_rows=True)
+    rows = base.mean_rows()
+    negative_entropy = (rows * hidden).sum(dim=1, keepdim=True) / scale - base.normaliser()[:, None]
+    return chosen - base.normaliser(), torch.cat((rows, negative_entropy), dim=1)
 
 
 class _CompletionScores(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, targets, temperatures, reference):
-        wants_gradient = hidden.requires_grad
+    def forward(ctx, hidden, weight, targets, temperatures, expected):
         scale = temperatures[:, None]
-        policy = _Softmax(hidden, weight, scale, wants_gradient)
-        base = _Softmax(reference, weight, scale, wants_gradient) if reference is not None else None
-        chosen, crossed = torch.zeros_like(temperatures), torch.zeros_like(scale)
-        width = max(MIN_WIDTH, (TILE if hidden.device.type == "cpu" else GPU_TILE) // max(1, len(hidden)))
-        for start in range(0, len(weight), width):
-            tile = weight[start:start + width]
-            z = policy.logits(tile)
-            place = targets - start
-            here = (place >= 0) & (place < len(tile))
-            chosen = torch.where(here, z.gather(1, place.clamp(0, len(tile) - 1)[:, None])[:, 0], chosen)
-            if base is not None:
-                base_z = base.logits(tile)
-                apart = base_z - z
-                shrink = base.take(base_z, tile)
-                crossed = crossed * shrink + apart.mul_(base_z).sum(dim=1, keepdim=True)     # `take` made base_z exp(base_z - most)
-            policy.take(z, tile)
-        kl = torch.zeros_like(chosen) if base is None else (crossed / base.total)[:, 0] - base.normaliser() + policy.normaliser()
-        rows = None
-        if wants_gradient:
+        chosen, policy = _sweep(hidden, weight, targets, scale, with_rows=hidden.requires_grad)
+        kl = torch.zeros_like(chosen)
+        if expected is not None:
+            kl = expected[:, -1] - (expected[:, :-1] * hidden).sum(dim=1) / temperatures + policy.normaliser()
+        rows = []
+        if hidden.requires_grad:
             mean = policy.mean_rows()
-            rows = [((weight[targets].float() - mean) / scale).to(hidden.dtype)]
-            if base is not None:
-                rows.append(((mean - base.mean_rows()) / scale).to(hidden.dtype))
-        ctx.save_for_backward(*rows or ())
+            rows.append(((weight[targets].float() - mean) / scale).to(hidden.dtype))
+            if expected is not None:
+                rows.append(((mean - expected[:, :-1]) / scale).to(hidden.dtype))
+        ctx.save_for_backward(*rows)
         return chosen - policy.normaliser(), kl
 
     @staticmethod
@@ -78,32 +78,45 @@ class _CompletionScores(torch.autograd.Function):
         return gradient.to(logprob_rows.dtype), None, None, None, None
 
 
+def _sweep(hidden: Tensor, weight: Tensor, targets: Tensor, scale: Tensor, *, with_rows: bool) -> tuple[Tensor, _Softmax]:
+    """Once through the vocabulary: (N,) the targets' logits, and the softmax."""
+    found, chosen = _Softmax(hidden, weight, scale, with_rows), torch.zeros_like(scale[:, 0])
+    width = max(MIN_WIDTH, (TILE if hidden.device.type == "cpu" else GPU_TILE) // max(1, len(hidden)))
+    for start in range(0, len(weight), width):
+        tile = weight[start:start + width]
+        z = found.logits(tile)
+        place = targets - start
+        here = (place >= 0) & (place < len(tile))
+        chosen = torch.where(here, z.gather(1, place.clamp(0, len(tile) - 1)[:, None])[:, 0], chosen)
+        found.take(z, tile)
+    return chosen, found
+
+
 class _Softmax:
     """softmax(hidden @ weight.T / scale), tile by tile: sums of exp(z - the largest z so far)."""
 
     def __init__(self, hidden: Tensor, weight: Tensor, scale: Tensor, with_rows: bool) -> None:
         self._hidden, self._scale = hidden, scale
         self._most = torch.full_like(scale, -torch.inf)
-        self.total = torch.zeros_like(scale)
+        self._total = torch.zeros_like(scale)
         self._rows = torch.zeros(len(hidden), weight.shape[1], dtype=torch.float32, device=hidden.device) if with_rows else None
 
     def logits(self, tile: Tensor) -> Tensor:
         return (self._hidden @ tile.T).float().div_(self._scale)
 
-    def take(self, z: Tensor, tile: Tensor) -> Tensor:
-        """Count a tile's logits in; `z` becomes exp(z - most). Returns: (N, 1), by what earlier such sums shrink."""
+    def take(self, z: Tensor, tile: Tensor) -> None:
+        """Count a tile's logits in; `z` becomes exp(z - most)."""
         most = torch.maximum(self._most, z.amax(dim=1, keepdim=True))
         shrink, self._most = (self._most - most).exp_(), most
         z.sub_(most).exp_()
-        self.total = self.total * shrink + z.sum(dim=1, keepdim=True)
+        self._total = self._total * shrink + z.sum(dim=1, keepdim=True)
         if self._rows is not None:
             self._rows.mul_(shrink).add_(z.to(tile.dtype) @ tile)
-        return shrink
 
     def normaliser(self) -> Tensor:
         """(N,): log sum exp z."""
-        return (self._most + self.total.log())[:, 0]
+        return (self._most + self._total.log())[:, 0]
 
     def mean_rows(self) -> Tensor:
         """(N, H) fp32: probabilities @ weight."""
-        return self._rows / self.total
+        return self._rows / self._total

@@ -6,13 +6,12 @@ import io
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 from transformers import AutoModelForCausalLM, GgufConfig
 from transformers.utils import logging as transformers_logging
@@ -25,7 +24,8 @@ from data.unpacked import unpacked
 from learner import lanes
 from learner.attention import BY_WIDTH
 from learner.batches import Batch
-from learner.head import completion_scores
+from learner.fused import fuse
+from learner.head import completion_scores, expectations
 from learner.sharding import shard_layers
 from learner.team import ALONE, Team
 
@@ -50,8 +50,7 @@ class Policy:
     """A causal language model whose LoRA weights are the only parameters.
 
     Base weights and arithmetic are bf16 where the processor multiplies bf16 (measured 1.7 times faster), else fp32.
-    LoRA weights are fp32: steps of 5e-4 would be rounded away in bf16. They are multiplied as bf16 where the base is (a
-    step took an eighth less time and a fifth less memory than with the inputs widened to fp32).
+    LoRA weights are fp32: steps of 5e-4 would be rounded away in bf16. They are multiplied as bf16 where the base is.
 
     Raises: ModelUnavailable: the base model cannot be read, or computes its output in a way we do not reproduce.
     """
@@ -70,9 +69,7 @@ class Policy:
             warnings.simplefilter("ignore", FutureWarning)    # peft asks transformers for a name that it renamed
             self.model: PeftModel = get_peft_model(model, LoraConfig(
                 r=rank, lora_alpha=2 * rank, lora_dropout=0.0, bias="none", task_type="CAUSAL_LM", target_modules=list(LINEARS)))
-        for layer in self.model.modules():
-            if isinstance(layer, BaseTunerLayer):
-                layer.cast_input_dtype_enabled = False    # else every layer's input would be widened to fp32, see `arithmetic`
+        fuse(self.model)
         self.model.eval()                             # no dropout anywhere: old and new log-probs differ by the weights alone
         self._decoder = model.get_decoder()
         if team.sharded:
@@ -85,10 +82,6 @@ class Policy:
     def lanes(self) -> int:
         """How many threads may compute with it at once."""
         return 1 if self.team.sharded else lanes.count(self.device)
-
-    def arithmetic(self) -> AbstractContextManager:
-        """Where the model's layers are called: the adapter's fp32 weights take part in the base model's kind of numbers."""
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """The LoRA weights in training, in a fixed order."""
@@ -106,34 +99,32 @@ class Policy:
 
     def hidden(self, batch: Batch) -> Tensor:
         """(N, H): last hidden states of the N completion tokens, in the order of `completion_mask`'s True places."""
-        with self.arithmetic():
-            states = self._decoder(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False).last_hidden_state
+        states = self._decoder(input_ids=batch.input_ids, use_cache=False).last_hidden_state       # what is padded comes after all that is asked for
         rows = torch.arange(len(batch), device=states.device)[:, None].expand_as(batch.positions)
         return states[rows[batch.completion_mask], batch.positions[batch.completion_mask]]
 
-    def scores(self, batch: Batch, anchored: Mapping[int, Tensor] | None = None) -> Scores:
+    def scores(self, batch: Batch, expected: Mapping[int, Tensor] | None = None) -> Scores:
         """Log-probs of the completion tokens, and the KL from the base model on anchored replies.
 
-        Args: anchored: by example index, the (completion length, H) rows that `hidden` gave under `reference()`.
+        Args: expected: of the anchored replies, by example index, what `expectations` gave under `reference()`.
         """
-        return self.head(self.hidden(batch), batch, anchored)
+        return self.head(self.hidden(batch), batch, expected)
 
-    def head(self, hidden: Tensor, batch: Batch, anchored: Mapping[int, Tensor] | None = None) -> Scores:
+    def head(self, hidden: Tensor, batch: Batch, expected: Mapping[int, Tensor] | None = None) -> Scores:
         """`scores` from hidden rows that are at hand already."""
-        mask = batch.completion_mask
-        temperatures = batch.temperatures[:, None].expand_as(mask)[mask]
-        reference = [anchored[index] for index in batch.indexes if index in anchored] if anchored else []
-        is_anchored = torch.tensor([bool(anchored) and index in anchored for index in batch.indexes], device=mask.device)
-        with_kl = is_anchored[:, None].expand_as(mask)[mask]                       # (N,)
-        values = torch.zeros(len(hidden), dtype=torch.float32, device=mask.device)
-        kl_sum = values.new_zeros(())
-        for rows, base_rows in ((with_kl, torch.cat(reference) if reference else None), (~with_kl, None)):
-            if rows.any():
-                logprobs, kl = completion_scores(hidden[rows], self._head, batch.completion_ids[mask][rows], temperatures[rows], base_rows)
-                values = values.masked_scatter(rows, logprobs)
-                kl_sum = kl_sum if kl is None else kl.sum()
-        spread = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device).masked_scatter(mask, values)
-        return Scores(spread, kl_sum, int(with_kl.sum()))
+        anchored = [bool(expected) and index in expected for index in batch.indexes]
+        with_kl = torch.tensor(anchored, device=hidden.device)[:, None].expand_as(batch.completion_mask)[batch.completion_mask]       # (N,)
+        of_base = None
+        if any(anchored):
+            of_base = hidden.new_zeros(len(hidden), hidden.shape[1] + 1, dtype=torch.float32)
+            of_base[with_kl] = torch.cat([expected[index] for index, one in zip(batch.indexes, anchored, strict=True) if one])
+        logprobs, kl = completion_scores(hidden, self._head, *_asked(batch), of_base)
+        return Scores(_spread(logprobs, batch), logprobs.new_zeros(()) if kl is None else kl[with_kl].sum(), int(with_kl.sum()))
+
+    def expectations(self, hidden: Tensor, batch: Batch) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Log-probs as `Scores` has them, and per reply (completion length, H + 1), for the KL of another model from this one. Without gradient."""
+        logprobs, rows = expectations(hidden, self._head, *_asked(batch))
+        return _spread(logprobs, batch), rows.split(batch.completion_mask.sum(dim=1).tolist())
 
     @contextmanager
     def reference(self) -> Iterator[None]:
@@ -198,6 +189,17 @@ class Policy:
         config["base_model_name_or_path"] = self.base.id    # peft puts this machine's path here
         config["target_modules"] = sorted(config["target_modules"])
         config_file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _asked(batch: Batch) -> tuple[Tensor, Tensor]:
+    """(N,) each: the completion tokens, and the temperatures they were drawn at."""
+    mask = batch.completion_mask
+    return batch.completion_ids[mask], batch.temperatures[:, None].expand_as(mask)[mask]
+
+
+def _spread(values: Tensor, batch: Batch) -> Tensor:
+    """(N,) as (B, C), zero where `completion_mask` is False."""
+    return values.new_zeros(batch.completion_mask.shape).masked_scatter(batch.completion_mask, values)
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:

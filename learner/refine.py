@@ -159,7 +159,7 @@ class Refiner:
         count, earlier, beta = (own.iterations_after, 1, HELD_AFTER_A_STRETCH) if gone else (own.iterations, 0, own.kl_coefficient)
         with nullcontext() if gone else self.policy.reference():
             fresh = replace(self, bounds=replace(self.bounds, nonsense=None))._fresh(prompts, 0)
-        first, explorer = fresh.without_hidden(), replace(self, bounds=replace(self.bounds, nonsense=fresh.nonsense))
+        first, explorer = fresh.without_expected(), replace(self, bounds=replace(self.bounds, nonsense=fresh.nonsense))
         likeliest, ways, problem, pace, in_vain = first, [], None, AFTER_A_STRETCH if gone else 1.0, 0
         moments: dict = {}
         told: list[dict] = []
@@ -172,7 +172,7 @@ class Refiner:
                 told[-1] |= {"fresh": described(fresh), **self._push(fresh, number, pace * own.learning_rate, beta, moments, (number + earlier, count + earlier + 1))}
                 if number + 1 == count:                             # there is nothing to learn from its replies any more: the check tells
                     return [Way(gone + 1, self.policy.weights()), *ways], None, told
-                before, fresh = fresh.without_hidden(), None
+                before, fresh = fresh.without_expected(), None
                 strength, fresh, tried = go_as_far(
                     self.policy, start, self.policy.weights(), lambda: explorer._fresh(prompts, number + 1),
                     lambda after: crossed(before, after, first, likeliest, own.max_surprise_rise, self.bounds.knows_truncated))
@@ -184,7 +184,7 @@ class Refiner:
             gone, pace = gone + strength, next_pace(pace, strength, fresh is not None and clearly_pleased(before, fresh))
             if strength:
                 ways, in_vain = [Way(gone, self.policy.weights())], 0
-                likeliest = min(likeliest, fresh.without_hidden(), key=Scored.surprise)
+                likeliest = min(likeliest, fresh.without_expected(), key=Scored.surprise)
             else:
                 in_vain += 1
             if in_vain == IN_VAIN or in_vain and problem["code"] in AT_ITS_BOUND:

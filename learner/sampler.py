@@ -55,12 +55,11 @@ class PolicySampler:
             input_ids[row, width - len(prompt):] = torch.tensor(list(prompt))
             mask[row, width - len(prompt):] = 1
         try:
-            with self.policy.arithmetic():
-                output = self.policy.model.generate(
-                    input_ids=input_ids.to(self.policy.device), attention_mask=mask.to(self.policy.device), do_sample=True,
-                    temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p, max_new_tokens=sampling.max_new_tokens,
-                    eos_token_id=sorted(self.eos_ids), pad_token_id=filler,
-                    synced_gpus=self.policy.team.sharded)
+            output = self.policy.model.generate(
+                input_ids=input_ids.to(self.policy.device), attention_mask=mask.to(self.policy.device), do_sample=True,
+                temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p, max_new_tokens=sampling.max_new_tokens,
+                eos_token_id=sorted(self.eos_ids), pad_token_id=filler,
+                synced_gpus=self.policy.team.sharded)
         except RuntimeError as error:
             if "probability tensor" not in str(error):
                 raise

@@ -58,7 +58,7 @@ class Scored:
 
     examples: tuple[Example, ...]
     reference: Reference
-    """The base model's log-probs, and its hidden rows where they were asked for."""
+    """The base model's log-probs, and what it expects where that was asked for."""
     mean: Tensor
     """(M,) the reward model's mean over its heads, before the rules."""
     lower: Tensor
@@ -68,9 +68,9 @@ class Scored:
     nonsense: Nonsense = Nonsense()
     """What it was told by."""
 
-    def without_hidden(self) -> Scored:
+    def without_expected(self) -> Scored:
         """The same, without what takes memory and is of use for the KL alone."""
-        return replace(self, reference=replace(self.reference, hidden={}))
+        return replace(self, reference=replace(self.reference, expected={}))
 
     def surprise(self) -> float:
         """Nats per token of these replies under the base model."""
@@ -112,7 +112,7 @@ def score(policy: Policy, tokenizer: ChatTokenizer, model: RewardModel, examples
           max_batch_tokens: int, check: Callable[[], None], anchored: frozenset[int] = frozenset(), unlikely: float = UNLIKELY) -> Scored:
     """Two passes of the base model: over the replies, and over the openings of those that are sound so far after another prompt.
 
-    Args: anchored: indexes whose hidden rows are kept, for the KL. unlikely: what a standard deviation of likelihood costs; 0 to judge.
+    Args: anchored: indexes of replies that the KL is taken on. unlikely: what a standard deviation of likelihood costs; 0 to judge.
     """
     reference = reference_pass(policy, micro_batches(examples, max_batch_tokens), anchored, check)
     mean, std = model.predict(*feature_table(examples, reference, tokenizer))

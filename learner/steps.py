@@ -102,7 +102,7 @@ def _step(policy: Policy, optimizer, parameters, micro_batches, signals: Signals
           max_length: int, config: LearnerConfig) -> tuple:
     """Forward, backward and update over one step's micro-batches, this process's rows of each; renews `old` for the replies it visits."""
     anchored_tokens = sum(len(example.completion_ids) for examples in micro_batches for example in examples
-                          if example.index in reference.hidden)
+                          if example.index in reference.expected)
     learnt_tokens = sum(len(example.completion_ids) - len(example.left_out) for examples in micro_batches for example in examples)
     order = {example.index: place for place, example in enumerate(example for examples in micro_batches for example in examples)}
     sums, ratios, tapers = torch.zeros(3, dtype=torch.float64), torch.zeros(len(order)), torch.zeros(len(order))
@@ -152,7 +152,7 @@ def _look(policy: Policy, parameters, examples: list[Example], signals: Signals,
     """Forward and backward over some rows. Changes nothing: several threads are in here at once."""
     batch = make_batch(examples, policy.device)
     indexes, width = list(batch.indexes), batch.completion_mask.shape[1]
-    scores = policy.scores(batch, reference.hidden)
+    scores = policy.scores(batch, reference.expected)
     now = scores.logprobs.detach()
     parts = policy_gradient_loss(
         scores.logprobs, now if behavior is None else pad(behavior, indexes, width).to(policy.device),

@@ -12,7 +12,7 @@ from data.records import BaseModel
 from data.base_models import import_base_model
 from learner.anchor import choose_anchor, logprob_pass, reference_pass
 from learner.batches import Example, make_batch, plan_steps, shuffled
-from learner.head import TILE, completion_scores
+from learner.head import TILE, completion_scores, expectations
 from learner.policy import Policy
 from tests.tiny import write_tiny_gguf
 
@@ -58,7 +58,7 @@ def test_kl_is_the_full_vocabulary_kl_from_base_to_policy_on_anchored_replies_on
         with policy.reference():
             q = dense(policy, example)
         expected += float((q.exp() * (q - p)).sum().detach())
-    scores = policy.scores(make_batch(EXAMPLES), reference.hidden)
+    scores = policy.scores(make_batch(EXAMPLES), reference.expected)
     assert scores.kl_tokens == 8 and float(scores.kl_sum) == pytest.approx(expected, abs=1e-3) and expected > 0.01
 
 
@@ -80,7 +80,7 @@ def test_the_fused_head_gives_the_dense_formulas_numbers_and_gradients():
         return p.gather(1, targets[:, None])[:, 0], (q.exp() * (q - p)).sum(dim=-1)
 
     def fused(leaf):
-        return completion_scores(leaf, weight, targets, temperatures, reference)
+        return completion_scores(leaf, weight, targets, temperatures, expectations(reference, weight, targets, temperatures)[1])
 
     assert TILE // len(hidden) < len(weight) / 2                      # several tiles, the last one narrower
     for value, dense in zip(fused(hidden), by_hand(hidden), strict=True):
@@ -93,7 +93,9 @@ def test_in_bf16_the_fused_head_is_as_near_as_bf16_goes_and_a_policy_that_is_the
     hidden, weight = (torch.randn(*shape, generator=generator).bfloat16() for shape in ((300, 64), (4000, 64)))
     targets, temperatures = torch.randint(0, 4000, (300,), generator=generator), torch.full((300,), 0.8)
     leaf = hidden.clone().requires_grad_()
-    logprobs, kl = completion_scores(leaf, weight, targets, temperatures, hidden)
+    as_base, expected = expectations(hidden, weight, targets, temperatures)
+    logprobs, kl = completion_scores(leaf, weight, targets, temperatures, expected)
+    assert torch.equal(as_base, logprobs)
     assert float(kl.detach().abs().max()) < 1e-5 and not torch.autograd.grad(kl.sum(), leaf, retain_graph=True)[0].any()
     dense = hidden.float().requires_grad_()
     expected = torch.log_softmax(dense @ weight.float().T / 0.8, dim=-1).gather(1, targets[:, None])[:, 0]
@@ -179,7 +181,7 @@ def test_a_long_reply_takes_the_attention_that_fits_in_memory_and_says_the_same(
     eager = policy.scores(make_batch(EXAMPLES)).logprobs
     fused = []
     monkeypatch.setattr("learner.attention.sdpa_attention_forward", lambda *rest, **options: fused.append(1) or sdpa_attention_forward(*rest, **options))
-    monkeypatch.setattr("learner.attention.EAGER_TOKENS", 4)
+    monkeypatch.setattr("learner.attention.NARROW", 4)
     assert torch.allclose(policy.scores(make_batch(EXAMPLES)).logprobs, eager, atol=1e-4)
     assert len(fused) == 2                                              # the tiny model's layers
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,9 +102,8 @@ def reply_rows(policy: Policy, adapter: Path | None, replies: Sequence[Sampled],
     theirs: dict[int, torch.Tensor] = {}
     if adapter is not None:
         with policy.behaving_as(adapter):
-            for batch, examples in _batches(policy, own):
-                lengths = [len(example.completion_ids) for example in examples]
-                theirs.update(zip(batch.indexes, policy.hidden(batch).split(lengths), strict=True))
+            for batch, _ in _batches(policy, [replace(example, temperature=temperature) for example in own]):
+                theirs.update(zip(batch.indexes, policy.expectations(policy.hidden(batch), batch)[1], strict=True))
     base: dict[int, list[float]] = {}
     with policy.reference():
         for batch, examples in _batches(policy, own):
@@ -114,7 +113,7 @@ def reply_rows(policy: Policy, adapter: Path | None, replies: Sequence[Sampled],
                 one = make_batch([example], policy.device)
                 base[example.index] = policy.head(rows, one).logprobs[0].tolist()
                 if adapter is not None:
-                    warm = make_batch([Example(example.index, example.prompt_ids, example.completion_ids, temperature)], policy.device)
+                    warm = make_batch([replace(example, temperature=temperature)], policy.device)
                     kl[example.index] = float(policy.head(rows, warm, theirs).kl_sum)
         without, _ = logprob_pass(policy, micro_batches(other, MICRO_BATCH_TOKENS, BATCH_SIZE), lambda: None)
     pmi = {place: [a - b for a, b in zip(base[place], without[place].tolist(), strict=True)] for place in spoken}

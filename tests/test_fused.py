@@ -1,0 +1,92 @@
+"""The ways to compute that take fewer passes over memory, against the architecture's own and peft's."""
+
+import pytest
+import torch
+from torch import nn
+
+from learner.batches import Example, make_batch
+from learner.fused import fuse
+from learner.policy import Policy
+
+EXAMPLES = [Example(0, (1, 5, 9), (7, 3, 2), 1.0), Example(1, (1, 5), (8, 4, 6, 10, 2), 0.7), Example(2, (1, 9, 9, 4, 4, 3), (2,), 1.0)]
+
+
+@pytest.fixture
+def policy(tiny_base):
+    policy = Policy(tiny_base, dtype=torch.float32, device="cpu")
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.normal_(std=0.1)
+    return policy
+
+
+def as_they_come(policy):
+    """The same policy, every module by its own class's forward."""
+    own = [module for module in policy.model.modules() if "forward" in vars(module)]
+    for module in own:
+        del module.forward
+    policy.model.config._attn_implementation = "eager"
+    return own
+
+
+def said_and_learnt(policy):
+    logprobs = policy.scores(make_batch(EXAMPLES)).logprobs
+    return logprobs, torch.autograd.grad((logprobs * torch.linspace(-1, 1, logprobs.numel()).view_as(logprobs)).sum(), policy.parameters())
+
+
+def test_log_probs_and_gradients_are_those_of_the_plain_modules(policy, monkeypatch):
+    with monkeypatch.context() as without:
+        without.setattr("transformers.models.llama.modeling_llama.eager_attention_forward", None)
+        ours = said_and_learnt(policy)
+    replaced = as_they_come(policy)
+    plain = said_and_learnt(policy)
+    assert len(replaced) == 2 * 7 + 2 * 2 + 1                          # two layers of seven linears and two norms, and the last norm
+    assert torch.allclose(ours[0], plain[0], atol=1e-5)
+    for of_ours, of_plain in zip(ours[1], plain[1], strict=True):
+        assert float(of_plain.norm()) > 0
+        assert torch.allclose(of_ours, of_plain, rtol=1e-3, atol=1e-5 * float(of_plain.norm()))
+
+
+def test_in_bf16_they_are_no_farther_from_single_precision_than_the_plain_modules(tiny_base, policy):
+    exact = said_and_learnt(policy)
+    narrow = Policy(tiny_base, dtype=torch.bfloat16, device="cpu")
+    narrow.set_weights(policy.weights())
+    ours = said_and_learnt(narrow)
+    as_they_come(narrow)
+    with torch.autocast("cpu", torch.bfloat16):
+        plain = said_and_learnt(narrow)
+
+    def apart(found):
+        return float((found[0] - exact[0]).detach().abs().mean()), sum(float((a - b).detach().norm()) for a, b in zip(found[1], exact[1], strict=True))
+
+    for of_ours, of_plain in zip(apart(ours), apart(plain), strict=True):
+        assert of_ours < 1.3 * of_plain
+
+
+def test_the_base_model_and_a_version_compute_through_them_too(policy, tmp_path):
+    policy.save(tmp_path)
+    with torch.no_grad():
+        ours = policy.scores(make_batch(EXAMPLES)).logprobs
+        with policy.reference():
+            base = policy.scores(make_batch(EXAMPLES)).logprobs
+        for parameter in policy.parameters():
+            parameter.zero_()
+        assert torch.allclose(policy.scores(make_batch(EXAMPLES)).logprobs, base, atol=1e-6)
+        with policy.behaving_as(tmp_path):
+            assert torch.equal(policy.scores(make_batch(EXAMPLES)).logprobs, ours)
+    assert float((ours - base).abs().mean()) > 0.01
+
+
+def test_a_norm_that_computes_something_else_stays_as_it_is():
+    class OffsetRMSNorm(nn.Module):                                     # as Gemma's
+        def __init__(self):
+            super().__init__()
+            self.weight, self.variance_epsilon = nn.Parameter(torch.zeros(8)), 1e-6
+
+        def forward(self, x):
+            return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon) * (1 + self.weight)
+
+    norm = OffsetRMSNorm()
+    fuse(norm)
+    assert "forward" not in vars(norm)
