@@ -158,7 +158,7 @@ class Refiner:
         own = self.config.refine
         count, earlier, beta = (own.iterations_after, 1, HELD_AFTER_A_STRETCH) if gone else (own.iterations, 0, own.kl_coefficient)
         with nullcontext() if gone else self.policy.reference():
-            fresh = replace(self, bounds=replace(self.bounds, nonsense=None))._fresh(prompts, 0)
+            fresh = replace(self, bounds=replace(self.bounds, nonsense=None))._fresh(prompts, 0, held=beta > 0)
         first, explorer = fresh.without_expected(), replace(self, bounds=replace(self.bounds, nonsense=fresh.nonsense))
         likeliest, ways, problem, pace, in_vain = first, [], None, AFTER_A_STRETCH if gone else 1.0, 0
         moments: dict = {}
@@ -168,13 +168,13 @@ class Refiner:
             told.append({"learning_rate": pace * own.learning_rate})
             try:
                 if fresh is None:                                   # the last step was taken back, and its replies say nothing of where the policy is again
-                    fresh = explorer._fresh(prompts, number)
+                    fresh = explorer._fresh(prompts, number, held=beta > 0)
                 told[-1] |= {"fresh": described(fresh), **self._push(fresh, number, pace * own.learning_rate, beta, moments, (number + earlier, count + earlier + 1))}
                 if number + 1 == count:                             # there is nothing to learn from its replies any more: the check tells
                     return [Way(gone + 1, self.policy.weights()), *ways], None, told
                 before, fresh = fresh.without_expected(), None
                 strength, fresh, tried = go_as_far(
-                    self.policy, start, self.policy.weights(), lambda: explorer._fresh(prompts, number + 1),
+                    self.policy, start, self.policy.weights(), lambda: explorer._fresh(prompts, number + 1, held=beta > 0),
                     lambda after: crossed(before, after, first, likeliest, own.max_surprise_rise, self.bounds.knows_truncated))
             except Diverged:
                 log.warning("Iteration %d of the refinement is taken back.", number + 1, exc_info=True)
@@ -203,8 +203,8 @@ class Refiner:
         for way in ways:
             strength, after, tried = go_as_far(self.policy, outset.weights, way.weights, look, problem_with, IN_THE_END if way is ways[-1] else 1)
             if strength == 1.0 and outset.gone:
-                strength, further = go_further(self.policy, outset.weights, way.weights, look, lambda more, after=after: problem_with(more) or not_less_pleased(after, more))
-                tried = [*tried, further]
+                strength, further = go_further(self.policy, outset.weights, way.weights, look, lambda near, far: problem_with(far) or not_less_pleased(near, far), after)
+                tried += further
             told += [{"iterations": way.gone, **one} for one in tried]
             if strength:
                 return round(outset.gone + strength * (way.gone - outset.gone), 2), told, told[0]["said"]
@@ -224,11 +224,11 @@ class Refiner:
         return score(self.policy, self.tokenizer, self.model, examples, self.bounds, penalty=self.config.refine.disagreement_penalty,
                      max_batch_tokens=self.config.max_batch_tokens, check=self.check, anchored=frozenset(range(len(examples)) if anchored else ()))
 
-    def _fresh(self, prompts: Sequence[tuple[int, ...]], number: int) -> Scored:
-        """What iteration `number` learns from, by the policy as it is now."""
+    def _fresh(self, prompts: Sequence[tuple[int, ...]], number: int, *, held: bool) -> Scored:
+        """What iteration `number` learns from, by the policy as it is now. Args: held: whether the KL is to weigh something."""
         own = self.config.refine
         asked = [prompt for prompt in turn_of(prompts, number, own.prompts) for _ in range(own.samples)]
-        return self._score(asked, self._sample(asked, 100 + number, freely=True), anchored=True)
+        return self._score(asked, self._sample(asked, 100 + number, freely=True), anchored=held)
 
     def _push(self, fresh: Scored, number: int, learning_rate: float, beta: float, moments: dict, part: tuple[float, int]) -> dict:
         """One pass of gradient over fresh replies. Returns: what came of it."""

@@ -36,7 +36,7 @@ def test_a_stretch_goes_before_one_iteration_and_learns_nothing_of_prompts_kept_
     assert imitated and not set(imitated) & set(aside)
     [iteration] = report["iterations"]
     assert iteration["learning_rate"] == pytest.approx(0.25 * CONFIG.refine.learning_rate)
-    assert report["kept"] == 2.5 and [one["strength"] for one in report["checked"]] == [1.0, 1.5]           # the check has room: half as far again
+    assert report["kept"] == 4.38 and [one["strength"] for one in report["checked"]] == [1.0, 1.5, 2.25, 3.375]           # the check has room: half as far again, three times
     assert not same(weights_of.end, weights_of.passes[0])
 
 
