@@ -1,8 +1,10 @@
-"""Attention whose kind each batch's own width decides, so that threads with batches of different widths share one model."""
+"""Attention whose kind each reply's own width decides, so that threads with batches of different widths share one model."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -43,8 +45,16 @@ class _Attention(torch.autograd.Function):
 
 
 def _by_width(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, dropout: float = 0.0, scaling: float | None = None,
-              **options) -> tuple[Tensor, Tensor | None]:
-    """Ours where rows share a mask, the architecture's own eager attention, or the fused kind. `query` is (B, heads, T, head size)."""
+              lengths: Sequence[int] | None = None, **options) -> tuple[Tensor, Tensor | None]:
+    """Ours where rows share a mask, the architecture's own eager attention, or the fused kind. `query` is (B, heads, T, head size).
+
+    Args: lengths: of the replies that follow each other in the one row there is; each sees itself alone.
+    """
+    if lengths and len(lengths) > 1:
+        ends = list(accumulate(lengths))
+        apart = [_by_width(module, q, k, v, mask[..., end - length:end, end - length:end], dropout, scaling, **options)[0]
+                 for q, k, v, end, length in zip(*(states.split(lengths, dim=2) for states in (query, key, value)), ends, lengths, strict=True)]
+        return torch.cat(apart, dim=1), None
     narrow = query.shape[2] <= NARROW
     if narrow and len(mask) == 1 and scaling and not dropout and key.shape == value.shape and all(options.get(name) is None for name in UNKNOWN):
         return _Attention.apply(query, key, value, mask[0, 0], scaling), None

@@ -1,4 +1,4 @@
-"""Replies as padded batches: sorted by length so that little is padded, split so that memory is bounded."""
+"""Replies as batches: one after the other in one row on a CPU, padded on a GPU; split so that memory is bounded."""
 
 from __future__ import annotations
 
@@ -8,10 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-
-ROW_TOKENS = 512
-"""With so many tokens for each reply of a group, `max_batch_tokens` hardly splits groups."""
 
 
 @dataclass(frozen=True)
@@ -34,51 +30,51 @@ class Example:
 
 @dataclass(frozen=True)
 class Batch:
-    """B replies, T tokens wide (prompt and completion, padded on the right), C = the longest completion.
+    """B replies, C = the longest completion, N completion tokens in all.
 
-    Shapes: `input_ids` (B, T); `completion_ids`, `completion_mask` and `learnt_mask` (B, C), the last
-    False also where an example leaves a token out;
-    `positions` (B, C) is the place in the sequence whose output predicts each completion token; `temperatures` (B,).
+    Shapes: `input_ids` (1, all tokens) with the tokens of each reply in `lengths`, or (B, T) padded on the right and `lengths` None; `completion_ids`,
+    `completion_mask` and `learnt_mask` (B, C), the last False also where an example leaves a token out; `places` (N,): which of all outputs, row by row,
+    predicts each completion token; `temperatures` (B,).
     """
 
     indexes: tuple[int, ...]
     input_ids: Tensor
+    lengths: tuple[int, ...] | None
     completion_ids: Tensor
     completion_mask: Tensor
     learnt_mask: Tensor
-    positions: Tensor
+    places: Tensor
     temperatures: Tensor
 
     def __len__(self) -> int:
         return len(self.indexes)
 
 
-def make_batch(examples: Sequence[Example], device: torch.device | str = "cpu") -> Batch:
-    """Pad replies into one batch.
+def make_batch(examples: Sequence[Example], device: torch.device | str = "cpu", *, in_one_row: bool | None = None) -> Batch:
+    """Args: in_one_row: None: on a CPU, where nothing is padded then, and products are larger; on a GPU starting each reply's own attention would cost more.
 
     Raises: ValueError: a prompt or a completion is empty, or a temperature is not positive.
     """
     for example in examples:
         if not example.prompt_ids or not example.completion_ids or not example.temperature > 0:
             raise ValueError(f"reply {example.index} needs a prompt, a completion and a positive temperature")
-    width = max(example.tokens for example in examples)
-    longest = max(len(example.completion_ids) for example in examples)
-    size = len(examples)
-    input_ids = torch.zeros(size, width, dtype=torch.long)
-    completion_ids = torch.zeros(size, longest, dtype=torch.long)
-    completion_mask = torch.zeros(size, longest, dtype=torch.bool)
-    learnt_mask = torch.zeros(size, longest, dtype=torch.bool)
-    positions = torch.zeros(size, longest, dtype=torch.long)
-    for row, example in enumerate(examples):
-        start, length = len(example.prompt_ids), len(example.completion_ids)
-        input_ids[row, :start + length] = torch.tensor(example.prompt_ids + example.completion_ids)
+    in_one_row = torch.device(device).type == "cpu" if in_one_row is None else in_one_row
+    lengths = tuple(example.tokens for example in examples)
+    starts = [sum(lengths[:row]) if in_one_row else row * max(lengths) for row in range(len(examples))]
+    input_ids = torch.zeros(sum(lengths) if in_one_row else len(examples) * max(lengths), dtype=torch.long)
+    completion_ids = torch.zeros(len(examples), max(len(example.completion_ids) for example in examples), dtype=torch.long)
+    completion_mask, learnt_mask = torch.zeros_like(completion_ids, dtype=torch.bool), torch.zeros_like(completion_ids, dtype=torch.bool)
+    places = []
+    for row, (example, start) in enumerate(zip(examples, starts, strict=True)):
+        length = len(example.completion_ids)
+        input_ids[start:start + example.tokens] = torch.tensor(example.prompt_ids + example.completion_ids)
         completion_ids[row, :length] = torch.tensor(example.completion_ids)
         completion_mask[row, :length] = True
         learnt_mask[row, :length] = torch.tensor([place not in example.left_out for place in range(length)])
-        positions[row, :length] = torch.arange(start - 1, start + length - 1)     # token t is predicted one place earlier
+        places.append(start + len(example.prompt_ids) - 1 + torch.arange(length))     # token t is predicted one place earlier
     temperatures = torch.tensor([example.temperature for example in examples], dtype=torch.float32)
-    return Batch(tuple(example.index for example in examples), *(tensor.to(device) for tensor in (
-        input_ids, completion_ids, completion_mask, learnt_mask, positions, temperatures)))
+    return Batch(tuple(example.index for example in examples), input_ids.view(1 if in_one_row else len(examples), -1).to(device),
+                 lengths if in_one_row else None, *(tensor.to(device) for tensor in (completion_ids, completion_mask, learnt_mask, torch.cat(places), temperatures)))
 
 
 def plan_steps(examples: Sequence[Example], batch_size: int, max_batch_tokens: int) -> list[list[list[Example]]]:
@@ -102,9 +98,18 @@ def flattened(steps: Sequence[list[list[Example]]]) -> list[list[Example]]:
     return [micro_batch for step in steps for micro_batch in step]
 
 
-def micro_batches(examples: Sequence[Example], max_batch_tokens: int, batch_size: int = 8) -> list[list[Example]]:
-    """Every reply once, as `plan_steps` groups them: for a pass that takes no step. Where more may go through at once, so do more replies."""
-    return flattened(plan_steps(examples, max(batch_size, max_batch_tokens // ROW_TOKENS), max_batch_tokens))
+def micro_batches(examples: Sequence[Example], max_batch_tokens: int) -> list[list[Example]]:
+    """Every reply once, for a pass that takes no step: replies of similar length, half of what may go through at once, since two do on two cores."""
+    return _split(sorted(examples, key=lambda example: (example.tokens, example.index)), max_batch_tokens // 2)
+
+
+def shares(examples: Sequence[Example], lanes: int, max_batch_tokens: int) -> list[list[Example]]:
+    """Every reply once, in `lanes` or a multiple of them, of about as many tokens each, `lanes` of which have about `max_batch_tokens` at most."""
+    count = min(len(examples), lanes * -(-sum(example.tokens for example in examples) // max_batch_tokens))
+    found: list[list[Example]] = [[] for _ in range(count)]
+    for example in sorted(examples, key=lambda example: -example.tokens):
+        min(found, key=lambda share: sum(one.tokens for one in share)).append(example)
+    return found
 
 
 def _split(examples: Sequence[Example], max_batch_tokens: int) -> list[list[Example]]:

@@ -99,9 +99,12 @@ class Policy:
 
     def hidden(self, batch: Batch) -> Tensor:
         """(N, H): last hidden states of the N completion tokens, in the order of `completion_mask`'s True places."""
-        states = self._decoder(input_ids=batch.input_ids, use_cache=False).last_hidden_state       # what is padded comes after all that is asked for
-        rows = torch.arange(len(batch), device=states.device)[:, None].expand_as(batch.positions)
-        return states[rows[batch.completion_mask], batch.positions[batch.completion_mask]]
+        options = {}
+        if batch.lengths:
+            positions = torch.cat([torch.arange(length, device=batch.input_ids.device) for length in batch.lengths])
+            options = {"position_ids": positions[None], "lengths": batch.lengths}
+        states = self._decoder(input_ids=batch.input_ids, use_cache=False, **options).last_hidden_state       # what is padded comes after all that is asked for
+        return states.flatten(0, 1)[batch.places]
 
     def scores(self, batch: Batch, expected: Mapping[int, Tensor] | None = None) -> Scores:
         """Log-probs of the completion tokens, and the KL from the base model on anchored replies.

@@ -114,7 +114,7 @@ class Stages:
         self.pace.stage("anchor", steps=count_steps(len(plan), own))
         anchored = (self._anchors(lessons.replies, examples, own.anchor_replies)
                     | self._anchors(lessons.replies, held_out, round(own.anchor_replies * own.held_out_share)))
-        visited = [batch for part in (examples, held_out) for batch in micro_batches(part, own.max_batch_tokens, own.batch_size)]
+        visited = [batch for part in (examples, held_out) for batch in micro_batches(part, own.max_batch_tokens)]
         reference = reference_pass(policy, visited, anchored, self.pace.check)
         reliable = rater_reliabilities(lessons.replies, [*examples, *held_out], reference, tokenizer, own.seed)
         lessons = lessons.trusting({rater: one.trust for rater, one in reliable.items()})

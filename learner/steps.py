@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from learner.anchor import Reference, pad
-from learner.batches import Example, make_batch, shuffled
+from learner.batches import Example, make_batch, shares, shuffled
 from learner.config import LearnerConfig
 from learner.errors import Diverged
 from learner.estimator import LossParts, policy_gradient_loss, weighted_reward
 from learner.lanes import in_lanes
 from learner.policy import Policy
+from learner.team import Part
 
 FEW_RATINGS_EPOCHS = 8
 """More passes than this over a handful of replies would learn them by heart."""
@@ -108,8 +109,9 @@ def _step(policy: Policy, optimizer, parameters, micro_batches, signals: Signals
     sums, ratios, tapers = torch.zeros(3, dtype=torch.float64), torch.zeros(len(order)), torch.zeros(len(order))
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
-    lanes = policy.lanes
-    parts = [part._replace(rows=part.rows[lane::lanes]) for part in policy.team.parts(micro_batches) for lane in range(min(lanes, len(part.rows)))]
+    parts, lanes = policy.team.parts(micro_batches), policy.lanes
+    if lanes > 1:                                                # then all of them count
+        parts = [Part(rows, True) for rows in shares([row for part in parts for row in part.rows], lanes, config.max_batch_tokens)]
 
     def look(examples: list[Example]) -> _Share:
         return _look(policy, parameters, examples, signals, reference, behavior, old, max_length, anchored_tokens, config)

@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
-from learner.batches import Example, make_batch
+from learner.batches import Example, make_batch, shares
 from learner.fused import fuse
 from learner.policy import Policy
 
@@ -46,6 +48,12 @@ def test_log_probs_and_gradients_are_those_of_the_plain_modules(policy, monkeypa
     for of_ours, of_plain in zip(ours[1], plain[1], strict=True):
         assert float(of_plain.norm()) > 0
         assert torch.allclose(of_ours, of_plain, rtol=1e-3, atol=1e-5 * float(of_plain.norm()))
+
+
+def test_replies_in_one_row_and_padded_replies_are_told_the_same(policy):
+    with torch.no_grad():
+        one_row, padded = (policy.scores(make_batch(EXAMPLES, in_one_row=in_one_row)).logprobs for in_one_row in (True, False))
+    assert torch.allclose(one_row, padded, atol=1e-5)
 
 
 def test_in_bf16_they_are_no_farther_from_single_precision_than_the_plain_modules(tiny_base, policy):
@@ -90,3 +98,12 @@ def test_a_norm_that_computes_something_else_stays_as_it_is():
     norm = OffsetRMSNorm()
     fuse(norm)
     assert "forward" not in vars(norm)
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=40), st.integers(2, 4), st.integers(100, 4000))
+def test_shares_of_a_step_hold_every_reply_once_and_none_is_much_heavier(lengths, lanes, limit):
+    examples = [Example(index, (1,), (2,) * length, 1.0) for index, length in enumerate(lengths)]
+    found = shares(examples, lanes, limit)
+    assert sorted(example.index for share in found for example in share) == list(range(len(lengths))) and all(found)
+    tokens = [sum(example.tokens for example in share) for share in found]
+    assert max(tokens) <= sum(tokens) / len(tokens) + max(example.tokens for example in examples)

@@ -183,7 +183,7 @@ def test_a_long_reply_takes_the_attention_that_fits_in_memory_and_says_the_same(
     monkeypatch.setattr("learner.attention.sdpa_attention_forward", lambda *rest, **options: fused.append(1) or sdpa_attention_forward(*rest, **options))
     monkeypatch.setattr("learner.attention.NARROW", 4)
     assert torch.allclose(policy.scores(make_batch(EXAMPLES)).logprobs, eager, atol=1e-4)
-    assert len(fused) == 2                                              # the tiny model's layers
+    assert len(fused) == 2 * 2                                          # two of the replies are that long, and the tiny model has two layers
 
 
 def test_steps_hold_every_reply_once_and_no_micro_batch_is_too_wide():

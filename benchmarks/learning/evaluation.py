@@ -18,7 +18,7 @@ from learner.batches import Example, make_batch, micro_batches
 from learner.gate import frozen_text, text_windows
 from learner.policy import Policy
 
-MICRO_BATCH_TOKENS, BATCH_SIZE = 4096, 16
+MICRO_BATCH_TOKENS = 4096
 SHOWN = 6
 """Replies kept in a result for people to read."""
 
@@ -115,7 +115,7 @@ def reply_rows(policy: Policy, adapter: Path | None, replies: Sequence[Sampled],
                 if adapter is not None:
                     warm = make_batch([replace(example, temperature=temperature)], policy.device)
                     kl[example.index] = float(policy.head(rows, warm, theirs).kl_sum)
-        without, _ = logprob_pass(policy, micro_batches(other, MICRO_BATCH_TOKENS, BATCH_SIZE), lambda: None)
+        without, _ = logprob_pass(policy, micro_batches(other, MICRO_BATCH_TOKENS), lambda: None)
     pmi = {place: [a - b for a, b in zip(base[place], without[place].tolist(), strict=True)] for place in spoken}
     return Rows([base.get(place, []) for place in range(len(replies))], [pmi.get(place, []) for place in range(len(replies))], kl)
 
@@ -123,14 +123,14 @@ def reply_rows(policy: Policy, adapter: Path | None, replies: Sequence[Sampled],
 def text_nll(policy: Policy, adapter: Path | None, tokenizer: ChatTokenizer) -> float:
     """Nats per token on the frozen text: what the model still knows of language it was not asked about."""
     ids = tokenizer.encode(frozen_text())
-    windows = micro_batches(text_windows(ids), MICRO_BATCH_TOKENS, BATCH_SIZE)
+    windows = micro_batches(text_windows(ids), MICRO_BATCH_TOKENS)
     with policy.reference() if adapter is None else policy.behaving_as(adapter):
         logprobs, _ = logprob_pass(policy, windows, lambda: None)
     return -float(torch.cat(list(logprobs.values())).mean())
 
 
 def _batches(policy: Policy, examples: Sequence[Example]):
-    for micro_batch in micro_batches(examples, MICRO_BATCH_TOKENS, BATCH_SIZE):
+    for micro_batch in micro_batches(examples, MICRO_BATCH_TOKENS):
         yield make_batch(micro_batch, policy.device), micro_batch
 
 
