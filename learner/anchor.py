@@ -1,7 +1,7 @@
 """What the base model says of the replies: computed once a run, before the first step.
 
 One pass with the adapter disabled gives the reference log-probs of every rated reply, and for the replies the KL
-anchor uses also what the base model expects of the output head's rows. That is 577 numbers where its distribution is 49,152,
+anchor uses also what the base model expects of the output head's rows. That is 577 numbers for the default model where its distribution is 49,152,
 and all that KL(base || policy) needs of it (head.py): exact over the full vocabulary, next to nothing in a training step,
 and without generation.
 
@@ -19,7 +19,7 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
-from learner.batches import Example, make_batch
+from learner.batches import Example
 from learner.lanes import in_lanes
 from learner.policy import Policy
 from learner.roles import role_of
@@ -83,7 +83,7 @@ def reference_pass(policy: Policy, micro_batches: Sequence[Sequence[Example]], a
 
 def _base_view(policy: Policy, examples: Sequence[Example], anchored: frozenset[int]) -> tuple[dict[int, Tensor], ...]:
     """One micro-batch's part of the three tables of a `Reference`."""
-    batch = make_batch(examples, policy.device)
+    batch = policy.batch(examples)
     states = policy.hidden(batch)
     lengths = [len(example.completion_ids) for example in examples]
     if any(index in anchored for index in batch.indexes):
@@ -110,7 +110,7 @@ def logprob_pass(policy: Policy, micro_batches: Sequence[Sequence[Example]], on_
     logprobs, kl = {}, torch.zeros(2, dtype=torch.float64)
     expected = reference.expected if reference else None
     try:
-        for examples, scores in _visit(policy, micro_batches, lambda rows: policy.scores(make_batch(rows, policy.device), expected), on_batch):
+        for examples, scores in _visit(policy, micro_batches, lambda rows: policy.scores(policy.batch(rows), expected), on_batch):
             for example, row in zip(examples, scores.logprobs, strict=True):
                 logprobs[example.index] = row[:len(example.completion_ids)].clone()
             kl += torch.tensor([float(scores.kl_sum), scores.kl_tokens], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Attention whose kind each reply's own width decides, so that threads with batches of different widths share one model."""
+"""Attention whose kind the width of each reply, or of padded ones together, decides, so that threads with batches of different widths share one model."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class _Attention(torch.autograd.Function):
                 p.transpose(1, 2).bmm(gradient).view(ctx.key), None, None)
 
 
-def _by_width(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, dropout: float = 0.0, scaling: float | None = None,
+def _by_width(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, dropout: float = 0.0, scaling: float | None = None,
               lengths: Sequence[int] | None = None, **options) -> tuple[Tensor, Tensor | None]:
     """Ours where rows share a mask, the architecture's own eager attention, or the fused kind. `query` is (B, heads, T, head size).
 
@@ -52,14 +52,15 @@ def _by_width(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask
     """
     if lengths and len(lengths) > 1:
         ends = list(accumulate(lengths))
-        apart = [_by_width(module, q, k, v, mask[..., end - length:end, end - length:end], dropout, scaling, **options)[0]
+        apart = [_by_width(module, q, k, v, attention_mask[..., end - length:end, end - length:end], dropout, scaling, **options)[0]
                  for q, k, v, end, length in zip(*(states.split(lengths, dim=2) for states in (query, key, value)), ends, lengths, strict=True)]
         return torch.cat(apart, dim=1), None
     narrow = query.shape[2] <= NARROW
-    if narrow and len(mask) == 1 and scaling and not dropout and key.shape == value.shape and all(options.get(name) is None for name in UNKNOWN):
-        return _Attention.apply(query, key, value, mask[0, 0], scaling), None
+    shared = attention_mask.shape[:2] == (1, 1) and key.shape == value.shape
+    if narrow and shared and scaling and not dropout and all(options.get(name) is None for name in UNKNOWN):
+        return _Attention.apply(query, key, value, attention_mask[0, 0], scaling), None
     kind = sys.modules[type(module).__module__].eager_attention_forward if narrow else sdpa_attention_forward
-    return kind(module, query, key, value, mask, dropout=dropout, scaling=scaling, **options)
+    return kind(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options)
 
 
 def _mask(batch_size: int, *rest, attention_mask: Tensor | None = None, **options) -> Tensor:

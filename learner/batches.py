@@ -1,4 +1,4 @@
-"""Replies as batches: one after the other in one row on a CPU, padded on a GPU; split so that memory is bounded."""
+"""Replies as batches: one after the other in one row, or padded; split so that memory is bounded."""
 
 from __future__ import annotations
 
@@ -46,19 +46,15 @@ class Batch:
     places: Tensor
     temperatures: Tensor
 
-    def __len__(self) -> int:
-        return len(self.indexes)
 
-
-def make_batch(examples: Sequence[Example], device: torch.device | str = "cpu", *, in_one_row: bool | None = None) -> Batch:
-    """Args: in_one_row: None: on a CPU, where nothing is padded then, and products are larger; on a GPU starting each reply's own attention would cost more.
+def make_batch(examples: Sequence[Example], device: torch.device | str = "cpu", *, in_one_row: bool = False) -> Batch:
+    """Args: in_one_row: nothing is padded and products are larger, but each reply's attention is an operation of its own.
 
     Raises: ValueError: a prompt or a completion is empty, or a temperature is not positive.
     """
     for example in examples:
         if not example.prompt_ids or not example.completion_ids or not example.temperature > 0:
             raise ValueError(f"reply {example.index} needs a prompt, a completion and a positive temperature")
-    in_one_row = torch.device(device).type == "cpu" if in_one_row is None else in_one_row
     lengths = tuple(example.tokens for example in examples)
     starts = [sum(lengths[:row]) if in_one_row else row * max(lengths) for row in range(len(examples))]
     input_ids = torch.zeros(sum(lengths) if in_one_row else len(examples) * max(lengths), dtype=torch.long)
@@ -93,18 +89,13 @@ def plan_steps(examples: Sequence[Example], batch_size: int, max_batch_tokens: i
     return [groups[place] + (groups[place + half] if place + half < len(groups) else []) for place in range(half)]
 
 
-def flattened(steps: Sequence[list[list[Example]]]) -> list[list[Example]]:
-    """The micro-batches of all steps, one after the other."""
-    return [micro_batch for step in steps for micro_batch in step]
-
-
-def micro_batches(examples: Sequence[Example], max_batch_tokens: int) -> list[list[Example]]:
-    """Every reply once, for a pass that takes no step: replies of similar length, half of what may go through at once, since two do on two cores."""
-    return _split(sorted(examples, key=lambda example: (example.tokens, example.index)), max_batch_tokens // 2)
+def micro_batches(examples: Sequence[Example], max_batch_tokens: int, lanes: int = 1) -> list[list[Example]]:
+    """Every reply once, for a pass that takes no step: replies of similar length, of which `lanes` micro-batches may go through at once."""
+    return _split(sorted(examples, key=lambda example: (example.tokens, example.index)), max_batch_tokens // lanes)
 
 
 def shares(examples: Sequence[Example], lanes: int, max_batch_tokens: int) -> list[list[Example]]:
-    """Every reply once, in `lanes` or a multiple of them, of about as many tokens each, `lanes` of which have about `max_batch_tokens` at most."""
+    """Every reply once, in `lanes` shares or a multiple of them, of about as many tokens each: so many that `lanes` of them have about `max_batch_tokens`, or one for each reply."""
     count = min(len(examples), lanes * -(-sum(example.tokens for example in examples) // max_batch_tokens))
     found: list[list[Example]] = [[] for _ in range(count)]
     for example in sorted(examples, key=lambda example: -example.tokens):

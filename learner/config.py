@@ -82,7 +82,7 @@ class LearnerConfig:
     batch_size: int = 8
     """Rated replies in one optimizer step."""
     max_batch_tokens: int = 2048
-    """Padded tokens that go through the model at once; bounds memory (about 1.5 MB a token for the default model), not the mathematics. On a GPU more, see memory.py."""
+    """Tokens that go through the model at once, padded ones counted where it pads; bounds memory (about 1.5 MB a token for the default model), not the mathematics. On a GPU more, see memory.py."""
     max_reply_tokens: int = 2048
     """A rated reply whose prompt and completion are longer together is left out, and the report says how many were."""
     lora_rank: int = 8
@@ -92,7 +92,7 @@ class LearnerConfig:
     kl_coefficient: float = 0.1
     """beta: how strongly the policy is held near the base model."""
     anchor_replies: int = 256
-    """Replies of the base model on which the KL to it is taken, and of those set aside to judge `held_out_share` as many; bounds memory and time."""
+    """Replies of the base model on which the KL to it is taken, and of those set aside to judge `held_out_share` as many; bounds memory (2.3 kB a token for the default model) and time."""
     trust_region: float = 0.2
     """How far one token's probability may move from where the epoch found it before its gradient is switched off."""
     max_gradient_norm: float = 1.0

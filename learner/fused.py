@@ -31,6 +31,8 @@ def _lora_linear(layer: LoraLinear, x: Tensor) -> Tensor:
     base, name = layer.base_layer, layer.active_adapters[0]
     if layer.disable_adapters or name not in layer.lora_A:
         return base(x)
+    if layer.merged or name in layer.lora_variant or layer.lora_B[name].bias is not None:       # not what we train
+        return type(layer).forward(layer, x)
     halves = (half[name].weight.to(x.dtype) for half in (layer.lora_A, layer.lora_B))
     return _LoraLinear.apply(x, base.weight, base.bias, *halves, layer.scaling[name])
 

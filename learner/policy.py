@@ -23,7 +23,7 @@ from data.sentences import said
 from data.unpacked import unpacked
 from learner import lanes
 from learner.attention import BY_WIDTH
-from learner.batches import Batch
+from learner.batches import Batch, Example, make_batch
 from learner.fused import fuse
 from learner.head import completion_scores, expectations
 from learner.sharding import shard_layers
@@ -33,6 +33,8 @@ LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 ADAPTER = "default"
 """peft's name for the adapter in training; a folder saved under it carries no extra path component."""
 BEHAVIOR = "behavior"
+SAME = 0.02
+"""Relative difference of a hidden row, for bf16's rounding; a reply that sees another one makes a tenth to several times the row."""
 
 
 class Scores(NamedTuple):
@@ -72,6 +74,8 @@ class Policy:
         fuse(self.model)
         self.model.eval()                             # no dropout anywhere: old and new log-probs differ by the weights alone
         self._decoder = model.get_decoder()
+        self.in_one_row = self.device.type == "cpu" and self._keeps_apart()
+        """Whether its batches are rows of replies; on a GPU starting an operation is what costs."""
         if team.sharded:
             shard_layers(self.model, self._decoder, self.device, team.size)
         self._head = model.get_output_embeddings().weight
@@ -96,6 +100,9 @@ class Policy:
         with torch.no_grad():
             for parameter, weight in zip(self.parameters(), weights, strict=True):
                 parameter.copy_(weight)
+
+    def batch(self, examples: Sequence[Example]) -> Batch:
+        return make_batch(examples, self.device, in_one_row=self.in_one_row)
 
     def hidden(self, batch: Batch) -> Tensor:
         """(N, H): last hidden states of the N completion tokens, in the order of `completion_mask`'s True places."""
@@ -128,6 +135,16 @@ class Policy:
         """Log-probs as `Scores` has them, and per reply (completion length, H + 1), for the KL of another model from this one. Without gradient."""
         logprobs, rows = expectations(hidden, self._head, *_asked(batch))
         return _spread(logprobs, batch), rows.split(batch.completion_mask.sum(dim=1).tolist())
+
+    @torch.no_grad()
+    def _keeps_apart(self) -> bool:
+        """Whether replies in one row are what each is alone: attention keeps them apart, a recurrent or convolutional layer does not."""
+        examples = [Example(0, (1, 2, 3), (4, 5), 1.0), Example(1, (3, 1), (2, 5, 4), 1.0)]
+        try:
+            together, *apart = (self.hidden(make_batch(some, self.device, in_one_row=True)).float() for some in (examples, examples[:1], examples[1:]))
+        except TypeError:                             # a layer that does not pass on what it does not know
+            return False
+        return bool(((together - torch.cat(apart)).norm(dim=1) < SAME * together.norm(dim=1)).all())
 
     @contextmanager
     def reference(self) -> Iterator[None]:

@@ -16,8 +16,8 @@ clearly pleases less: a taste that few replies meet is learnt in steps too small
 surer draws less from the tail, so how unlikely its replies have become is taken from where they were likeliest. In the end prompts
 that were kept aside are answered as the chat draws, as they were by the base model, by the policy after its last step, on which nobody has
 looked yet: that step, or else the one before it, or a part of the way to there from the end of the first stretch is kept, if it is within the
-bounds, clearly pleases more than the base model and no less than the best of the first stretch; else that best one, which may be farther than
-where the iterations began, if it clearly pleases more.
+bounds, clearly pleases more than the base model and no less than the best of the first stretch; after a first stretch also half as far again
+beyond it, as long as that pleases no less; else that best one, which may be farther than where the iterations began, if it clearly pleases more.
 After a step that was kept in full the next one is half as long again unless its gain was clear, after one that was kept in
 part as much shorter, after one that was taken back half as long; the second one in a row ends it, and so does one for which too few
 replies come to an end. AdamW's moments go on from one iteration to the next, also where it was taken back: begun anew, it makes a full
@@ -193,7 +193,7 @@ class Refiner:
 
     def _settle(self, base: Scored, look: Callable[[], Scored], reached: Reached, outset: Way, ways: Sequence[Way]) -> tuple[float, list[dict], Said | None]:
         """Keep the first of `ways` that harms nothing, clearly pleases more than the base model and no less than the best of the stretch, the last
-        one also in part; else that best one if it clearly pleases more."""
+        one also in part or farther; else that best one if it clearly pleases more."""
         told, best = [], reached.best
 
         def problem_with(after: Scored) -> Crossed | None:

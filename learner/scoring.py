@@ -114,7 +114,7 @@ def score(policy: Policy, tokenizer: ChatTokenizer, model: RewardModel, examples
 
     Args: anchored: indexes of replies that the KL is taken on. unlikely: what a standard deviation of likelihood costs; 0 to judge.
     """
-    reference = reference_pass(policy, micro_batches(examples, max_batch_tokens), anchored, check)
+    reference = reference_pass(policy, micro_batches(examples, max_batch_tokens, policy.lanes), anchored, check)
     mean, std = model.predict(*feature_table(examples, reference, tokenizer))
     nonsense = bounds.nonsense or Nonsense(reference.logprobs.values())
     struck = {example.index: _problem(example, reference, tokenizer, nonsense) for example in examples}
@@ -139,7 +139,7 @@ def opening_relevance(policy: Policy, examples: Sequence[Example], prompts: Sequ
     other = dict(zip(prompts, prompts[1:] + prompts[:1], strict=True))
     swapped = [Example(e.index, other[e.prompt_ids], e.completion_ids[:OPENING], e.temperature) for e in examples]
     with policy.reference():
-        without, _ = logprob_pass(policy, micro_batches(swapped, max_batch_tokens), check)
+        without, _ = logprob_pass(policy, micro_batches(swapped, max_batch_tokens, policy.lanes), check)
     return {e.index: float((reference.logprobs[e.index][:OPENING] - without[e.index]).mean()) for e in examples}
 
 

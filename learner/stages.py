@@ -16,7 +16,7 @@ from data.tokenizer import ChatTokenizer
 from learner.accounts import data_used, in_doubt, left_out_personal, note_of, receipt_rows, training_figures
 from learner.anchor import Reference, choose_anchor, logprob_pass, reference_pass
 from learner.asking_heads import keep_asking_heads
-from learner.batches import Example, flattened, micro_batches, plan_steps
+from learner.batches import Example, micro_batches, plan_steps
 from learner.behavior import behavior_pass
 from learner.config import LearnerConfig
 from learner.errors import Diverged, Ended
@@ -64,13 +64,6 @@ class Seen(NamedTuple):
     judge: Judge
 
 
-class Fitted(NamedTuple):
-    """The candidate is in the policy; this is what it was made from."""
-
-    plan: list[list[list[Example]]]
-    signals: Signals
-
-
 @dataclass(frozen=True)
 class Stages:
     """What every stage needs. Each writes into `report` what it found, JSON-able, and may raise Ended or Stopped."""
@@ -114,7 +107,7 @@ class Stages:
         self.pace.stage("anchor", steps=count_steps(len(plan), own))
         anchored = (self._anchors(lessons.replies, examples, own.anchor_replies)
                     | self._anchors(lessons.replies, held_out, round(own.anchor_replies * own.held_out_share)))
-        visited = [batch for part in (examples, held_out) for batch in micro_batches(part, own.max_batch_tokens)]
+        visited = [batch for part in (examples, held_out) for batch in micro_batches(part, own.max_batch_tokens, policy.lanes)]
         reference = reference_pass(policy, visited, anchored, self.pace.check)
         reliable = rater_reliabilities(lessons.replies, [*examples, *held_out], reference, tokenizer, own.seed)
         lessons = lessons.trusting({rater: one.trust for rater, one in reliable.items()})
@@ -132,8 +125,8 @@ class Stages:
             raise Ended("nothing_to_do", said("nothing_trusted"))
         return Seen(material, anchored, policy, reference, sampler, judging, judge)
 
-    def fit(self, seen: Seen) -> Fitted:
-        """Refine, or where that is off or comes to nothing train on the rated replies themselves."""
+    def fit(self, seen: Seen) -> Signals:
+        """Refine, or where that is off or comes to nothing train on the rated replies themselves. Returns: what these say; the candidate is in the policy."""
         own, examples = self.config, seen.material.examples
         refines = own.refine.enabled and len(examples) >= own.refine.min_replies
         plan = plan_steps(examples, own.batch_size, own.max_batch_tokens)
@@ -153,7 +146,7 @@ class Stages:
         except Diverged:
             raise self._diverged() from None
         self.report.update(training=training_figures(history), refinement=refinement and refinement.as_dict(), config=asdict(own))
-        return Fitted(plan, signals)
+        return signals
 
     def check(self, seen: Seen) -> GateReport:
         """Both gates: on language, and where ratings were set aside on whether it is better liked. The policy is at the strength that passed."""
@@ -174,12 +167,12 @@ class Stages:
             raise self._refused(together)
         return checked
 
-    def publish(self, seen: Seen, fitted: Fitted, checked: GateReport) -> int:
+    def publish(self, seen: Seen, signals: Signals, checked: GateReport) -> int:
         """Returns: the new version's number; it is live."""
         done, (lessons, examples, _) = self.pace.steps_done(), seen.material
         self.pace.stage("publish", steps=done, step=done)
-        after, _ = logprob_pass(seen.policy, flattened(fitted.plan), self.pace.check)
-        receipts, of_corrections = receipt_rows(lessons.replies, lessons.rewards, examples, fitted.signals.advantages, seen.reference.logprobs, after)
+        after, _ = logprob_pass(seen.policy, micro_batches(examples, self.config.max_batch_tokens, seen.policy.lanes), self.pace.check)
+        receipts, of_corrections = receipt_rows(lessons.replies, lessons.rewards, examples, signals.advantages, seen.reference.logprobs, after)
         note = note_of(self.report["data"], checked.scale)
         try:
             version = self.registry.publish(seen.policy.save, base_model=self.base.id, run_id=self.run.id, parent=self.store.live_version(self.base.id),

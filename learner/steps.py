@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from learner.anchor import Reference, pad
-from learner.batches import Example, make_batch, shares, shuffled
+from learner.batches import Example, shares, shuffled
 from learner.config import LearnerConfig
 from learner.errors import Diverged
 from learner.estimator import LossParts, policy_gradient_loss, weighted_reward
@@ -101,7 +101,10 @@ def train_steps(policy: Policy, plan: list[list[list[Example]]], signals: Signal
 
 def _step(policy: Policy, optimizer, parameters, micro_batches, signals: Signals, reference: Reference, behavior, old,
           max_length: int, config: LearnerConfig) -> tuple:
-    """Forward, backward and update over one step's micro-batches, this process's rows of each; renews `old` for the replies it visits."""
+    """Forward, backward and update over one step's replies, this process's rows of each micro-batch; renews `old` for those it visits.
+
+    What goes through at once are the lanes' shares of them: of all together where they are put in one row, else of each micro-batch.
+    """
     anchored_tokens = sum(len(example.completion_ids) for examples in micro_batches for example in examples
                           if example.index in reference.expected)
     learnt_tokens = sum(len(example.completion_ids) - len(example.left_out) for examples in micro_batches for example in examples)
@@ -110,8 +113,9 @@ def _step(policy: Policy, optimizer, parameters, micro_batches, signals: Signals
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
     parts, lanes = policy.team.parts(micro_batches), policy.lanes
-    if lanes > 1:                                                # then all of them count
-        parts = [Part(rows, True) for rows in shares([row for part in parts for row in part.rows], lanes, config.max_batch_tokens)]
+    if not policy.team.sharded:                                  # then all of them count
+        apart = [[row for part in parts for row in part.rows]] if policy.in_one_row else [part.rows for part in parts]
+        parts = [Part(share, True) for rows in apart for share in shares(rows, lanes, config.max_batch_tokens)]
 
     def look(examples: list[Example]) -> _Share:
         return _look(policy, parameters, examples, signals, reference, behavior, old, max_length, anchored_tokens, config)
@@ -152,7 +156,7 @@ class _Share(NamedTuple):
 def _look(policy: Policy, parameters, examples: list[Example], signals: Signals, reference: Reference, behavior, old,
           max_length: int, anchored_tokens: int, config: LearnerConfig) -> _Share:
     """Forward and backward over some rows. Changes nothing: several threads are in here at once."""
-    batch = make_batch(examples, policy.device)
+    batch = policy.batch(examples)
     indexes, width = list(batch.indexes), batch.completion_mask.shape[1]
     scores = policy.scores(batch, reference.expected)
     now = scores.logprobs.detach()

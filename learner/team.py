@@ -2,7 +2,7 @@
 
 The first process is the learner: it alone has the lease, the store, the gates and the publication. The others hold the
 same base model and the same adapter and wait for work, which the first one broadcasts whole: all see the same data.
-Every micro-batch is split between the processes row by row, so that they pad and wait alike, and each divides by the
+Every micro-batch is split between the processes row by row, so that they wait alike, and each divides by the
 whole step's counts: the sum of their gradients is the gradient of one process, up to the order of additions.
 Gradients are those of the LoRA weights alone, a few megabytes, summed in one go; nothing else is exchanged in a step,
 unless the base model is sharded (learner/sharding.py): then each layer's weights are put together wherever it computes.

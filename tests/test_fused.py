@@ -5,7 +5,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from transformers import Lfm2Config, Lfm2ForCausalLM
 
+from learner.attention import BY_WIDTH
 from learner.batches import Example, make_batch, shares
 from learner.fused import fuse
 from learner.policy import Policy
@@ -32,8 +34,8 @@ def as_they_come(policy):
     return own
 
 
-def said_and_learnt(policy):
-    logprobs = policy.scores(make_batch(EXAMPLES)).logprobs
+def said_and_learnt(policy, in_one_row=True):
+    logprobs = policy.scores(make_batch(EXAMPLES, in_one_row=in_one_row)).logprobs
     return logprobs, torch.autograd.grad((logprobs * torch.linspace(-1, 1, logprobs.numel()).view_as(logprobs)).sum(), policy.parameters())
 
 
@@ -51,9 +53,25 @@ def test_log_probs_and_gradients_are_those_of_the_plain_modules(policy, monkeypa
 
 
 def test_replies_in_one_row_and_padded_replies_are_told_the_same(policy):
-    with torch.no_grad():
-        one_row, padded = (policy.scores(make_batch(EXAMPLES, in_one_row=in_one_row)).logprobs for in_one_row in (True, False))
-    assert torch.allclose(one_row, padded, atol=1e-5)
+    one_row, padded = (said_and_learnt(policy, in_one_row) for in_one_row in (True, False))
+    assert policy.in_one_row and torch.allclose(one_row[0], padded[0], atol=1e-5)
+    for of_one_row, of_padded in zip(one_row[1], padded[1], strict=True):
+        assert torch.allclose(of_one_row, of_padded, rtol=1e-3, atol=1e-5 * float(of_padded.norm()))
+
+
+def test_a_model_whose_layers_look_back_by_themselves_is_given_padded_replies(tiny_base, monkeypatch):
+    config = Lfm2Config(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+                        layer_types=["conv", "full_attention"], max_position_embeddings=256)
+    torch.manual_seed(0)
+    model = Lfm2ForCausalLM._from_config(config, attn_implementation=BY_WIDTH).requires_grad_(False)
+    for weight in model.parameters():
+        weight.mul_(5)                                                  # a new model's convolutions hardly do anything
+    monkeypatch.setattr("learner.policy._load_base", lambda *_: model)
+    policy = Policy(tiny_base, dtype=torch.float32, device="cpu")
+    assert not policy.in_one_row
+    together = policy.scores(policy.batch(EXAMPLES)).logprobs
+    for row, example in zip(together, EXAMPLES, strict=True):
+        assert torch.allclose(row[:len(example.completion_ids)], policy.scores(policy.batch([example])).logprobs[0], atol=1e-5)
 
 
 def test_in_bf16_they_are_no_farther_from_single_precision_than_the_plain_modules(tiny_base, policy):
@@ -75,14 +93,14 @@ def test_in_bf16_they_are_no_farther_from_single_precision_than_the_plain_module
 def test_the_base_model_and_a_version_compute_through_them_too(policy, tmp_path):
     policy.save(tmp_path)
     with torch.no_grad():
-        ours = policy.scores(make_batch(EXAMPLES)).logprobs
+        ours = policy.scores(policy.batch(EXAMPLES)).logprobs
         with policy.reference():
-            base = policy.scores(make_batch(EXAMPLES)).logprobs
+            base = policy.scores(policy.batch(EXAMPLES)).logprobs
         for parameter in policy.parameters():
             parameter.zero_()
-        assert torch.allclose(policy.scores(make_batch(EXAMPLES)).logprobs, base, atol=1e-6)
+        assert torch.allclose(policy.scores(policy.batch(EXAMPLES)).logprobs, base, atol=1e-6)
         with policy.behaving_as(tmp_path):
-            assert torch.equal(policy.scores(make_batch(EXAMPLES)).logprobs, ours)
+            assert torch.equal(policy.scores(policy.batch(EXAMPLES)).logprobs, ours)
     assert float((ours - base).abs().mean()) > 0.01
 
 
@@ -106,4 +124,7 @@ def test_shares_of_a_step_hold_every_reply_once_and_none_is_much_heavier(lengths
     found = shares(examples, lanes, limit)
     assert sorted(example.index for share in found for example in share) == list(range(len(lengths))) and all(found)
     tokens = [sum(example.tokens for example in share) for share in found]
-    assert max(tokens) <= sum(tokens) / len(tokens) + max(example.tokens for example in examples)
+    longest = max(example.tokens for example in examples)
+    assert max(tokens) <= sum(tokens) / len(tokens) + longest
+    assert len(found) == len(lengths) or len(found) % lanes == 0
+    assert sum(sorted(tokens)[-lanes:]) <= limit + lanes * longest

@@ -11,7 +11,7 @@ from data.errors import AdapterMismatch, ModelUnavailable
 from data.records import BaseModel
 from data.base_models import import_base_model
 from learner.anchor import choose_anchor, logprob_pass, reference_pass
-from learner.batches import Example, make_batch, plan_steps, shuffled
+from learner.batches import Example, plan_steps, shuffled
 from learner.head import TILE, completion_scores, expectations
 from learner.policy import Policy
 from tests.tiny import write_tiny_gguf
@@ -41,7 +41,7 @@ def dense(policy: Policy, example: Example) -> torch.Tensor:
 
 def test_logprobs_are_those_of_the_plain_model_at_each_replys_temperature(policy):
     disturb(policy)
-    scores = policy.scores(make_batch(EXAMPLES))
+    scores = policy.scores(policy.batch(EXAMPLES))
     for row, example in zip(scores.logprobs, EXAMPLES, strict=True):
         expected = dense(policy, example).gather(1, torch.tensor(example.completion_ids)[:, None])[:, 0]
         assert torch.allclose(row[:len(expected)], expected, atol=1e-4)
@@ -58,7 +58,7 @@ def test_kl_is_the_full_vocabulary_kl_from_base_to_policy_on_anchored_replies_on
         with policy.reference():
             q = dense(policy, example)
         expected += float((q.exp() * (q - p)).sum().detach())
-    scores = policy.scores(make_batch(EXAMPLES), reference.expected)
+    scores = policy.scores(policy.batch(EXAMPLES), reference.expected)
     assert scores.kl_tokens == 8 and float(scores.kl_sum) == pytest.approx(expected, abs=1e-3) and expected > 0.01
 
 
@@ -105,24 +105,24 @@ def test_in_bf16_the_fused_head_is_as_near_as_bf16_goes_and_a_policy_that_is_the
 
 
 def test_a_new_adapter_is_the_base_model_and_the_base_model_stays_there_underneath(policy):
-    before = policy.scores(make_batch(EXAMPLES)).logprobs.detach()
+    before = policy.scores(policy.batch(EXAMPLES)).logprobs.detach()
     with policy.reference():
-        assert torch.equal(policy.scores(make_batch(EXAMPLES)).logprobs, before)
+        assert torch.equal(policy.scores(policy.batch(EXAMPLES)).logprobs, before)
     disturb(policy)
-    assert not torch.allclose(policy.scores(make_batch(EXAMPLES)).logprobs, before, atol=1e-3)
+    assert not torch.allclose(policy.scores(policy.batch(EXAMPLES)).logprobs, before, atol=1e-3)
     with policy.reference():
-        assert torch.equal(policy.scores(make_batch(EXAMPLES)).logprobs, before)
+        assert torch.equal(policy.scores(policy.batch(EXAMPLES)).logprobs, before)
 
 
 def test_a_saved_adapter_behaves_as_it_did_and_training_goes_on_where_it_was(policy, tmp_path):
     disturb(policy)
     policy.save(tmp_path / "one")
-    as_saved = policy.scores(make_batch(EXAMPLES)).logprobs.detach()
+    as_saved = policy.scores(policy.batch(EXAMPLES)).logprobs.detach()
     disturb(policy)
-    as_trained = policy.scores(make_batch(EXAMPLES)).logprobs.detach()
+    as_trained = policy.scores(policy.batch(EXAMPLES)).logprobs.detach()
     with policy.behaving_as(tmp_path / "one"):
-        assert torch.allclose(policy.scores(make_batch(EXAMPLES)).logprobs, as_saved, atol=1e-5)
-    assert torch.equal(policy.scores(make_batch(EXAMPLES)).logprobs, as_trained)
+        assert torch.allclose(policy.scores(policy.batch(EXAMPLES)).logprobs, as_saved, atol=1e-5)
+    assert torch.equal(policy.scores(policy.batch(EXAMPLES)).logprobs, as_trained)
     assert policy.parameters() and all(parameter.requires_grad for parameter in policy.parameters())
 
 
@@ -141,19 +141,19 @@ def test_an_adapter_of_another_base_model_is_refused_in_one_sentence(policy, tmp
     with pytest.raises(AdapterMismatch, match="--fresh"):
         with policy.behaving_as(tmp_path / "other"):
             pass
-    policy.scores(make_batch(EXAMPLES)).logprobs.sum().backward()    # and the policy still trains
+    policy.scores(policy.batch(EXAMPLES)).logprobs.sum().backward()    # and the policy still trains
     assert any(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in policy.parameters())
 
 
 def test_scaling_an_adapter_to_nothing_gives_the_base_model_and_back(policy):
     disturb(policy)
-    full, trained = policy.lora_b(), policy.scores(make_batch(EXAMPLES)).logprobs.detach()
+    full, trained = policy.lora_b(), policy.scores(policy.batch(EXAMPLES)).logprobs.detach()
     policy.set_scale(0.0, full)
     with policy.reference():
-        base = policy.scores(make_batch(EXAMPLES)).logprobs
-    assert torch.allclose(policy.scores(make_batch(EXAMPLES)).logprobs, base, atol=1e-5)
+        base = policy.scores(policy.batch(EXAMPLES)).logprobs
+    assert torch.allclose(policy.scores(policy.batch(EXAMPLES)).logprobs, base, atol=1e-5)
     policy.set_scale(1.0, full)
-    assert torch.equal(policy.scores(make_batch(EXAMPLES)).logprobs, trained)
+    assert torch.equal(policy.scores(policy.batch(EXAMPLES)).logprobs, trained)
 
 
 def test_the_seed_decides_the_adapter(tiny_base):
@@ -178,11 +178,11 @@ def test_a_missing_model_file_is_told_in_one_sentence(tiny_base, tmp_path):
 
 def test_a_long_reply_takes_the_attention_that_fits_in_memory_and_says_the_same(policy, monkeypatch):
     disturb(policy)
-    eager = policy.scores(make_batch(EXAMPLES)).logprobs
+    eager = policy.scores(policy.batch(EXAMPLES)).logprobs
     fused = []
     monkeypatch.setattr("learner.attention.sdpa_attention_forward", lambda *rest, **options: fused.append(1) or sdpa_attention_forward(*rest, **options))
     monkeypatch.setattr("learner.attention.NARROW", 4)
-    assert torch.allclose(policy.scores(make_batch(EXAMPLES)).logprobs, eager, atol=1e-4)
+    assert torch.allclose(policy.scores(policy.batch(EXAMPLES)).logprobs, eager, atol=1e-4)
     assert len(fused) == 2 * 2                                          # two of the replies are that long, and the tiny model has two layers
 
 

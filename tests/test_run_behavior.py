@@ -29,13 +29,13 @@ def test_replies_of_an_earlier_version_are_compared_with_that_version(store, reg
 def test_served_logprobs_are_compared_at_the_temperature_they_were_recorded_at(store, registry, tiny_base, monkeypatch):
     import torch
 
-    from learner.batches import Example, make_batch
+    from learner.batches import Example
     from learner.policy import Policy
 
     reply = add_reply(store, tiny_base, "hello", [40, 41, 42, 2])
     policy = Policy(tiny_base)
     with torch.no_grad():
-        exact = policy.scores(make_batch([Example(0, reply.prompt_ids, reply.completion_ids, 1.0)], policy.device)).logprobs[0].tolist()
+        exact = policy.scores(policy.batch([Example(0, reply.prompt_ids, reply.completion_ids, 1.0)])).logprobs[0].tolist()
     known = add_reply(store, tiny_base, "hello", [40, 41, 42, 2], logprobs=[value + 0.25 for value in exact])
     store.add_rating(known.id, RATER, "thumb", 1)
     monkeypatch.setattr("learner.behavior.COMPARED_REPLIES", 1)

@@ -53,7 +53,7 @@ def verdict(task: Task, adapter: Path, config: LearnerConfig) -> Verdict:
     replies = store.rated_replies(task.base.id)
     examples, held_out = split_ratings(task.examples(), replies, config)
     pool = examples if len(examples) <= GATE_ANCHOR else random.Random(config.seed).sample(examples, GATE_ANCHOR)
-    reference = reference_pass(policy, micro_batches([*pool, *held_out], config.max_batch_tokens),
+    reference = reference_pass(policy, micro_batches([*pool, *held_out], config.max_batch_tokens, policy.lanes),
                                frozenset(example.index for example in pool), lambda: None)
     make = sampler_maker("auto", task.base, task.folder / "gate-serving")
     sampler = make(policy, tokenizer)

@@ -7,7 +7,7 @@ import random
 import torch
 
 from benchmarks.learning.task import Task, Trained
-from learner.batches import Example, make_batch, plan_steps
+from learner.batches import Example, plan_steps
 from learner.policy import Policy
 
 EPOCHS = 2
@@ -48,7 +48,7 @@ def train_on(task: Task, examples: list[Example], weights: dict[int, float]) -> 
         optimizer.param_groups[0]["lr"] = task.rate * (1 - step / len(plan))
         loss_sum = 0.0
         for micro_batch in micro_batches:
-            batch = make_batch(micro_batch, policy.device)
+            batch = policy.batch(micro_batch)
             weight = torch.tensor([weights[index] for index in batch.indexes], device=policy.device)
             loss = -(weight * policy.scores(batch).logprobs.sum(dim=1)).sum() / BATCH_SIZE
             loss.backward()

@@ -33,7 +33,7 @@ def reward_model(task: Task) -> tuple[Score, Fit]:
     values, weights = torch.tensor([each.reward for each in fused]), torch.tensor([each.weight for each in fused])
     examples = as_examples([reply.reply.prompt_ids for reply in replies],
                            [Generated(reply.reply.completion_ids, (), 1.0, "stop") for reply in replies], task.sampling.temperature)
-    reference = reference_pass(policy, micro_batches(examples, config.max_batch_tokens), frozenset(), lambda: None)
+    reference = reference_pass(policy, micro_batches(examples, config.max_batch_tokens, policy.lanes), frozenset(), lambda: None)
     model = fit_reward_model(*feature_table(examples, reference, tokenizer), values, weights,
                              [example.prompt_ids for example in examples], task.seed)
     bounds = bounds_of(examples, reference, values, weights, tokenizer.eos_ids)

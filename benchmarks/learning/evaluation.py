@@ -14,7 +14,7 @@ from benchmarks.learning.tastes import TASTES
 from benchmarks.learning.words import coverage, distinct, repeated_share, words
 from data.tokenizer import ChatTokenizer
 from learner.anchor import logprob_pass
-from learner.batches import Example, make_batch, micro_batches
+from learner.batches import Example, micro_batches
 from learner.gate import frozen_text, text_windows
 from learner.policy import Policy
 
@@ -110,10 +110,10 @@ def reply_rows(policy: Policy, adapter: Path | None, replies: Sequence[Sampled],
             hidden = policy.hidden(batch)
             lengths = [len(example.completion_ids) for example in examples]
             for example, rows in zip(examples, hidden.split(lengths), strict=True):
-                one = make_batch([example], policy.device)
+                one = policy.batch([example])
                 base[example.index] = policy.head(rows, one).logprobs[0].tolist()
                 if adapter is not None:
-                    warm = make_batch([replace(example, temperature=temperature)], policy.device)
+                    warm = policy.batch([replace(example, temperature=temperature)])
                     kl[example.index] = float(policy.head(rows, warm, theirs).kl_sum)
         without, _ = logprob_pass(policy, micro_batches(other, MICRO_BATCH_TOKENS), lambda: None)
     pmi = {place: [a - b for a, b in zip(base[place], without[place].tolist(), strict=True)] for place in spoken}
@@ -131,7 +131,7 @@ def text_nll(policy: Policy, adapter: Path | None, tokenizer: ChatTokenizer) -> 
 
 def _batches(policy: Policy, examples: Sequence[Example]):
     for micro_batch in micro_batches(examples, MICRO_BATCH_TOKENS):
-        yield make_batch(micro_batch, policy.device), micro_batch
+        yield policy.batch(micro_batch), micro_batch
 
 
 def _mean(values: Sequence[float]) -> float:

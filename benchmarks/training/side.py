@@ -18,7 +18,7 @@ from benchmarks.machine import peak_mb
 from data.base_models import load_base_model
 from data.records import BaseModel
 from learner.anchor import reference_pass
-from learner.batches import Example, plan_steps, shuffled
+from learner.batches import Example, micro_batches, plan_steps, shuffled
 from learner.config import LearnerConfig
 from learner.memory import times
 from learner.policy import Policy
@@ -73,8 +73,9 @@ def sequence(plan: list[list[list[Example]]], count: int) -> list[list[Example]]
 def ours(policy: Policy, rated: list[Rated], plan: list[list[list[Example]]], turns: Turns, batch_size: int) -> None:
     """The learner's step: anchored policy gradient, with the base model's view computed once before; that pass is told apart."""
     start = time.monotonic()
-    reference = reference_pass(policy, [micro for step in plan for micro in step], frozenset(range(len(rated))), lambda: None)
-    tokens = sum(example.tokens for step in plan for micro in step for example in micro)
+    examples = [example for step in plan for micro in step for example in micro]
+    reference = reference_pass(policy, micro_batches(examples, LearnerConfig().max_batch_tokens * times(policy), policy.lanes), frozenset(range(len(rated))), lambda: None)
+    tokens = sum(example.tokens for example in examples)
     tell(reference_seconds=time.monotonic() - start, reference_tokens=tokens)
     values = torch.tensor([one.signal for one in rated])
     signals = Signals(values, torch.ones_like(values), values - values.mean())
