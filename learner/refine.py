@@ -66,6 +66,9 @@ HELD_AFTER_A_STRETCH = 0.0
 without). The bounds hold."""
 IN_VAIN = 2
 """So many iterations taken back one after the other end it; one alone is within chance on some dozens of replies."""
+ON_THE_WAY = 1.0
+"""Standard errors by which an iteration may be beyond a bound: a share of 128 replies is told to 2.7 points, and a step that one reply too many took back was taken back for nothing; the
+check in the end has no such allowance."""
 AT_ITS_BOUND = ("fresh_truncated",)
 """What one step that is taken back is enough to end it for: replies only grow longer where that pleases, and a shorter step leads there too."""
 
@@ -175,7 +178,7 @@ class Refiner:
                 before, fresh = fresh.without_expected(), None
                 strength, fresh, tried = go_as_far(
                     self.policy, start, self.policy.weights(), lambda: explorer._fresh(prompts, number + 1, held=beta > 0),
-                    lambda after: crossed(before, after, first, likeliest, own.max_surprise_rise, self.bounds.knows_truncated))
+                    lambda after: crossed(before, after, first, likeliest, own.max_surprise_rise, self.bounds.knows_truncated, ON_THE_WAY))
             except Diverged:
                 log.warning("Iteration %d of the refinement is taken back.", number + 1, exc_info=True)
                 self.policy.set_weights(start)

@@ -25,16 +25,20 @@ class Crossed(NamedTuple):
     """A guess at the part of the way from the replies before to these on which the figure is at its bound; 0: no part would do."""
 
 
-def crossed(before: Scored, after: Scored, base: Scored, likeliest: Scored, max_surprise_rise: float, knows_truncated: bool) -> Crossed | None:
+def crossed(before: Scored, after: Scored, base: Scored, likeliest: Scored, max_surprise_rise: float, knows_truncated: bool,
+            chance: float = 0.0) -> Crossed | None:
     """Why the step is not kept, None when it is. All four were drawn alike, not always to the same prompts.
 
     Args:
         likeliest: what the rise of the surprise is taken from: the base model's replies, or later ones that it found likelier.
         knows_truncated: of `Bounds`.
+        chance: standard errors of the shares and of the surprise by which they may be beyond a bound: on the way, where a later look decides.
     """
     gain, error = gain_of(before, after)
     broken, surprise = max(base.broken(), MAX_BROKEN), (1 + max_surprise_rise) * likeliest.surprise()
     truncated = max(base.truncated() + MAX_TRUNCATED_RISE, 1 - ENDING_STILL * (1 - base.truncated()) if knows_truncated else 0.0)
+    broken, truncated = (share + chance * (share * (1 - share) / len(after.examples)) ** 0.5 for share in (broken, min(truncated, 1.0)))
+    surprise += chance * after.surprise_error()
     if gain < -error:                                            # the whole way does not please, nor will a part of it
         return Crossed(said("less_pleased", gain=gain))
     if after.broken() > broken:

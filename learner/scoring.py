@@ -76,6 +76,12 @@ class Scored:
         """Nats per token of these replies under the base model."""
         return -float(torch.cat(list(self.reference.logprobs.values())).mean())
 
+    def surprise_error(self) -> float:
+        """Its standard error, replies drawn anew."""
+        total = sum(len(row) for row in self.reference.logprobs.values())
+        apart = torch.stack([(-row - self.surprise()).sum() for row in self.reference.logprobs.values()])
+        return float(apart.square().sum().sqrt()) / total
+
     def tokens(self) -> float:
         return sum(len(example.completion_ids) for example in self.examples) / len(self.examples)
 
