@@ -48,8 +48,9 @@ class Batch:
 
 
 def make_batch(examples: Sequence[Example], device: torch.device | str = "cpu", *, in_one_row: bool = False) -> Batch:
-    """Args: in_one_row: nothing is padded and products are larger, but each reply's attention is an operation of its own.
+    """Put replies into one batch.
 
+    Args: in_one_row: nothing is padded and products are larger, but each reply's attention is an operation of its own.
     Raises: ValueError: a prompt or a completion is empty, or a temperature is not positive.
     """
     for example in examples:
