@@ -117,7 +117,9 @@ def _help(settings: Settings) -> int:
     from learner.helping import help_along
     from learner.team import ManyProcesses
 
-    help_along(ManyProcesses(), base, learner_config(settings))
+    team = ManyProcesses()
+    help_along(team, base, learner_config(settings))
+    team.leave()
     return 0
 
 

@@ -112,6 +112,11 @@ class ManyProcesses(Team):
     def dismiss(self) -> None:
         """There is no more work: the others end."""
         self.send("end")
+        self.leave()
+
+    def leave(self) -> None:
+        """Exchange nothing any more. Left to the end of Python, gloo's threads now and then let go of a tensor too late and abort the process."""
+        self._state.destroy_process_group()
 
     def _broadcast(self, message: Any) -> Any:
         from accelerate.utils import broadcast_object_list
