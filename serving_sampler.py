@@ -10,12 +10,16 @@ import random
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from chat_app.engines import EngineFailed, make_engine
+import torch
+
+from chat_app.engines import EngineFailed
 from chat_app.engines.gguf_merge import ARCHITECTURES
+from chat_app.engines.openvino import MANY, OpenVinoEngine
 from data.cpus import usable_cpus
 from data.errors import CorruptAdapter
 from data.records import BaseModel, Generated, Sampling
@@ -33,22 +37,26 @@ MERGING = 2
 
 
 class ServingSampler:
-    """A `Sampler` over OpenVINO: an engine per call, so that its memory is free while the learner trains."""
+    """A `Sampler` over OpenVINO: an engine per call, so that its memory is free while the learner trains.
+
+    Where the learner computes in bf16, so does this.
+    """
 
     def __init__(self, policy: Policy, cache_dir: Path) -> None:
         self.policy, self.cache_dir = policy, cache_dir
+        self._options = MANY if policy.dtype == torch.bfloat16 else {}
         cache_dir.mkdir(parents=True, exist_ok=True)
         for left in cache_dir.glob(f"{SCRATCH}*"):           # by a learner that was killed; there is one at a time
             shutil.rmtree(left, ignore_errors=True)
 
     def sample(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
-        """The base model's rounding aside (8.5 bits a weight), the policy as it is.
+        """The rounding of numbers aside, the policy as it is.
 
         Raises: Diverged. EngineFailed: not even the base model can be asked; ModelUnavailable; StorageFull.
         """
         dice = random.Random(sampling.seed)
         acting = self.policy.acting
-        engine = make_engine("openvino", self.policy.base, self.cache_dir)
+        engine = OpenVinoEngine(self.policy.base, self.cache_dir, ChatTokenizer(self.policy.base.folder).eos_ids, **self._options)
         try:
             with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.cache_dir) as scratch:
                 if acting == "candidate":
@@ -68,6 +76,12 @@ class ServingSampler:
             raise Diverged from error
         finally:
             engine.close()
+
+    def as_served(self) -> ServingSampler:
+        """With weights of 8.5 bits, which lie there merged for the chat server afterwards."""
+        served = copy(self)
+        served._options = {}
+        return served
 
 
 def sampler_maker(engine: str, base: BaseModel, cache_dir: Path) -> Callable[[Policy, ChatTokenizer], Sampler] | None:

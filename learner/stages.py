@@ -152,7 +152,8 @@ class Stages:
         """Both gates: on language, and where ratings were set aside on whether it is better liked. The policy is at the strength that passed."""
         own, done = self.config, self.pace.steps_done()
         self.pace.stage("gate", steps=done, step=done)
-        gate = Gate(seen.policy, seen.sampler, seen.judging.tokenizer, own.gate, seen.reference, self._gate_anchors(seen), temperature=own.sampling.temperature, seed=own.seed, check=self.pace.check)
+        gate = Gate(seen.policy, seen.sampler.as_served(), seen.judging.tokenizer, own.gate, seen.reference, self._gate_anchors(seen),
+                    temperature=own.sampling.temperature, seed=own.seed, check=self.pace.check)
         checked = gate.decide()
         self.report["gate"] = checked.as_dict()
         if not checked.passed:

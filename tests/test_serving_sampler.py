@@ -22,8 +22,8 @@ ASKED = Sampling(max_new_tokens=12, seed=1)
 
 
 @pytest.fixture
-def policy(tiny_base) -> Policy:
-    policy = Policy(tiny_base, dtype=torch.float32, device="cpu")
+def policy(tiny_base, request) -> Policy:
+    policy = Policy(tiny_base, dtype=getattr(request, "param", torch.float32), device="cpu")
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in policy.parameters():
@@ -31,6 +31,7 @@ def policy(tiny_base) -> Policy:
     return policy
 
 
+@pytest.mark.parametrize("policy", [torch.float32, torch.bfloat16], indirect=True)
 def test_replies_come_from_whoever_the_policy_is_at_that_instant(policy, tmp_path):
     """Told by their log-probs: the same seeds need not give the same tokens, since sums are rounded by who shares a step."""
     sampler = ServingSampler(policy, tmp_path / "merged")
@@ -66,6 +67,19 @@ def test_what_was_measured_last_lies_there_merged_for_the_server_that_shares_the
     policy.save(tmp_path / "version")
     assert servable_path(tiny_base, tmp_path / "version", tmp_path / "merged").exists()
     assert len(list((tmp_path / "merged").rglob("*.gguf"))) == 3, "the first strength that was not taken lies there still"
+
+
+@pytest.mark.parametrize("policy", [torch.bfloat16], indirect=True)
+def test_what_is_asked_as_served_lies_there_for_the_server_however_many_replies_are_sampled_after_it(policy, tiny_base, tmp_path):
+    sampler = ServingSampler(policy, tmp_path / "merged")
+    policy.save(tmp_path / "version")
+    sampler.as_served().sample(PROMPTS, ASKED)
+    full = policy.lora_b()
+    for scale in (1.0, 0.75, 0.5, 0.25):
+        policy.set_scale(scale, full)
+        sampler.sample(PROMPTS, ASKED)
+    assert servable_path(tiny_base, tmp_path / "version", tmp_path / "merged").exists()
+    assert len(list((tmp_path / "merged").rglob("*-f16.gguf"))) == 3, "those before are swept"
 
 
 def test_what_a_killed_learner_left_is_swept(policy, tmp_path):

@@ -57,7 +57,7 @@ def verdict(task: Task, adapter: Path, config: LearnerConfig) -> Verdict:
                                frozenset(example.index for example in pool), lambda: None)
     make = sampler_maker("auto", task.base, task.folder / "gate-serving")
     sampler = make(policy, tokenizer)
-    gate = Gate(policy, sampler, tokenizer, config.gate, reference, pool, temperature=config.sampling.temperature, seed=config.seed)
+    gate = Gate(policy, sampler.as_served(), tokenizer, config.gate, reference, pool, temperature=config.sampling.temperature, seed=config.seed)
     put_in(policy, adapter)
     found = gate.decide()
     if not found.passed:

@@ -68,7 +68,7 @@ def write_merged(base: BaseModel, adapter: Path | None, target: Path, encoding: 
             file.write(bytes(-encoded.nbytes % ALIGNMENT))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _template(gguf: Path, architecture: str, encoding: Encoding, room: Path, *state: int) -> Template:
     """Args: room: where a file may lie for a moment. state: what tells that the file of the base model is another one by now."""
     from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType

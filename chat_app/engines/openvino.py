@@ -23,6 +23,8 @@ from data.sentences import said
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
 """Properties for single-precision arithmetic throughout; several times slower, for comparing numbers."""
+MANY = {"encoding": "F16", "properties": {"INFERENCE_PRECISION_HINT": "bf16"}}
+"""Options for a hundred replies at once where the processor multiplies bf16: 1.4 times the tokens a second. One reply takes twice as long in F16."""
 
 CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from chat_app.engines.openvino_process import main; main(0)"
 ROOT = Path(__file__).parents[2]
