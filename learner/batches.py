@@ -74,16 +74,14 @@ def make_batch(examples: Sequence[Example], device: torch.device | str = "cpu", 
                  lengths if in_one_row else None, *(tensor.to(device) for tensor in (completion_ids, completion_mask, learnt_mask, torch.cat(places), temperatures)))
 
 
-def plan_steps(examples: Sequence[Example], batch_size: int, max_batch_tokens: int) -> list[list[list[Example]]]:
-    """Steps of `batch_size` replies, each a list of micro-batches of at most `max_batch_tokens` padded tokens.
+def plan_steps(examples: Sequence[Example], batch_size: int) -> list[list[Example]]:
+    """Steps of `batch_size` replies; every reply is in exactly one.
 
-    A micro-batch holds replies of similar length, so little is padded. A step pairs a shorter group with a longer one:
-    where people like short replies, steps of one length would be steps of one opinion.
-    A reply that is longer than `max_batch_tokens` gets a micro-batch of its own. Every reply is in exactly one step.
+    A step pairs a shorter group with a longer one: where people like short replies, steps of one length would be steps of one opinion.
     """
     ordered = sorted(examples, key=lambda example: (example.tokens, example.index))
     size = max(1, batch_size // 2)
-    groups = [_split(ordered[start:start + size], max_batch_tokens) for start in range(0, len(ordered), size)]
+    groups = [ordered[start:start + size] for start in range(0, len(ordered), size)]
     if batch_size == 1:
         return groups
     half = (len(groups) + 1) // 2
@@ -91,8 +89,17 @@ def plan_steps(examples: Sequence[Example], batch_size: int, max_batch_tokens: i
 
 
 def micro_batches(examples: Sequence[Example], max_batch_tokens: int, lanes: int = 1) -> list[list[Example]]:
-    """Every reply once, for a pass that takes no step: replies of similar length, of which `lanes` micro-batches may go through at once."""
-    return _split(sorted(examples, key=lambda example: (example.tokens, example.index)), max_batch_tokens // lanes)
+    """Every reply once, replies of similar length together, of which `lanes` micro-batches may go through at once: so little is padded.
+
+    They have at most `max_batch_tokens` padded tokens together; a reply that is longer gets a micro-batch of its own.
+    """
+    split: list[list[Example]] = []
+    for example in sorted(examples, key=lambda example: (example.tokens, example.index)):          # the newest is the widest
+        if split and (len(split[-1]) + 1) * example.tokens <= max_batch_tokens // lanes:
+            split[-1].append(example)
+        else:
+            split.append([example])
+    return split
 
 
 def shares(examples: Sequence[Example], lanes: int, max_batch_tokens: int) -> list[list[Example]]:
@@ -104,18 +111,7 @@ def shares(examples: Sequence[Example], lanes: int, max_batch_tokens: int) -> li
     return found
 
 
-def _split(examples: Sequence[Example], max_batch_tokens: int) -> list[list[Example]]:
-    """Micro-batches of one group, whose examples come in ascending length: the newest is the widest."""
-    split: list[list[Example]] = []
-    for example in examples:
-        if split and (len(split[-1]) + 1) * example.tokens <= max_batch_tokens:
-            split[-1].append(example)
-        else:
-            split.append([example])
-    return split
-
-
-def shuffled(steps: list[list[list[Example]]], seed: int) -> list[list[list[Example]]]:
+def shuffled(steps: list[list[Example]], seed: int) -> list[list[Example]]:
     """The same steps in an order that the seed alone decides."""
     order = list(steps)
     random.Random(seed).shuffle(order)

@@ -105,7 +105,7 @@ def _learn(refiner: Refiner, rated: Sequence[Example], worth: Tensor, imitated: 
     """Returns: how many optimizer steps were made."""
     config, gains = refiner.config, worth - worth.mean()
     examples = [replace(rated[place], index=place) for place in imitated]
-    plan = plan_steps(without_personal_data(examples, refiner.tokenizer), config.batch_size, config.max_batch_tokens)
+    plan = plan_steps(without_personal_data(examples, refiner.tokenizer), config.batch_size)
     if not plan:
         return 0
     refiner.on_start(PASSES * len(plan), (EARLY, config.refine.iterations_after + 2))

@@ -103,7 +103,7 @@ class Stages:
     def look(self, material: Material, policy: Policy, tokenizer: ChatTokenizer) -> Seen:
         """One pass of the base model over all of it; then who is trusted, and whether there is a judge."""
         own, (lessons, examples, held_out) = self.config, material
-        plan = plan_steps(examples, own.batch_size, own.max_batch_tokens)
+        plan = plan_steps(examples, own.batch_size)
         self.pace.stage("anchor", steps=count_steps(len(plan), own))
         anchored = (self._anchors(lessons.replies, examples, own.anchor_replies)
                     | self._anchors(lessons.replies, held_out, round(own.anchor_replies * own.held_out_share)))
@@ -129,7 +129,7 @@ class Stages:
         """Refine, or where that is off or comes to nothing train on the rated replies themselves. Returns: what these say; the candidate is in the policy."""
         own, examples = self.config, seen.material.examples
         refines = own.refine.enabled and len(examples) >= own.refine.min_replies
-        plan = plan_steps(examples, own.batch_size, own.max_batch_tokens)
+        plan = plan_steps(examples, own.batch_size)
         steps, tokens = count_steps(len(plan), own), sum(example.tokens for example in examples)
         train_tokens = 3 * tokens * steps // len(plan)
         self.pace.expect(refine=REFINE_TOKENS * refines, train=train_tokens * (not refines), gate=GATE_TOKENS, publish=tokens)

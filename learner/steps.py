@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from learner.anchor import Reference, pad
-from learner.batches import Example, shares, shuffled
+from learner.batches import Example, micro_batches, shares, shuffled
 from learner.config import LearnerConfig
 from learner.errors import Diverged
 from learner.estimator import LossParts, policy_gradient_loss, weighted_reward
@@ -62,7 +62,7 @@ def learning_rate_at(step: int, steps: int, config: LearnerConfig) -> float:
     return config.learning_rate * warm * (1 - 2 / 3 * step / max(1, steps - 1))
 
 
-def train_steps(policy: Policy, plan: list[list[list[Example]]], signals: Signals, reference: Reference,
+def train_steps(policy: Policy, plan: list[list[Example]], signals: Signals, reference: Reference,
                 behavior: Mapping[int, Tensor] | None, config: LearnerConfig, on_step: Callable[[StepFigures], None],
                 moments: dict | None = None) -> list[StepFigures]:
     """Refit the adapter. `on_step` is called after every step and may raise to stop.
@@ -82,15 +82,15 @@ def train_steps(policy: Policy, plan: list[list[list[Example]]], signals: Signal
     if moments:
         optimizer.load_state_dict(moments)
     old = dict(reference.logprobs)
-    max_length = max(len(example.completion_ids) for step in plan for micro_batch in step for example in micro_batch)
+    max_length = max(len(example.completion_ids) for step in plan for example in step)
     steps = count_steps(len(plan), config)
     history: list[StepFigures] = []
     try:
         for epoch in range(steps // len(plan)):
-            for micro_batches in shuffled(plan, config.seed + epoch):
+            for examples in shuffled(plan, config.seed + epoch):
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate_at(len(history), steps, config)
-                figures = _step(policy, optimizer, parameters, micro_batches, signals, reference, behavior, old, max_length, config)
+                figures = _step(policy, optimizer, parameters, examples, signals, reference, behavior, old, max_length, config)
                 history.append(StepFigures(len(history) + 1, steps, *figures))
                 team.agree(lambda: on_step(history[-1]))
     finally:                                                     # where it diverged they are those of the step before
@@ -99,28 +99,21 @@ def train_steps(policy: Policy, plan: list[list[list[Example]]], signals: Signal
     return history
 
 
-def _step(policy: Policy, optimizer, parameters, micro_batches, signals: Signals, reference: Reference, behavior, old,
+def _step(policy: Policy, optimizer, parameters, examples: list[Example], signals: Signals, reference: Reference, behavior, old,
           max_length: int, config: LearnerConfig) -> tuple:
-    """Forward, backward and update over one step's replies, this process's rows of each micro-batch; renews `old` for those it visits.
-
-    What goes through at once are the lanes' shares of them: of all together where they are put in one row, else of each micro-batch.
-    """
-    anchored_tokens = sum(len(example.completion_ids) for examples in micro_batches for example in examples
-                          if example.index in reference.expected)
-    learnt_tokens = sum(len(example.completion_ids) - len(example.left_out) for examples in micro_batches for example in examples)
-    order = {example.index: place for place, example in enumerate(example for examples in micro_batches for example in examples)}
+    """Forward, backward and update over one step's replies, this process's among them; renews `old` for those it visits."""
+    anchored_tokens = sum(len(example.completion_ids) for example in examples if example.index in reference.expected)
+    learnt_tokens = sum(len(example.completion_ids) - len(example.left_out) for example in examples)
+    order = {example.index: place for place, example in enumerate(examples)}
     sums, ratios, tapers = torch.zeros(3, dtype=torch.float64), torch.zeros(len(order)), torch.zeros(len(order))
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
-    parts, lanes = policy.team.parts(micro_batches), policy.lanes
-    if not policy.team.sharded:                                  # then all of them count
-        apart = [[row for part in parts for row in part.rows]] if policy.in_one_row else [part.rows for part in parts]
-        parts = [Part(share, True) for rows in apart for share in shares(rows, lanes, config.max_batch_tokens)]
 
-    def look(examples: list[Example]) -> _Share:
-        return _look(policy, parameters, examples, signals, reference, behavior, old, max_length, anchored_tokens, config)
+    def look(rows: list[Example]) -> _Share:
+        return _look(policy, parameters, rows, signals, reference, behavior, old, max_length, anchored_tokens, config)
 
-    for part, share in zip(parts, in_lanes(look, [part.rows for part in parts], lanes), strict=True):
+    parts = _parts(policy, examples, config.max_batch_tokens)
+    for part, share in zip(parts, in_lanes(look, [part.rows for part in parts], policy.lanes), strict=True):
         if not part.counts:
             continue
         for parameter, gradient in zip(parameters, share.gradients, strict=True):
@@ -139,6 +132,13 @@ def _step(policy: Policy, optimizer, parameters, micro_batches, signals: Signals
     indexes = list(order)
     reward = float(weighted_reward(signals.rewards[indexes], signals.weights[indexes], ratios))
     return loss_sum, reward, kl_sum / anchored_tokens if anchored_tokens else None, masked / learnt_tokens, float(tapers.mean()), float(norm)
+
+
+def _parts(policy: Policy, examples: list[Example], max_batch_tokens: int) -> list[Part]:
+    """What of a step goes through this process's model at once: shares of as many tokens each where nothing is padded, else replies of similar length."""
+    if policy.in_one_row and not policy.team.sharded:
+        return [Part(share, True) for part in policy.team.parts([examples]) for share in shares(part.rows, policy.lanes, max_batch_tokens)]
+    return policy.team.parts(micro_batches(examples, max_batch_tokens, policy.lanes))
 
 
 class _Share(NamedTuple):

@@ -15,7 +15,7 @@ from data.records import Generated, Reply
 from data.store import Store
 from data.tokenizer import ChatTokenizer
 from learner.anchor import choose_anchor, logprob_pass, reference_pass
-from learner.batches import plan_steps
+from learner.batches import micro_batches, plan_steps
 from learner.config import LearnerConfig
 from learner.lessons import lessons_from
 from learner.policy import Policy
@@ -62,12 +62,12 @@ def gains(store: Store, policy: Policy, kind: str) -> Callable[[str, str], float
     """Train on all that the store holds; `gain(reply_id, engine)` is the change in nats per token, after against before."""
     started = time.monotonic()
     lessons = lessons_from(store.rated_replies(policy.base.id), ChatTokenizer(policy.base.folder))
-    plan = plan_steps(lessons.examples, CONFIG.batch_size, CONFIG.max_batch_tokens)
-    micro_batches = [micro_batch for step in plan for micro_batch in step]
+    plan = plan_steps(lessons.examples, CONFIG.batch_size)
+    visited = micro_batches(lessons.examples, CONFIG.max_batch_tokens)
     indexes = [example.index for example in lessons.examples]
-    reference = reference_pass(policy, micro_batches, choose_anchor(indexes, [True] * len(indexes), 4, 0), lambda: None)
+    reference = reference_pass(policy, visited, choose_anchor(indexes, [True] * len(indexes), 4, 0), lambda: None)
     history = train_steps(policy, plan, lessons.signals(lessons.examples, CONFIG), reference, reference.logprobs, CONFIG, lambda figures: None)
-    after, _ = logprob_pass(policy, micro_batches, lambda: None)
+    after, _ = logprob_pass(policy, visited, lambda: None)
 
     def gain(reply_id: str, engine: str = "test") -> float:
         [example] = [e for e in lessons.examples if (lessons.replies[e.index].reply.id, lessons.replies[e.index].reply.engine) == (reply_id, engine)]

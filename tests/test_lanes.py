@@ -66,7 +66,7 @@ def test_three_lanes_learn_what_one_learns(tiny_base, monkeypatch):
     """The step's loss is a sum over replies divided by constants, so whose thread a reply was in changes no gradient."""
     rewards = torch.tensor([1.0, -1.0, 0.5, -0.5, 1.0, -1.0, 0.2])
     signals = Signals(rewards, torch.ones(7), rewards)
-    config, plan = LearnerConfig(epochs=3, batch_size=4, warmup_steps=0), plan_steps(EXAMPLES, 4, 64)
+    config, plan = LearnerConfig(epochs=3, batch_size=4, warmup_steps=0), plan_steps(EXAMPLES, 4)
     found = {}
     for number in (1, 3):
         monkeypatch.setattr(lanes, "count", lambda device, number=number: number)

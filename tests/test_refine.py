@@ -34,7 +34,7 @@ def test_the_way_back_is_exact(tiny_base):
 
 def test_an_iteration_goes_on_with_the_moments_of_the_one_before(tiny_base):
     examples = as_examples([(5, 6, 7)] * 4, [Generated((70, 80, 90, last, END), (), 1.0, "stop") for last in (75, 76, 77, 78)], 1.0)
-    plan, config = plan_steps(examples, 2, 512), replace(CONFIG, epochs=1, min_steps=1)
+    plan, config = plan_steps(examples, 2), replace(CONFIG, epochs=1, min_steps=1)
 
     def moved_by_a_call_without_a_gradient(moments: dict | None) -> float:
         policy = Policy(tiny_base, dtype=torch.float32, device="cpu")

@@ -7,7 +7,7 @@ import random
 import torch
 
 from benchmarks.learning.task import Task, Trained
-from learner.batches import Example, plan_steps
+from learner.batches import Example, micro_batches, plan_steps
 from learner.policy import Policy
 
 EPOCHS = 2
@@ -41,13 +41,13 @@ def train_on(task: Task, examples: list[Example], weights: dict[int, float]) -> 
     """Minimise -sum_i w_i sum_t log pi(token) / batch with AdamW over the adapter, rate decaying linearly to zero."""
     policy = Policy(task.base, seed=task.seed)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=task.rate, betas=(0.9, 0.99), weight_decay=0.0)
-    plan = plan_steps(examples, BATCH_SIZE, MAX_BATCH_TOKENS) * EPOCHS
+    plan = plan_steps(examples, BATCH_SIZE) * EPOCHS
     random.Random(task.seed).shuffle(plan)
     losses = []
-    for step, micro_batches in enumerate(plan):
+    for step, rows in enumerate(plan):
         optimizer.param_groups[0]["lr"] = task.rate * (1 - step / len(plan))
         loss_sum = 0.0
-        for micro_batch in micro_batches:
+        for micro_batch in micro_batches(rows, MAX_BATCH_TOKENS):
             batch = policy.batch(micro_batch)
             weight = torch.tensor([weights[index] for index in batch.indexes], device=policy.device)
             loss = -(weight * policy.scores(batch).logprobs.sum(dim=1)).sum() / BATCH_SIZE

@@ -56,25 +56,25 @@ def tell(**values: object) -> None:
     print(json.dumps(values), file=sys.__stdout__, flush=True)
 
 
-def rated_steps(cell: Cell, base: BaseModel, folder: Path, batch_size: int, at_once: int) -> tuple[list[Rated], list[list[list[Example]]]]:
-    """The cell's rated replies and the learner's own steps over them. Args: at_once: padded tokens of a micro-batch."""
+def rated_steps(cell: Cell, base: BaseModel, folder: Path, batch_size: int) -> tuple[list[Rated], list[list[Example]]]:
+    """The cell's rated replies and the learner's own steps over them."""
     rated = rate_replies(cell, ReplyPool(folder, base, sampling_of(cell), folder / "serving").first(pool_size(cell)))
     examples = [Example(place, one.sampled.prompt_ids, one.sampled.completion_ids, cell.temperature) for place, one in enumerate(rated)]
-    return list(rated), plan_steps(examples, batch_size, at_once)
+    return list(rated), plan_steps(examples, batch_size)
 
 
-def sequence(plan: list[list[list[Example]]], count: int) -> list[list[Example]]:
+def sequence(plan: list[list[Example]], count: int) -> list[list[Example]]:
     """The first `count` batches in the order in which the learner visits them."""
     epochs = -(-count // len(plan))
-    visited = [step for epoch in range(epochs) for step in shuffled(plan, SEED + epoch)]
-    return [[example for micro_batch in step for example in micro_batch] for step in visited[:count]]
+    return [step for epoch in range(epochs) for step in shuffled(plan, SEED + epoch)][:count]
 
 
-def ours(policy: Policy, rated: list[Rated], plan: list[list[list[Example]]], turns: Turns, batch_size: int) -> None:
+def ours(policy: Policy, rated: list[Rated], plan: list[list[Example]], turns: Turns, batch_size: int) -> None:
     """The learner's step: anchored policy gradient, with the base model's view computed once before; that pass is told apart."""
     start = time.monotonic()
-    examples = [example for step in plan for micro in step for example in micro]
-    reference = reference_pass(policy, micro_batches(examples, LearnerConfig().max_batch_tokens * times(policy), policy.lanes), frozenset(range(len(rated))), lambda: None)
+    config = LearnerConfig(epochs=1000, batch_size=batch_size, seed=SEED, max_batch_tokens=LearnerConfig.max_batch_tokens * times(policy))
+    examples = [example for step in plan for example in step]
+    reference = reference_pass(policy, micro_batches(examples, config.max_batch_tokens, policy.lanes), frozenset(range(len(rated))), lambda: None)
     tokens = sum(example.tokens for example in examples)
     tell(reference_seconds=time.monotonic() - start, reference_tokens=tokens)
     values = torch.tensor([one.signal for one in rated])
@@ -85,7 +85,7 @@ def ours(policy: Policy, rated: list[Rated], plan: list[list[list[Example]]], tu
         turns.wait()
 
     turns.wait()
-    train_steps(policy, plan, signals, reference, reference.logprobs, LearnerConfig(epochs=1000, batch_size=batch_size, seed=SEED), on_step)
+    train_steps(policy, plan, signals, reference, reference.logprobs, config, on_step)
 
 
 def trl_kto(base: BaseModel, rated: list[Rated], visited: list[list[Example]], turns: Turns, batch_size: int, folder: Path) -> None:
@@ -112,7 +112,7 @@ def main(job: str) -> int:
     size = given["batch_size"]
     sys.stdout = sys.stderr                                  # trainers print; the parent reads our own lines alone
     policy = Policy(base) if cell.arm == "ours" else None
-    rated, plan = rated_steps(cell, base, folder, size, LearnerConfig().max_batch_tokens * (times(policy) if policy else 1))
+    rated, plan = rated_steps(cell, base, folder, size)
     visited = sequence(plan, given["steps"])
     turns = Turns([sum(example.tokens for example in batch) for batch in visited])
     try:

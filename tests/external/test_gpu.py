@@ -70,7 +70,7 @@ def test_steps_move_the_adapter_as_they_do_on_a_cpu(dtype, real_base, prompts, r
     """The same batches and thumbs: log-probs before, and how each reply's moved, beside single precision on a CPU."""
     examples, dice = examples_of(prompts, replies), random.Random(0)
     thumbs = torch.tensor([dice.choice((-1.0, 1.0)) for _ in examples])
-    plan, visited = plan_steps(examples, 8, 2048), micro_batches(examples, 2048)
+    plan, visited = plan_steps(examples, 8), micro_batches(examples, 2048)
 
     def moved(policy: Policy) -> tuple[torch.Tensor, torch.Tensor]:
         reference = reference_pass(policy, visited, frozenset(range(8)), lambda: None)
