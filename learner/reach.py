@@ -7,7 +7,8 @@ A few optimizer steps make those rated replies likelier that the reward model pr
 What comes of it is small, and right: it is multiplied by 3, 6, 12, ... (the B halves of the adapter, in which its effect is linear) for as
 long as fresh replies to prompts kept aside are within half of the refinement's bound on how unlikely they may be and please more, then
 tried half way, by ratio, to where it went wrong. Looking costs a third of what an on-policy iteration does, and a stretch goes as far as several of them.
-Iterations go on from there. What was looked at and pleased more within the whole bound is remembered, for where they come to nothing.
+Iterations go on from there, or from the base model where that does not clearly please more than its replies. What was looked at and pleased more within
+the whole bound is remembered, for where they come to nothing.
 Sources: reward-weighted regression, arXiv:1910.00177; extrapolation of what little training did, arXiv:2404.16792.
 """
 
@@ -24,9 +25,9 @@ from learner.along import attempt
 from learner.anchor import Reference
 from learner.batches import Example, plan_steps
 from learner.personal import without_personal_data
-from learner.refine_bounds import Crossed, crossed, not_less_pleased
+from learner.refine_bounds import Crossed, clearly_pleased, crossed, not_less_pleased
 from learner.scoring import Scored
-from learner.steps import Signals, train_steps
+from learner.steps import Signals, count_steps, train_steps
 
 if TYPE_CHECKING:
     from learner.refine import Refiner
@@ -37,6 +38,8 @@ PREFERRED = 0.5
 """Standard deviations above the mean from which a rated reply is imitated."""
 PASSES = 2
 """Over those."""
+MIN_STEPS = 6
+"""With few of them there are more passes: two steps are all warm-up, and no multiple of them led anywhere (short answers by 64 thumbs)."""
 ROOM = 0.5
 """Share of the bound on unlikely replies that may be used up where iterations follow: they need some."""
 EARLY = -0.6
@@ -90,7 +93,7 @@ def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Score
             near = strength, after
         reached = near[0] if near else 0.0
         strength = 2 * reached if beyond is None else (reached * beyond) ** 0.5 if reached else beyond / 2
-    kept = near[0] if near else 0.0
+    kept = near[0] if near and clearly_pleased(base, near[1]) else 0.0
     refiner.policy.set_scale(kept, full)
     return Reached(kept, best, {"steps": steps, "imitated": len(imitated), "strength": round(kept, 3), "best": best and round(best.strength, 3), "tried": tried})
 
@@ -108,8 +111,8 @@ def _learn(refiner: Refiner, rated: Sequence[Example], worth: Tensor, imitated: 
     plan = plan_steps(without_personal_data(examples, refiner.tokenizer), config.batch_size)
     if not plan:
         return 0
-    refiner.on_start(PASSES * len(plan), (EARLY, config.refine.iterations_after + 2))
-    a_few = replace(config, learning_rate=config.refine.learning_rate, kl_coefficient=0.0, epochs=PASSES, min_steps=1)
+    a_few = replace(config, learning_rate=config.refine.learning_rate, kl_coefficient=0.0, epochs=PASSES, min_steps=MIN_STEPS)
+    refiner.on_start(count_steps(len(plan), a_few), (EARLY, config.refine.iterations_after + 2))
     return len(train_steps(refiner.policy, plan, Signals(worth.float(), torch.ones(len(gains)), gains.float()), Reference({}, {}), None, a_few, refiner.on_step))
 
 

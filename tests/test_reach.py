@@ -19,7 +19,7 @@ from learner.policy import Policy
 from learner.reach import preferred, reach
 from learner.refine import Refiner
 from learner.refine_bounds import Crossed
-from learner.scoring import Bounds
+from learner.scoring import Bounds, Scored
 from tests.test_refine_bounds import scored
 
 END = 2
@@ -55,7 +55,7 @@ def test_what_is_preferred_becomes_likelier_and_nothing_is_tried_where_nothing_i
 
     before = likelihood()
     reached = reach(refiner, rated, WORTH, scored(-0.5), lambda: scored(0.1))
-    assert reached.strength == 12 and reached.told["imitated"] == 2 and reached.told["steps"] == 2 and likelihood() > before + 0.1
+    assert reached.strength == 12 and reached.told["imitated"] == 2 and reached.told["steps"] == 6 and likelihood() > before + 0.1
     nowhere = reach(refiner, rated, torch.full((8,), 0.4), scored(-0.5), lambda: scored(0.1))
     assert nowhere.strength == 0 and nowhere.told == {"steps": 0, "imitated": 0, "strength": 0, "best": None, "tried": []} and nowhere.best is None
 
@@ -104,3 +104,16 @@ def test_what_pleases_most_within_the_whole_bound_is_remembered_where_iterations
     nearer = refiner.policy.lora_b()
     refiner.policy.set_weights(reached.best.weights)
     assert all(torch.allclose(b * 2**0.5, farther, rtol=1e-5) for b, farther in zip(nearer, refiner.policy.lora_b(), strict=True))
+
+
+def test_a_stretch_whose_replies_may_please_by_chance_is_not_gone(refiner, rated):
+    """Iterations then begin at the base model, which is where they lead farther."""
+    def by_prompt(*lower: float) -> Scored:
+        examples = tuple(Example(place, (5, place), (6, END), 0.8) for place in range(4))
+        return replace(scored(0.0), examples=examples, lower=torch.tensor(lower))
+
+    base = by_prompt(-0.5, -0.5, -0.5, -0.5)
+    by_chance = reach(refiner, rated, WORTH, base, lambda: by_prompt(-0.9, 0.9, -0.9, 0.9))       # .5 more in the mean, standard error .52
+    assert [one["problem"] for one in by_chance.told["tried"]] == [""] * 3 and by_chance.strength == 0
+    assert all(not b.any() for b in refiner.policy.lora_b())
+    assert reach(refiner, rated, WORTH, base, lambda: by_prompt(0.0, 0.4, 0.0, 0.4)).strength == 12
