@@ -55,7 +55,7 @@ class ServingSampler:
         Raises: Diverged. EngineFailed: not even the base model can be asked; ModelUnavailable; StorageFull.
         """
         dice = random.Random(sampling.seed)
-        acting = self.policy.acting
+        acting, of_no_use = self.policy.acting, None
         engine = OpenVinoEngine(self.policy.base, self.cache_dir, ChatTokenizer(self.policy.base.folder).eos_ids, **self._options)
         try:
             with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.cache_dir) as scratch:
@@ -63,7 +63,9 @@ class ServingSampler:
                     self.policy.save(Path(scratch))
                     acting = Path(scratch)
                 version, adapter = (0, None) if acting == "base" else (CANDIDATE, acting)
-                started_as_idle_work(partial(engine.prepare, adapter, min(MERGING, usable_cpus())))
+                file = started_as_idle_work(partial(engine.prepare, adapter, min(MERGING, usable_cpus())))
+                if adapter is not None and self._options:     # a form that no server loads, of weights that will not be again
+                    of_no_use = file
                 started_as_idle_work(partial(engine.load, version, adapter))
             streams = [engine.stream(prompt, replace(sampling, seed=dice.randrange(2**31)), version) for prompt in prompts]
             for stream in streams:
@@ -76,6 +78,8 @@ class ServingSampler:
             raise Diverged from error
         finally:
             engine.close()
+            if of_no_use:
+                of_no_use.unlink(missing_ok=True)
 
     def as_served(self) -> ServingSampler:
         """With weights of 8.5 bits, which lie there merged for the chat server afterwards."""

@@ -117,9 +117,7 @@ def _help(settings: Settings) -> int:
     from learner.helping import help_along
     from learner.team import ManyProcesses
 
-    team = ManyProcesses()
-    help_along(team, base, learner_config(settings))
-    team.leave()
+    help_along(ManyProcesses(), base, learner_config(settings))
     return 0
 
 

@@ -20,7 +20,9 @@ TRIES, IN_THE_END, INSIDE, LEAST_PART = 2, 3, 0.9, 0.2
 """A step that is out of bounds is tried once more, and the way that is left in the end twice: so much of the part that may just be within them, not where that is
 less than a fifth."""
 BEYOND, LOOKS_BEYOND = 1.5, 3
-"""Where the check has room, it is tried so much further along the same way, so often at most: a look costs a third of an iteration."""
+"""What is kept in the end is tried so much further along the same way, so often at most: a look costs a third of an iteration."""
+WORTH_A_LOOK = 1.2
+"""How much further it must be to where it was too far."""
 
 
 def attempt(strength: float, look: Callable[[], Scored], problem_with: Callable[[Scored], Crossed | None]) -> tuple[Scored | None, Crossed | None, dict]:
@@ -51,13 +53,13 @@ def go_as_far(policy: Policy, start: Sequence[Tensor], end: Sequence[Tensor], lo
 
 def go_further(policy: Policy, start: Sequence[Tensor], end: Sequence[Tensor], strength: float, look: Callable[[], Scored],
                problem_with: Callable[[Scored, Scored], Crossed | None], there: Scored, too_far: float | None = None) -> tuple[float, list[dict]]:
-    """From `strength`, where the replies are `there`, half as far again as long as that is as good, then once half way, by ratio, to where it was not.
+    """From `strength`, where the replies are `there`, half as far again as long as that is as good, then once half way, by ratio, to where it was not, as far as looks last.
 
     Args: problem_with: the replies before, and the farther ones. too_far: where it was not, if that is known already.
     Returns: how far from `start`, where `end` is 1; what was tried.
     """
     tried, decided = [], False
-    while len(tried) < LOOKS_BEYOND and not decided:
+    while len(tried) < LOOKS_BEYOND and not decided and (too_far is None or too_far > WORTH_A_LOOK * strength):
         decided = too_far is not None
         farther = (strength * too_far) ** 0.5 if decided else BEYOND * strength
         go(policy, start, end, farther)

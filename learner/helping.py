@@ -24,6 +24,7 @@ def help_along(team: ManyProcesses, base: BaseModel, config: LearnerConfig) -> N
     while True:
         name, *work = team.receive()
         if name == "end":
+            team.leave()
             return
         policy = policy or Policy(base, rank=config.lora_rank, seed=config.seed, team=team)
         if name == "reference":

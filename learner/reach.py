@@ -7,8 +7,8 @@ A few optimizer steps make those rated replies likelier that the reward model pr
 What comes of it is small, and right: it is multiplied by 3, 6, 12, ... (the B halves of the adapter, in which its effect is linear) for as
 long as fresh replies to prompts kept aside are within half of the refinement's bound on how unlikely they may be and please more, then
 tried half way, by ratio, to where it went wrong. Looking costs a third of what an on-policy iteration does, and a stretch goes as far as several of them.
-Iterations go on from there, or from the base model where that does not clearly please more than its replies. What was looked at and pleased more within
-the whole bound is remembered, for where they come to nothing.
+Iterations go on from the farthest of these that clearly pleases more than the base model, or from there where none does. What was looked at and pleased more
+within the whole bound is remembered, for where they come to nothing.
 Sources: reward-weighted regression, arXiv:1910.00177; extrapolation of what little training did, arXiv:2404.16792.
 """
 
@@ -62,7 +62,7 @@ class Reached:
     strength: float
     """How often the small step was taken; 0: not at all."""
     best: Stop | None
-    """What pleases most of all that was looked at and keeps to the refinement's bounds; there, or farther."""
+    """What pleases most of all that was looked at, clearly more than the base model, and keeps to the refinement's bounds; there, or farther."""
     told: dict
     """JSON-able."""
 
@@ -80,20 +80,21 @@ def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Score
     imitated = preferred(worth)
     steps = _learn(refiner, rated, worth, imitated)
     full, tried = refiner.policy.lora_b(), []
-    strength, near, best, beyond = FIRST, None, None, None
+    strength, near, beyond, kept, best = FIRST, None, None, 0.0, None
     while steps and len(tried) < refiner.config.refine.stretches:
         refiner.policy.set_scale(strength, full)
         after, problem, told = attempt(strength, look, lambda after: _problem(refiner, base, near and near[1], after, ROOM))
         tried.append(told)
-        if after and not _problem(refiner, base, best and best.replies, after, 1.0):
-            best = Stop(strength, after, refiner.policy.weights())
+        if after and clearly_pleased(base, after):
+            kept = kept if problem else strength
+            if not _problem(refiner, base, best and best.replies, after, 1.0):
+                best = Stop(strength, after, refiner.policy.weights())
         if problem:
             beyond = strength
         else:
             near = strength, after
         reached = near[0] if near else 0.0
         strength = 2 * reached if beyond is None else (reached * beyond) ** 0.5 if reached else beyond / 2
-    kept = near[0] if near and clearly_pleased(base, near[1]) else 0.0
     refiner.policy.set_scale(kept, full)
     return Reached(kept, best, {"steps": steps, "imitated": len(imitated), "strength": round(kept, 3), "best": best and round(best.strength, 3), "tried": tried})
 

@@ -145,7 +145,7 @@ class Refiner:
             seen = [place for place, example in enumerate(rated) if example.prompt_ids not in aside]
             reached = reach(self, [rated[place] for place in seen], worth[seen], base, look)
         outset = Way(float(reached.strength > 0), self.policy.weights())
-        ways, problem, iterations = self._iterate(train_prompts, outset.gone)
+        ways, problem, iterations = self._iterate(train_prompts, outset.gone, earlier=int(bool(reached.told)))
         kept, checked = 0.0, []
         if ways or reached.best:
             base = base or by_base()
@@ -156,10 +156,13 @@ class Refiner:
         return Refinement(kept, _said(kept, problem), {
             **figures, "base": base and described(base), "reached": reached.told, "iterations": iterations, "checked": checked})
 
-    def _iterate(self, prompts: Sequence[tuple[int, ...]], gone: float) -> tuple[list[Way], Said | None, list[dict]]:
-        """Returns: weights worth a check, the most promising first; why there is nothing beyond them; and what happened."""
+    def _iterate(self, prompts: Sequence[tuple[int, ...]], gone: float, earlier: int) -> tuple[list[Way], Said | None, list[dict]]:
+        """Args: gone: of the stretch. earlier: parts of the whole's time that are over.
+
+        Returns: weights worth a check, the most promising first; why there is nothing beyond them; and what happened.
+        """
         own = self.config.refine
-        count, earlier, beta = (own.iterations_after, 1, HELD_AFTER_A_STRETCH) if gone else (own.iterations, 0, own.kl_coefficient)
+        count, beta = (own.iterations_after, HELD_AFTER_A_STRETCH) if gone else (own.iterations, own.kl_coefficient)
         with nullcontext() if gone else self.policy.reference():
             fresh = replace(self, bounds=replace(self.bounds, nonsense=None))._fresh(prompts, 0, held=beta > 0)
         first, explorer = fresh.without_expected(), replace(self, bounds=replace(self.bounds, nonsense=fresh.nonsense))
@@ -196,7 +199,7 @@ class Refiner:
 
     def _settle(self, base: Scored, look: Callable[[], Scored], reached: Reached, outset: Way, ways: Sequence[Way]) -> tuple[float, list[dict], Said | None]:
         """Keep the first of `ways` that harms nothing, clearly pleases more than the base model and no less than the best of the stretch, the last
-        one also in part or farther; else that best one if it clearly pleases more."""
+        one also in part or farther; else that best one."""
         told, best = [], reached.best
 
         def problem_with(after: Scored) -> Crossed | None:
@@ -213,10 +216,9 @@ class Refiner:
             told += [{"iterations": way.gone, **one} for one in tried]
             if strength:
                 return round(outset.gone + strength * (way.gone - outset.gone), 2), told, told[0]["said"]
-        kept = best is not None and clearly_pleased(base, best.replies)
-        if kept:
+        if best:
             self.policy.set_weights(best.weights)
-        return float(kept), told, told[0]["said"] if told else None
+        return float(best is not None), told, told[0]["said"] if told else None
 
     def _sample(self, prompts: Sequence[tuple[int, ...]], seed: int, *, freely: bool = False) -> list[Generated]:
         """Args: freely: from the whole vocabulary, not as the chat draws."""

@@ -70,8 +70,8 @@ def train_steps(policy: Policy, plan: list[list[Example]], signals: Signals, ref
     The trust region is centred on what the policy said when it last visited the reply: the base model in the first
     epoch, the visit before in later ones.
 
-    Args: behavior: (completion length,) nats by example index, of who sampled the replies; None: the policy itself, just
-        now, and each is visited once, so that there is no ratio to correct by and no region to leave.
+    Args: behavior: (completion length,) nats by example index, of who sampled the replies; None: they count as the policy's own,
+        whoever sampled them: there is no ratio to correct by and no region to leave.
         moments: AdamW's, as an earlier call left them; empty at first. Left there for the next call. None: there is neither.
     Raises: Diverged: the loss or its gradient is not finite; the weights are those of the step before.
     """
@@ -136,9 +136,15 @@ def _step(policy: Policy, optimizer, parameters, examples: list[Example], signal
 
 def _parts(policy: Policy, examples: list[Example], max_batch_tokens: int) -> list[Part]:
     """What of a step goes through this process's model at once: shares of as many tokens each where nothing is padded, else replies of similar length."""
-    if policy.in_one_row and not policy.team.sharded:
-        return [Part(share, True) for part in policy.team.parts([examples]) for share in shares(part.rows, policy.lanes, max_batch_tokens)]
-    return policy.team.parts(micro_batches(examples, max_batch_tokens, policy.lanes))
+    if policy.team.sharded:                                      # all take part in every layer, as often as each other
+        return policy.team.parts(micro_batches(examples, max_batch_tokens))
+    rows = [row for part in policy.team.parts([examples]) for row in part.rows]
+    if policy.in_one_row:
+        split = shares(rows, policy.lanes, max_batch_tokens)
+    else:                                                        # no more at once than keeps every lane busy
+        padded = len(rows) * max((row.tokens for row in rows), default=0)
+        split = micro_batches(rows, min(padded, max_batch_tokens), policy.lanes)
+    return [Part(share, True) for share in split]
 
 
 class _Share(NamedTuple):

@@ -2,7 +2,7 @@
 
 The first process is the learner: it alone has the lease, the store, the gates and the publication. The others hold the
 same base model and the same adapter and wait for work, which the first one broadcasts whole: all see the same data.
-Every micro-batch is split between the processes row by row, so that they wait alike, and each divides by the
+Every step, or micro-batch of a sharded model, is split between the processes row by row, so that they wait alike, and each divides by the
 whole step's counts: the sum of their gradients is the gradient of one process, up to the order of additions.
 Gradients are those of the LoRA weights alone, a few megabytes, summed in one go; nothing else is exchanged in a step,
 unless the base model is sharded (learner/sharding.py): then each layer's weights are put together wherever it computes.
@@ -25,7 +25,7 @@ PATIENCE = timedelta(hours=12)
 
 
 class Part(NamedTuple):
-    """A process's rows of a micro-batch."""
+    """A process's rows of a step, or of a micro-batch of it."""
 
     rows: list
     counts: bool
@@ -42,9 +42,9 @@ class Team:
     latest: object = None
     """The base model's view that was made together last: all processes have it."""
 
-    def parts(self, micro_batches: Iterable[Sequence]) -> list[Part]:
+    def parts(self, batches: Iterable[Sequence]) -> list[Part]:
         """This process's rows; those that count, of all processes, are all rows, each once."""
-        return [Part(list(rows), True) for rows in micro_batches]
+        return [Part(list(rows), True) for rows in batches]
 
     def send(self, name: str, *work: Any) -> None:
         """The first process has work for the others, `(name, *work)`; they take it by `receive`."""
@@ -71,8 +71,8 @@ class ManyProcesses(Team):
         self.size, self.leads = self._state.num_processes, self._state.is_main_process
         self.sharded = self.size > 1 and os.environ.get("ACCELERATE_USE_FSDP") == "true"       # `accelerate launch --use_fsdp`
 
-    def parts(self, micro_batches: Iterable[Sequence]) -> list[Part]:
-        shares = [(rows, list(rows[self._state.process_index::self.size])) for rows in micro_batches]
+    def parts(self, batches: Iterable[Sequence]) -> list[Part]:
+        shares = [(rows, list(rows[self._state.process_index::self.size])) for rows in batches]
         return [Part(mine or list(rows[:1]), bool(mine)) for rows, mine in shares if mine or self.sharded]
 
     def send(self, name: str, *work: Any) -> None:

@@ -40,3 +40,4 @@ def test_where_the_whole_way_was_too_far_a_part_of_it_is_lengthened_once(tiny_ba
         strength, told = go_further(policy, *ends, 0.49, lambda pleased=pleased: scored(pleased), not_less_pleased, scored(0.2), too_far=1.0)
         assert strength == pytest.approx(reached) and [one["strength"] for one in told] == [0.7]
         assert policy.weights()[0].flatten()[0] == pytest.approx(reached)
+    assert go_further(policy, *ends, 0.9, lambda: scored(0.3), not_less_pleased, scored(0.2), too_far=1.0) == (0.9, []), "too little to be worth a look"

@@ -62,7 +62,8 @@ def test_there_is_one_lane_on_a_gpu_and_never_more_than_the_usable_cores(monkeyp
     assert lanes.count(CPU) == 1 == lanes.count(torch.device("cuda"))
 
 
-def test_three_lanes_learn_what_one_learns(tiny_base, monkeypatch):
+@pytest.mark.parametrize("in_one_row", [True, False])
+def test_three_lanes_learn_what_one_learns(in_one_row, tiny_base, monkeypatch):
     """The step's loss is a sum over replies divided by constants, so whose thread a reply was in changes no gradient."""
     rewards = torch.tensor([1.0, -1.0, 0.5, -0.5, 1.0, -1.0, 0.2])
     signals = Signals(rewards, torch.ones(7), rewards)
@@ -71,6 +72,7 @@ def test_three_lanes_learn_what_one_learns(tiny_base, monkeypatch):
     for number in (1, 3):
         monkeypatch.setattr(lanes, "count", lambda device, number=number: number)
         policy = Policy(tiny_base, rank=4, seed=0, dtype=torch.float32, device="cpu")
+        policy.in_one_row = in_one_row
         reference = reference_pass(policy, [EXAMPLES[:4], EXAMPLES[4:]], frozenset({0, 3, 5}), lambda: None)
         figures = train_steps(policy, plan, signals, reference, reference.logprobs, config, lambda step: None)
         after, kl = logprob_pass(policy, [EXAMPLES[:2], EXAMPLES[2:]], lambda: None, reference)

@@ -116,4 +116,8 @@ def test_a_stretch_whose_replies_may_please_by_chance_is_not_gone(refiner, rated
     by_chance = reach(refiner, rated, WORTH, base, lambda: by_prompt(-0.9, 0.9, -0.9, 0.9))       # .5 more in the mean, standard error .52
     assert [one["problem"] for one in by_chance.told["tried"]] == [""] * 3 and by_chance.strength == 0
     assert all(not b.any() for b in refiner.policy.lora_b())
+    assert by_chance.best is None                                                                  # nor do iterations have to please as much
     assert reach(refiner, rated, WORTH, base, lambda: by_prompt(0.0, 0.4, 0.0, 0.4)).strength == 12
+    looks = iter([by_prompt(0.0, 0.4, 0.0, 0.4), *[by_prompt(-0.9, 1.4, -0.9, 1.4)] * 2])          # only the nearest of three surely pleases
+    one = reach(refiner, rated, WORTH, base, lambda: next(looks))
+    assert one.strength == one.best.strength == 3 and [tried["strength"] for tried in one.told["tried"]] == [3, 6, 12]

@@ -26,7 +26,7 @@ from tests.waiting import until
 ROOT = Path(__file__).parent.parent
 LAYER_WEIGHTS = 2 * (2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128 + 2 * 64)
 """Of the tiny model: q and o, k and v, the three of the feed-forward part, two norms."""
-SETTINGS = {"BATCH_SIZE": "3", "EPOCHS": "2", "LORA_RANK": "4"}       # groups of one reply: in half of the work one process has no row
+SETTINGS = {"BATCH_SIZE": "3", "EPOCHS": "2", "LORA_RANK": "4"}       # steps of two replies and a last one of one, of which one process has no row
 
 
 def launch(state: Path, base, processes: int, *arguments: str, kind: str, **settings: str) -> subprocess.CompletedProcess:

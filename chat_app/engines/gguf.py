@@ -78,7 +78,7 @@ def held(path: Path) -> BinaryIO:
 
 
 def sweep_cache(cache_dir: Path) -> None:
-    """Delete servable files that nobody holds but the `KEPT_UNHELD` taken last, and what killed merges left behind."""
+    """Delete servable files that nobody holds but the `KEPT_UNHELD` of each encoding taken last, and what killed merges left behind."""
     unheld = Counter()
     for path in sorted(cache_dir.glob("*/*.gguf"), key=_age):
         try:

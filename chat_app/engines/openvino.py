@@ -47,7 +47,7 @@ class OpenVinoEngine(VersionedEngine):
     ):
         """
         Args:
-            cache_dir: where merged files are kept; those that nobody on this machine has loaded are deleted, the latest two aside.
+            cache_dir: where merged files are kept; those that nobody on this machine has loaded are deleted, the latest two of each encoding aside.
             eos_ids: sampling any of these ends a reply; where there is none, only its length does.
             kv_cache_gib: upper bound of each version's attention cache, which also keeps shared beginnings of prompts.
             properties: OpenVINO properties beside ours, e.g. `EXACT`.
@@ -64,10 +64,12 @@ class OpenVinoEngine(VersionedEngine):
         # widens them anew for every token: 8 streams were half as fast again in f32, reading a long prompt a third slower
         self._properties = {"INFERENCE_NUM_THREADS": usable_cpus(), "ENABLE_CPU_PINNING": False, "INFERENCE_PRECISION_HINT": "f32", **(properties or {})}
 
-    def prepare(self, adapter: Path | None, threads: int) -> None:
-        """Write a version's file ahead of `load`, in this process, which then has at hand what the versions share. Raises: as `servable_gguf`."""
-        if not servable_path(self._base, adapter, self._cache_dir, encoding=self._encoding).exists():
+    def prepare(self, adapter: Path | None, threads: int) -> Path:
+        """Write a version's file ahead of `load`, in this process, which then has at hand what the versions share. Returns: the file. Raises: as `servable_gguf`."""
+        file = servable_path(self._base, adapter, self._cache_dir, encoding=self._encoding)
+        if not file.exists():
             self._fresh.add(servable_gguf(self._base, adapter, self._cache_dir, encoding=self._encoding, threads=threads))
+        return file
 
     def _start(self, version: int, adapter: Path | None) -> _Worker:
         file = servable_path(self._base, adapter, self._cache_dir, encoding=self._encoding)
