@@ -20,9 +20,7 @@ TRIES, IN_THE_END, INSIDE, LEAST_PART = 2, 3, 0.9, 0.2
 """A step that is out of bounds is tried once more, and the way that is left in the end twice: so much of the part that may just be within them, not where that is
 less than a fifth."""
 BEYOND, LOOKS_BEYOND = 1.5, 3
-"""What is kept in the end is tried so much further along the same way, so often at most: a look costs a third of an iteration."""
-WORTH_A_LOOK = 1.2
-"""How much further it must be to where it was too far."""
+"""Where the check has room, it is tried so much further along the same way, so often at most: that costs one look, an iteration three."""
 
 
 def attempt(strength: float, look: Callable[[], Scored], problem_with: Callable[[Scored], Crossed | None]) -> tuple[Scored | None, Crossed | None, dict]:
@@ -51,25 +49,21 @@ def go_as_far(policy: Policy, start: Sequence[Tensor], end: Sequence[Tensor], lo
     return 0.0, None, tried
 
 
-def go_further(policy: Policy, start: Sequence[Tensor], end: Sequence[Tensor], strength: float, look: Callable[[], Scored],
-               problem_with: Callable[[Scored, Scored], Crossed | None], there: Scored, too_far: float | None = None) -> tuple[float, list[dict]]:
-    """From `strength`, where the replies are `there`, half as far again as long as that is as good, then once half way, by ratio, to where it was not, as far as looks last.
+def go_further(policy: Policy, start: Sequence[Tensor], end: Sequence[Tensor], look: Callable[[], Scored],
+               problem_with: Callable[[Scored, Scored], Crossed | None], there: Scored) -> tuple[float, list[dict]]:
+    """From `end`, where the replies are `there`, half as far again beyond it as long as that is as good: (how far from `start`, what was tried).
 
-    Args: problem_with: the replies before, and the farther ones. too_far: where it was not, if that is known already.
-    Returns: how far from `start`, where `end` is 1; what was tried.
+    Args: problem_with: the replies before, and those half as far again.
     """
-    tried, decided = [], False
-    while len(tried) < LOOKS_BEYOND and not decided and (too_far is None or too_far > WORTH_A_LOOK * strength):
-        decided = too_far is not None
-        farther = (strength * too_far) ** 0.5 if decided else BEYOND * strength
-        go(policy, start, end, farther)
-        after, problem, told = attempt(farther, look, lambda after, there=there: problem_with(there, after))
+    strength, tried = 1.0, []
+    while len(tried) < LOOKS_BEYOND:
+        go(policy, start, end, BEYOND * strength)
+        after, problem, told = attempt(BEYOND * strength, look, lambda after, there=there: problem_with(there, after))
         tried.append(told)
         if problem:
-            too_far = farther
-        else:
-            strength, there = farther, after
-    go(policy, start, end, strength)
+            go(policy, start, end, strength)
+            break
+        strength, there = BEYOND * strength, after
     return strength, tried
 
 

@@ -17,7 +17,7 @@ surer draws less from the tail, so how unlikely its replies have become is taken
 that were kept aside are answered as the chat draws, as they were by the base model, by the policy after its last step, on which nobody has
 looked yet: that step, or else the one before it, or a part of the way to there from the end of the first stretch is kept, if it is within the
 bounds, clearly pleases more than the base model and no less than the best of the first stretch; after a first stretch also half as far again
-beyond it, as long as that pleases no less, and half way to where it no longer did; else that best one, which may be farther than where the iterations began, if it clearly pleases more.
+beyond it, as long as that pleases no less; else that best one, which may be farther than where the iterations began.
 After a step that was kept in full the next one is half as long again unless its gain was clear, after one that was kept in
 part as much shorter, after one that was taken back half as long; the second one in a row ends it, and so does one for which too few
 replies come to an end. AdamW's moments go on from one iteration to the next, also where it was taken back: begun anew, it makes a full
@@ -208,10 +208,8 @@ class Refiner:
 
         for way in ways:
             strength, after, tried = go_as_far(self.policy, outset.weights, way.weights, look, problem_with, IN_THE_END if way is ways[-1] else 1)
-            if strength and outset.gone:
-                too_far = min((one["strength"] for one in tried if one["problem"]), default=None)
-                strength, further = go_further(self.policy, outset.weights, way.weights, strength, look,
-                                               lambda near, far: problem_with(far) or not_less_pleased(near, far), after, too_far)
+            if strength == 1.0 and outset.gone:
+                strength, further = go_further(self.policy, outset.weights, way.weights, look, lambda near, far: problem_with(far) or not_less_pleased(near, far), after)
                 tried += further
             told += [{"iterations": way.gone, **one} for one in tried]
             if strength:

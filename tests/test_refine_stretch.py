@@ -93,5 +93,4 @@ def test_beyond_the_way_that_cannot_be_sampled_is_not_gone(tmp_path, tiny_base, 
     store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
     report = train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell",
                    make_sampler=lambda policy, tokenizer: Failing(policy, tokenizer.eos_ids)).report["refinement"]
-    assert "could not be sampled" in report["checked"][1]["problem"] and [one["strength"] for one in report["checked"]] == [1.0, 1.5, 1.225]
-    assert report["kept"] == 2.22
+    assert report["kept"] == 2 and "could not be sampled" in report["checked"][1]["problem"] and same(weights_of.end, weights_of.passes[0])
