@@ -241,8 +241,7 @@ class Refiner:
         gains = (1 - self.model.fit.nothing) * leave_one_out_advantages(fresh.lower, own.samples)
         telling = [example for example, gain in zip(fresh.examples, gains, strict=True) if abs(gain) > own.least_gain * gains.std()]
         plan = plan_steps(without_personal_data(telling, self.tokenizer), self.config.batch_size)
-        found = {"prompts": len(fresh.examples) // own.samples, "reward_spread": round(float(fresh.lower.std()), 4), "trained_on": len(telling),
-                 "problems": {problem: fresh.problems.count(problem) for problem in sorted(set(fresh.problems)) if problem}, "steps": 0}
+        found = {"prompts": len(fresh.examples) // own.samples, "reward_spread": round(float(fresh.lower.std()), 4), "trained_on": len(telling), "steps": 0}
         if not plan:
             return found
         self.on_start(len(plan), part)

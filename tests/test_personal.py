@@ -62,8 +62,8 @@ def test_a_left_out_token_gets_no_gradient_and_does_not_count_in_the_ratio():
 def test_a_left_out_ending_trains_exactly_as_if_the_reply_had_stopped_before_it(tiny_base):
     def adapter(example: Example) -> list[torch.Tensor]:
         policy = Policy(tiny_base, rank=4, dtype=torch.float32)
-        plan = [[[example, Example(1, (9, 8), (30, 31, 32, 33, 34), 1.0)]]]
-        reference = reference_pass(policy, plan[0], frozenset(), lambda: None)
+        plan = [[example, Example(1, (9, 8), (30, 31, 32, 33, 34), 1.0)]]
+        reference = reference_pass(policy, plan, frozenset(), lambda: None)
         signals = Signals(torch.ones(2), torch.ones(2), torch.tensor([1.0, -0.5]))
         train_steps(policy, plan, signals, reference, reference.logprobs, replace(CONFIG, kl_coefficient=0.0), lambda figures: None)
         return [parameter.detach() for parameter in policy.parameters()]
