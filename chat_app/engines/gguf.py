@@ -7,7 +7,6 @@ import fcntl
 import os
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,8 +17,8 @@ from data.records import BaseModel
 from data.sentences import said
 
 KEPT_UNHELD = 2
-"""How many files of an encoding the sweep leaves though nobody has them loaded: the learner's gate has just measured the base
-model and the candidate, which the chat server loads next."""
+"""How many files the sweep leaves though nobody has them loaded: the learner's gate has just measured the base model and
+the candidate, which the chat server loads next."""
 
 
 def servable_gguf(base: BaseModel, adapter: Path | None, cache_dir: Path, *, encoding: Encoding = "Q8_0", threads: int = 1) -> Path:
@@ -78,15 +77,14 @@ def held(path: Path) -> BinaryIO:
 
 
 def sweep_cache(cache_dir: Path) -> None:
-    """Delete servable files that nobody holds but the `KEPT_UNHELD` of each encoding taken last, and what killed merges left behind."""
-    unheld = Counter()
+    """Delete servable files that nobody holds but the `KEPT_UNHELD` taken last, and what killed merges left behind."""
+    unheld = 0
     for path in sorted(cache_dir.glob("*/*.gguf"), key=_age):
         try:
             with path.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                encoding = path.stem.rpartition("-")[2]
-                unheld[encoding] += 1
-                if unheld[encoding] > KEPT_UNHELD:
+                unheld += 1
+                if unheld > KEPT_UNHELD:
                     path.unlink()
         except (BlockingIOError, FileNotFoundError):
             continue

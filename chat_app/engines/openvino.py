@@ -47,7 +47,7 @@ class OpenVinoEngine(VersionedEngine):
     ):
         """
         Args:
-            cache_dir: where merged files are kept; those that nobody on this machine has loaded are deleted, the latest two of each encoding aside.
+            cache_dir: where merged files are kept; those that nobody on this machine has loaded are deleted, the latest two aside.
             eos_ids: sampling any of these ends a reply; where there is none, only its length does.
             kv_cache_gib: upper bound of each version's attention cache, which also keeps shared beginnings of prompts.
             properties: OpenVINO properties beside ours, e.g. `EXACT`.
