@@ -19,7 +19,7 @@ import torch
 
 from chat_app.engines import EngineFailed
 from chat_app.engines.gguf_merge import ARCHITECTURES
-from chat_app.engines.openvino import MANY, OpenVinoEngine
+from chat_app.engines.openvino import MANY, MANY_IN_BF16, OpenVinoEngine
 from data.cpus import usable_cpus
 from data.errors import CorruptAdapter
 from data.records import BaseModel, Generated, Sampling
@@ -44,7 +44,7 @@ class ServingSampler:
 
     def __init__(self, policy: Policy, cache_dir: Path) -> None:
         self.policy, self.cache_dir = policy, cache_dir
-        self._options = MANY if policy.dtype == torch.bfloat16 else {}
+        self._options = MANY_IN_BF16 if policy.dtype == torch.bfloat16 and usable_cpus() > 1 else MANY
         cache_dir.mkdir(parents=True, exist_ok=True)
         for left in cache_dir.glob(f"{SCRATCH}*"):           # by a learner that was killed; there is one at a time
             shutil.rmtree(left, ignore_errors=True)
@@ -64,7 +64,7 @@ class ServingSampler:
                     acting = Path(scratch)
                 version, adapter = (0, None) if acting == "base" else (CANDIDATE, acting)
                 file = started_as_idle_work(partial(engine.prepare, adapter, min(MERGING, usable_cpus())))
-                if adapter is not None and self._options:     # a form that no server loads, of weights that will not be again
+                if adapter is not None and "encoding" in self._options:     # a form that no server loads, of weights that will not be again
                     of_no_use = file
                 started_as_idle_work(partial(engine.load, version, adapter))
             streams = [engine.stream(prompt, replace(sampling, seed=dice.randrange(2**31)), version) for prompt in prompts]
@@ -84,7 +84,7 @@ class ServingSampler:
     def as_served(self) -> ServingSampler:
         """With weights of 8.5 bits, which lie there merged for the chat server afterwards."""
         served = copy(self)
-        served._options = {}
+        served._options = MANY
         return served
 
 

@@ -32,7 +32,7 @@ def measure_here(options: argparse.Namespace) -> dict | None:
 
     from data.base_models import load_base_model
     from learner.anchor import reference_pass
-    from learner.batches import Example, micro_batches, plan_steps
+    from learner.batches import Example, plan_steps
     from learner.config import LearnerConfig
     from learner.helping import help_along
     from learner.policy import Policy
@@ -52,7 +52,7 @@ def measure_here(options: argparse.Namespace) -> dict | None:
     policy = Policy(base, team=team)
     reference_pass(policy, plan[:1], frozenset(), lambda: None)                  # warms up
     begun = time.monotonic()
-    reference = reference_pass(policy, micro_batches(examples, config.max_batch_tokens, policy.lanes), frozenset(range(len(examples))), lambda: None)
+    reference = reference_pass(policy, policy.micro_batches(examples, config.max_batch_tokens), frozenset(range(len(examples))), lambda: None)
     reference_seconds = time.monotonic() - begun
     thumbs = torch.tensor([dice.choice((-1.0, 1.0)) for _ in examples])
     ends, spent = [time.monotonic()], [time.process_time()]

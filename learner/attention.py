@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask
+
+from learner.rows import Span
 
 BY_WIDTH = "by_width"
 """Its name among the kinds of attention that transformers knows."""
@@ -21,9 +22,9 @@ UNKNOWN = ("softcap", "s_aux", "position_bias")
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(scale q k^T + mask) v. Query heads that share a key head read it without a copy, and one matrix of T x T is kept for the way back.
+    """softmax(scale q k^T + mask) v. Query heads that share a key head read it without a copy, and one matrix of T x S is kept for the way back.
 
-    Shapes: query (B, G K, T, D); key, value (B, K, T, D); mask (T, T), to add, the same for all. Returns: (B, T, G K, D).
+    Shapes: query (B, G K, T, D); key, value (B, K, S, D); mask (T, S), to add, the same for all. Returns: (B, T, G K, D).
     """
 
     @staticmethod
@@ -45,22 +46,31 @@ class _Attention(torch.autograd.Function):
 
 
 def _by_width(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor, dropout: float = 0.0, scaling: float | None = None,
-              lengths: Sequence[int] | None = None, **options) -> tuple[Tensor, Tensor | None]:
+              spans: Sequence[Span] | None = None, **options) -> tuple[Tensor, Tensor | None]:
     """Ours where rows share a mask, the architecture's own eager attention, or the fused kind. `query` is (B, heads, T, head size).
 
-    Args: lengths: of the replies that follow each other in the one row there is; each sees itself alone.
+    Args: spans: of the one row there is; each sees what it continues, and itself.
     """
-    if lengths and len(lengths) > 1:
-        ends = list(accumulate(lengths))
-        apart = [_by_width(module, q, k, v, attention_mask[..., end - length:end, end - length:end], dropout, scaling, **options)[0]
-                 for q, k, v, end, length in zip(*(states.split(lengths, dim=2) for states in (query, key, value)), ends, lengths, strict=True)]
+    if spans and len(spans) > 1:
+        apart = []
+        for span in spans:
+            (start, end), earlier = span.own, span.earlier
+            k, v = (_seen(states, span) for states in (key, value))
+            mask = attention_mask[..., earlier:earlier + end - start, :earlier + end - start]
+            apart.append(_by_width(module, query[:, :, start:end], k, v, mask, dropout, scaling, **options)[0])
         return torch.cat(apart, dim=1), None
-    narrow = query.shape[2] <= NARROW
+    narrow = key.shape[2] <= NARROW
     shared = attention_mask.shape[:2] == (1, 1) and key.shape == value.shape
     if narrow and shared and scaling and not dropout and all(options.get(name) is None for name in UNKNOWN):
         return _Attention.apply(query, key, value, attention_mask[0, 0], scaling), None
     kind = sys.modules[type(module).__module__].eager_attention_forward if narrow else sdpa_attention_forward
     return kind(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options)
+
+
+def _seen(states: Tensor, span: Span) -> Tensor:
+    """(B, K, S, D): keys or values of what a span sees."""
+    parts = [states[:, :, start:end] for start, end in (*span.before, span.own)]
+    return torch.cat(parts, dim=2) if span.before else parts[0]
 
 
 def _mask(batch_size: int, *rest, attention_mask: Tensor | None = None, **options) -> Tensor:

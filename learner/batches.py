@@ -1,4 +1,4 @@
-"""Replies as batches: one after the other in one row, or padded; split so that memory is bounded."""
+"""Replies as batches: in one row (rows.py), or padded; split so that memory is bounded."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from learner.rows import Span, in_a_row
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,14 @@ class Example:
 class Batch:
     """B replies, C = the longest completion, N completion tokens in all.
 
-    Shapes: `input_ids` (1, all tokens) with the tokens of each reply in `lengths`, or (B, T) padded on the right and `lengths` None; `completion_ids`,
+    Shapes: `input_ids` (1, all tokens) and what sees what in `spans`, or (B, T) padded on the right and `spans` None; `completion_ids`,
     `completion_mask` and `learnt_mask` (B, C), the last False also where an example leaves a token out; `places` (N,): which of all outputs, row by row,
     predicts each completion token; `temperatures` (B,).
     """
 
     indexes: tuple[int, ...]
     input_ids: Tensor
-    lengths: tuple[int, ...] | None
+    spans: tuple[Span, ...] | None
     completion_ids: Tensor
     completion_mask: Tensor
     learnt_mask: Tensor
@@ -50,28 +52,35 @@ class Batch:
 def make_batch(examples: Sequence[Example], device: torch.device | str = "cpu", *, in_one_row: bool = False) -> Batch:
     """Put replies into one batch.
 
-    Args: in_one_row: nothing is padded and products are larger, but each reply's attention is an operation of its own.
+    Args: in_one_row: nothing is padded, what prompts share is there once and products are larger, but each reply's attention is an operation of its own.
     Raises: ValueError: a prompt or a completion is empty, or a temperature is not positive.
     """
     for example in examples:
         if not example.prompt_ids or not example.completion_ids or not example.temperature > 0:
             raise ValueError(f"reply {example.index} needs a prompt, a completion and a positive temperature")
-    lengths = tuple(example.tokens for example in examples)
-    starts = [sum(lengths[:row]) if in_one_row else row * max(lengths) for row in range(len(examples))]
-    input_ids = torch.zeros(sum(lengths) if in_one_row else len(examples) * max(lengths), dtype=torch.long)
     completion_ids = torch.zeros(len(examples), max(len(example.completion_ids) for example in examples), dtype=torch.long)
     completion_mask, learnt_mask = torch.zeros_like(completion_ids, dtype=torch.bool), torch.zeros_like(completion_ids, dtype=torch.bool)
-    places = []
-    for row, (example, start) in enumerate(zip(examples, starts, strict=True)):
+    for row, example in enumerate(examples):
         length = len(example.completion_ids)
-        input_ids[start:start + example.tokens] = torch.tensor(example.prompt_ids + example.completion_ids)
         completion_ids[row, :length] = torch.tensor(example.completion_ids)
         completion_mask[row, :length] = True
         learnt_mask[row, :length] = torch.tensor([place not in example.left_out for place in range(length)])
-        places.append(start + len(example.prompt_ids) - 1 + torch.arange(length))     # token t is predicted one place earlier
+    ids, places, spans = _one_row(examples) if in_one_row else _padded(examples)
     temperatures = torch.tensor([example.temperature for example in examples], dtype=torch.float32)
-    return Batch(tuple(example.index for example in examples), input_ids.view(1 if in_one_row else len(examples), -1).to(device),
-                 lengths if in_one_row else None, *(tensor.to(device) for tensor in (completion_ids, completion_mask, learnt_mask, torch.cat(places), temperatures)))
+    return Batch(tuple(example.index for example in examples), ids.to(device), spans,
+                 *(tensor.to(device) for tensor in (completion_ids, completion_mask, learnt_mask, places, temperatures)))
+
+
+def _one_row(examples: Sequence[Example]) -> tuple[Tensor, Tensor, tuple[Span, ...]]:
+    row = in_a_row(examples)
+    return torch.tensor([row.ids]), torch.tensor([place for places in row.predicted_at for place in places]), tuple(row.spans)
+
+
+def _padded(examples: Sequence[Example]) -> tuple[Tensor, Tensor, None]:
+    width = max(example.tokens for example in examples)
+    ids = torch.tensor([[*example.prompt_ids, *example.completion_ids, *[0] * (width - example.tokens)] for example in examples])
+    places = [row * width + len(example.prompt_ids) - 1 + torch.arange(len(example.completion_ids)) for row, example in enumerate(examples)]
+    return ids, torch.cat(places), None                          # token t is predicted one place earlier
 
 
 def plan_steps(examples: Sequence[Example], batch_size: int) -> list[list[Example]]:

@@ -17,7 +17,7 @@ from data.adapters import AdapterRegistry
 from data.errors import AdapterMismatch, CorruptAdapter, UnknownVersion
 from data.records import BASE_VERSION, RatedReply
 from learner.anchor import Reference, logprob_pass
-from learner.batches import Example, micro_batches
+from learner.batches import Example
 from learner.policy import Policy
 
 COMPARED_REPLIES = 32
@@ -46,7 +46,7 @@ def behavior_pass(policy: Policy, registry: AdapterRegistry, replies: Sequence[R
         served = {example.index: reply.behavior_logprobs for example, reply in pairs
                   if len(reply.behavior_logprobs) == len(example.completion_ids) and reply.logprobs_temperature > 0}
         at_theirs = [replace(example, temperature=reply.logprobs_temperature) for example, reply in pairs if example.index in served]
-        for index, row in logprob_pass(policy, micro_batches(at_theirs, max_batch_tokens, policy.lanes), on_batch)[0].items():
+        for index, row in logprob_pass(policy, policy.micro_batches(at_theirs, max_batch_tokens), on_batch)[0].items():
             differences.extend(theirs - ours for theirs, ours in zip(served[index], row.tolist(), strict=True))
 
     for version, of_version in sorted(by_version.items()):
@@ -57,7 +57,7 @@ def behavior_pass(policy: Policy, registry: AdapterRegistry, replies: Sequence[R
         try:
             folder = registry.verify(version)
             with policy.behaving_as(folder):
-                logprobs.update(logprob_pass(policy, micro_batches(of_version, max_batch_tokens, policy.lanes), on_batch)[0])
+                logprobs.update(logprob_pass(policy, policy.micro_batches(of_version, max_batch_tokens), on_batch)[0])
                 compare(of_version)
         except (CorruptAdapter, UnknownVersion, AdapterMismatch):
             unreadable.append(version)

@@ -21,7 +21,7 @@ from data.reply_features import repeated_share
 from data.sentences import Said, reasoned, said, sentence
 from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference, logprob_pass
-from learner.batches import Example, micro_batches
+from learner.batches import Example
 from learner.config import GateLimits
 from learner.errors import Diverged
 from learner.policy import Policy
@@ -95,10 +95,10 @@ class Gate:
                  anchor: Sequence[Example], *, temperature: float, seed: int, check: Callable[[], None] = lambda: None) -> None:
         self.policy, self.sampler, self.tokenizer, self.limits = policy, sampler, tokenizer, limits
         self.reference, self.temperature, self.seed, self.check = reference, temperature if temperature > 0 else 1.0, seed, check
-        self.anchor = micro_batches(anchor, MICRO_BATCH_TOKENS, policy.lanes)
+        self.anchor = policy.micro_batches(anchor, MICRO_BATCH_TOKENS)
         self.prompts = fixed_prompts()[:limits.prompts]
         self.prompt_ids = [tuple(tokenizer.render([Message("user", prompt)])) for prompt in self.prompts]
-        self.text = micro_batches(text_windows(tokenizer.encode(frozen_text())), MICRO_BATCH_TOKENS, policy.lanes)
+        self.text = policy.micro_batches(text_windows(tokenizer.encode(frozen_text())), MICRO_BATCH_TOKENS)
         with policy.reference():
             self.base_replies = self._sample()
             self.base = replace(self._figures(self.base_replies), kl=0.0)
@@ -142,7 +142,7 @@ class Gate:
         own = [Example(place, prompt, tuple(reply), self.temperature)
                for place, (prompt, reply) in enumerate(zip(self.prompt_ids, replies, strict=True)) if reply]
         with self.policy.reference():
-            surprise, _ = logprob_pass(self.policy, micro_batches(own, MICRO_BATCH_TOKENS, self.policy.lanes), self.check)
+            surprise, _ = logprob_pass(self.policy, self.policy.micro_batches(own, MICRO_BATCH_TOKENS), self.check)
         spoken = [[token for token in reply if token not in self.tokenizer.eos_ids] for reply in replies]
         text_nll, own_nll = -float(torch.cat(list(text.values())).mean()), -float(torch.cat(list(surprise.values())).mean())
         kl = 0.0 if kl is None else kl

@@ -23,9 +23,10 @@ from data.sentences import said
 from data.unpacked import unpacked
 from learner import lanes
 from learner.attention import BY_WIDTH
-from learner.batches import Batch, Example, make_batch
+from learner.batches import Batch, Example, make_batch, micro_batches
 from learner.fused import fuse
 from learner.head import completion_scores, expectations
+from learner.rows import groups_for_rows
 from learner.sharding import shard_layers
 from learner.team import ALONE, Team
 
@@ -104,12 +105,20 @@ class Policy:
     def batch(self, examples: Sequence[Example]) -> Batch:
         return make_batch(examples, self.device, in_one_row=self.in_one_row)
 
+    def micro_batches(self, examples: Sequence[Example], max_batch_tokens: int) -> list[list[Example]]:
+        """Every reply once, with those that it shares computation with; as many micro-batches as it has lanes have at most `max_batch_tokens` tokens together,
+        but for a reply that is longer."""
+        if self.in_one_row:
+            return groups_for_rows(examples, max_batch_tokens // self.lanes)
+        return micro_batches(examples, max_batch_tokens, self.lanes)
+
     def hidden(self, batch: Batch) -> Tensor:
         """(N, H): last hidden states of the N completion tokens, in the order of `completion_mask`'s True places."""
         options = {}
-        if batch.lengths:
-            positions = torch.cat([torch.arange(length, device=batch.input_ids.device) for length in batch.lengths])
-            options = {"position_ids": positions[None], "lengths": batch.lengths}
+        if batch.spans:
+            positions = [position for span in batch.spans for position in span.positions()]
+            options = {"position_ids": torch.tensor([positions], device=batch.input_ids.device), "spans": batch.spans,
+                       "attention_mask": torch.ones_like(batch.input_ids)}          # without one, a mask would be made of where positions start again
         states = self._decoder(input_ids=batch.input_ids, use_cache=False, **options).last_hidden_state       # what is padded comes after all that is asked for
         return states.flatten(0, 1)[batch.places]
 
@@ -139,9 +148,9 @@ class Policy:
     @torch.no_grad()
     def _keeps_apart(self) -> bool:
         """Whether replies in one row are what each is alone: attention keeps them apart, a recurrent or convolutional layer does not."""
-        examples = [Example(0, (1, 2, 3), (4, 5), 1.0), Example(1, (3, 1), (2, 5, 4), 1.0)]
+        examples = [Example(0, (1, 2, 3, 1, 5), (4, 5), 1.0), Example(1, (1, 2, 3, 1, 5), (2, 5, 4), 1.0), Example(2, (3, 1), (2, 5, 4), 1.0)]
         try:
-            together, *apart = (self.hidden(make_batch(some, self.device, in_one_row=True)).float() for some in (examples, examples[:1], examples[1:]))
+            together, *apart = (self.hidden(make_batch(some, self.device, in_one_row=True)).float() for some in (examples, *([one] for one in examples)))
         except TypeError:                             # a layer that does not pass on what it does not know
             return False
         return bool(((together - torch.cat(apart)).norm(dim=1) < SAME * together.norm(dim=1)).all())

@@ -25,7 +25,7 @@ from data.records import Generated
 from data.reply_features import repeated_share, style_features
 from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference, logprob_pass, reference_pass
-from learner.batches import Example, micro_batches
+from learner.batches import Example
 from learner.nonsense import DEVIATIONS, Nonsense
 from learner.policy import Policy
 from learner.reward_model import RewardModel
@@ -120,7 +120,7 @@ def score(policy: Policy, tokenizer: ChatTokenizer, model: RewardModel, examples
 
     Args: anchored: indexes of replies that the KL is taken on. unlikely: what a standard deviation of likelihood costs; 0 to judge.
     """
-    reference = reference_pass(policy, micro_batches(examples, max_batch_tokens, policy.lanes), anchored, check)
+    reference = reference_pass(policy, policy.micro_batches(examples, max_batch_tokens), anchored, check)
     mean, std = model.predict(*feature_table(examples, reference, tokenizer))
     nonsense = bounds.nonsense or Nonsense(reference.logprobs.values())
     struck = {example.index: _problem(example, reference, tokenizer, nonsense) for example in examples}
@@ -145,7 +145,7 @@ def opening_relevance(policy: Policy, examples: Sequence[Example], prompts: Sequ
     other = dict(zip(prompts, prompts[1:] + prompts[:1], strict=True))
     swapped = [Example(e.index, other[e.prompt_ids], e.completion_ids[:OPENING], e.temperature) for e in examples]
     with policy.reference():
-        without, _ = logprob_pass(policy, micro_batches(swapped, max_batch_tokens, policy.lanes), check)
+        without, _ = logprob_pass(policy, policy.micro_batches(swapped, max_batch_tokens), check)
     return {e.index: float((reference.logprobs[e.index][:OPENING] - without[e.index]).mean()) for e in examples}
 
 

@@ -16,7 +16,7 @@ from data.tokenizer import ChatTokenizer
 from learner.accounts import data_used, in_doubt, left_out_personal, note_of, receipt_rows, training_figures
 from learner.anchor import Reference, choose_anchor, logprob_pass, reference_pass
 from learner.asking_heads import keep_asking_heads
-from learner.batches import Example, micro_batches, plan_steps
+from learner.batches import Example, plan_steps
 from learner.behavior import behavior_pass
 from learner.config import LearnerConfig
 from learner.errors import Diverged, Ended
@@ -107,7 +107,7 @@ class Stages:
         self.pace.stage("anchor", steps=count_steps(len(plan), own))
         anchored = (self._anchors(lessons.replies, examples, own.anchor_replies)
                     | self._anchors(lessons.replies, held_out, round(own.anchor_replies * own.held_out_share)))
-        visited = [batch for part in (examples, held_out) for batch in micro_batches(part, own.max_batch_tokens, policy.lanes)]
+        visited = [batch for part in (examples, held_out) for batch in policy.micro_batches(part, own.max_batch_tokens)]
         reference = reference_pass(policy, visited, anchored, self.pace.check)
         reliable = rater_reliabilities(lessons.replies, [*examples, *held_out], reference, tokenizer, own.seed)
         lessons = lessons.trusting({rater: one.trust for rater, one in reliable.items()})
@@ -172,7 +172,7 @@ class Stages:
         """Returns: the new version's number; it is live."""
         done, (lessons, examples, _) = self.pace.steps_done(), seen.material
         self.pace.stage("publish", steps=done, step=done)
-        after, _ = logprob_pass(seen.policy, micro_batches(examples, self.config.max_batch_tokens, seen.policy.lanes), self.pace.check)
+        after, _ = logprob_pass(seen.policy, seen.policy.micro_batches(examples, self.config.max_batch_tokens), self.pace.check)
         receipts, of_corrections = receipt_rows(lessons.replies, lessons.rewards, examples, signals.advantages, seen.reference.logprobs, after)
         note = note_of(self.report["data"], checked.scale)
         try:

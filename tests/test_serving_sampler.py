@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import nullcontext
 
 import pytest
@@ -11,7 +12,6 @@ from chat_app.engines.gguf import servable_path
 from data.records import Generated, Sampling
 from data.tokenizer import ChatTokenizer
 from learner.anchor import logprob_pass
-from learner.batches import micro_batches
 from learner.errors import Diverged
 from learner.policy import Policy
 from learner.scoring import as_examples
@@ -51,7 +51,7 @@ def test_replies_come_from_whoever_the_policy_is_at_that_instant(policy, tmp_pat
 
 def _apart(policy: Policy, replies: list[Generated]) -> float:
     """Mean distance of the served log-probs from the learner's, nats per token."""
-    ours, _ = logprob_pass(policy, micro_batches(as_examples(PROMPTS, replies, 1.0), 512), lambda: None)
+    ours, _ = logprob_pass(policy, policy.micro_batches(as_examples(PROMPTS, replies, 1.0), 512), lambda: None)
     pairs = [pair for place, reply in enumerate(replies) for pair in zip(reply.logprobs, ours[place].tolist(), strict=True)]
     return sum(abs(a - b) for a, b in pairs) / len(pairs)
 
@@ -82,6 +82,17 @@ def test_what_is_asked_as_served_lies_there_for_the_server_however_many_replies_
     with policy.reference():
         sampler.sample(PROMPTS, ASKED)
     assert [file.name for file in (tmp_path / "merged").rglob("*-f16.gguf")] == [servable_path(tiny_base, None, tmp_path, encoding="F16").name]
+
+
+@pytest.mark.parametrize("policy", [torch.bfloat16], indirect=True)
+def test_one_core_is_enough(policy, tmp_path):
+    """With weights in F16 and arithmetic in bf16 OpenVINO dies there of a division by zero."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        assert len(ServingSampler(policy, tmp_path / "merged").sample(PROMPTS, ASKED)) == len(PROMPTS)
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def test_what_a_killed_learner_left_is_swept(policy, tmp_path):

@@ -17,7 +17,6 @@ from data.sentences import sentence
 from data.store import Store
 from data.tokenizer import ChatTokenizer
 from learner.anchor import reference_pass
-from learner.batches import micro_batches
 from learner.config import LearnerConfig
 from learner.gate import Gate
 from learner.gate_statistical import verdict as together
@@ -53,7 +52,7 @@ def verdict(task: Task, adapter: Path, config: LearnerConfig) -> Verdict:
     replies = store.rated_replies(task.base.id)
     examples, held_out = split_ratings(task.examples(), replies, config)
     pool = examples if len(examples) <= GATE_ANCHOR else random.Random(config.seed).sample(examples, GATE_ANCHOR)
-    reference = reference_pass(policy, micro_batches([*pool, *held_out], config.max_batch_tokens, policy.lanes),
+    reference = reference_pass(policy, policy.micro_batches([*pool, *held_out], config.max_batch_tokens),
                                frozenset(example.index for example in pool), lambda: None)
     make = sampler_maker("auto", task.base, task.folder / "gate-serving")
     sampler = make(policy, tokenizer)

@@ -12,7 +12,6 @@ from data.records import Generated
 from data.store import Store
 from data.tokenizer import ChatTokenizer
 from learner.anchor import reference_pass
-from learner.batches import micro_batches
 from learner.config import LearnerConfig
 from learner.policy import Policy
 from learner.reward_model import Fit, fit_reward_model
@@ -33,7 +32,7 @@ def reward_model(task: Task) -> tuple[Score, Fit]:
     values, weights = torch.tensor([each.reward for each in fused]), torch.tensor([each.weight for each in fused])
     examples = as_examples([reply.reply.prompt_ids for reply in replies],
                            [Generated(reply.reply.completion_ids, (), 1.0, "stop") for reply in replies], task.sampling.temperature)
-    reference = reference_pass(policy, micro_batches(examples, config.max_batch_tokens, policy.lanes), frozenset(), lambda: None)
+    reference = reference_pass(policy, policy.micro_batches(examples, config.max_batch_tokens), frozenset(), lambda: None)
     model = fit_reward_model(*feature_table(examples, reference, tokenizer), values, weights,
                              [example.prompt_ids for example in examples], task.seed)
     bounds = bounds_of(examples, reference, values, weights, tokenizer.eos_ids)

@@ -14,7 +14,7 @@ from benchmarks.learning.tastes import TASTES
 from benchmarks.learning.words import coverage, distinct, repeated_share, words
 from data.tokenizer import ChatTokenizer
 from learner.anchor import logprob_pass
-from learner.batches import Example, micro_batches
+from learner.batches import Example
 from learner.gate import frozen_text, text_windows
 from learner.policy import Policy
 
@@ -115,7 +115,7 @@ def reply_rows(policy: Policy, adapter: Path | None, replies: Sequence[Sampled],
                 if adapter is not None:
                     warm = policy.batch([replace(example, temperature=temperature)])
                     kl[example.index] = float(policy.head(rows, warm, theirs).kl_sum)
-        without, _ = logprob_pass(policy, micro_batches(other, MICRO_BATCH_TOKENS), lambda: None)
+        without, _ = logprob_pass(policy, policy.micro_batches(other, MICRO_BATCH_TOKENS), lambda: None)
     pmi = {place: [a - b for a, b in zip(base[place], without[place].tolist(), strict=True)] for place in spoken}
     return Rows([base.get(place, []) for place in range(len(replies))], [pmi.get(place, []) for place in range(len(replies))], kl)
 
@@ -123,14 +123,14 @@ def reply_rows(policy: Policy, adapter: Path | None, replies: Sequence[Sampled],
 def text_nll(policy: Policy, adapter: Path | None, tokenizer: ChatTokenizer) -> float:
     """Nats per token on the frozen text: what the model still knows of language it was not asked about."""
     ids = tokenizer.encode(frozen_text())
-    windows = micro_batches(text_windows(ids), MICRO_BATCH_TOKENS)
+    windows = policy.micro_batches(text_windows(ids), MICRO_BATCH_TOKENS)
     with policy.reference() if adapter is None else policy.behaving_as(adapter):
         logprobs, _ = logprob_pass(policy, windows, lambda: None)
     return -float(torch.cat(list(logprobs.values())).mean())
 
 
 def _batches(policy: Policy, examples: Sequence[Example]):
-    for micro_batch in micro_batches(examples, MICRO_BATCH_TOKENS):
+    for micro_batch in policy.micro_batches(examples, MICRO_BATCH_TOKENS):
         yield policy.batch(micro_batch), micro_batch
 
 

@@ -17,7 +17,7 @@ def main(job: str) -> int:
     import torch
 
     from learner.anchor import reference_pass
-    from learner.batches import Example, micro_batches, plan_steps
+    from learner.batches import Example, plan_steps
     from learner.config import LearnerConfig
     from learner.policy import Policy
     from learner.steps import Signals, train_steps
@@ -26,7 +26,7 @@ def main(job: str) -> int:
     examples = [Example(place, tuple(prompt), tuple(dice.choices(prompt, k=140)), 0.8) for place, prompt in enumerate(given["prompts"])]
     config = LearnerConfig(epochs=10_000)
     steps = plan_steps(examples, config.batch_size)
-    reference = reference_pass(policy, micro_batches(examples, config.max_batch_tokens, policy.lanes), frozenset(range(len(examples))), lambda: None)
+    reference = reference_pass(policy, policy.micro_batches(examples, config.max_batch_tokens), frozenset(range(len(examples))), lambda: None)
     values = torch.tensor([dice.choice((-1.0, 1.0)) for _ in examples])
     told = False
 

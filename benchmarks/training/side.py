@@ -18,7 +18,7 @@ from benchmarks.machine import peak_mb
 from data.base_models import load_base_model
 from data.records import BaseModel
 from learner.anchor import reference_pass
-from learner.batches import Example, micro_batches, plan_steps, shuffled
+from learner.batches import Example, plan_steps, shuffled
 from learner.config import LearnerConfig
 from learner.memory import times
 from learner.policy import Policy
@@ -74,7 +74,7 @@ def ours(policy: Policy, rated: list[Rated], plan: list[list[Example]], turns: T
     start = time.monotonic()
     config = LearnerConfig(epochs=1000, batch_size=batch_size, seed=SEED, max_batch_tokens=LearnerConfig.max_batch_tokens * times(policy))
     examples = [example for step in plan for example in step]
-    reference = reference_pass(policy, micro_batches(examples, config.max_batch_tokens, policy.lanes), frozenset(range(len(rated))), lambda: None)
+    reference = reference_pass(policy, policy.micro_batches(examples, config.max_batch_tokens), frozenset(range(len(rated))), lambda: None)
     tokens = sum(example.tokens for example in examples)
     tell(reference_seconds=time.monotonic() - start, reference_tokens=tokens)
     values = torch.tensor([one.signal for one in rated])
