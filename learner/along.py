@@ -17,8 +17,8 @@ from learner.scoring import Scored
 log = logging.getLogger("learner")
 
 TRIES, IN_THE_END, INSIDE, LEAST_PART = 2, 3, 0.9, 0.2
-"""A step that is out of bounds is tried once more, and the way that is left in the end twice: so much of the part that may just be within them, not where that is
-less than a fifth."""
+"""A step that is out of bounds is tried once more, on the way and in the end, and the first one that is left there twice: so much of the part that may just be within
+them, not where that is less than a fifth."""
 BEYOND, LOOKS_BEYOND = 1.5, 3
 """Where the check has room, it is tried so much further along the same way, so often at most: that costs one look, an iteration three."""
 

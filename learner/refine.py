@@ -15,7 +15,7 @@ bounds, or taken back, by what the ensemble's lower bound and the base model say
 clearly pleases less: a taste that few replies meet is learnt in steps too small to be seen on some dozens of replies. A policy that grows
 surer draws less from the tail, so how unlikely its replies have become is taken from where they were likeliest. In the end prompts
 that were kept aside are answered as the chat draws, as they were by the base model, by the policy after its last step, on which nobody has
-looked yet: that step, or else the one before it, or a part of the way to there from the end of the first stretch is kept, if it is within the
+looked yet: that step, or a part of it, or else the one before it is kept, or a part of that, if it is within the
 bounds, clearly pleases more than the base model and no less than the best of the first stretch; after a first stretch also half as far again
 beyond it, as long as that pleases no less; else that best one, which may be farther than where the iterations began.
 After a step that was kept in full the next one is half as long again unless its gain was clear, after one that was kept in
@@ -39,7 +39,7 @@ from torch import Tensor
 from data.records import Generated
 from data.sentences import Said, reasoned, said
 from data.tokenizer import ChatTokenizer
-from learner.along import IN_THE_END, described, go_as_far, go_further, told_of
+from learner.along import IN_THE_END, TRIES, described, go_as_far, go_further, told_of
 from learner.batches import Example, plan_steps
 from learner.config import LearnerConfig
 from learner.errors import Diverged
@@ -198,22 +198,22 @@ class Refiner:
         return ways, problem, told
 
     def _settle(self, base: Scored, look: Callable[[], Scored], reached: Reached, outset: Way, ways: Sequence[Way]) -> tuple[float, list[dict], Said | None]:
-        """Keep the first of `ways` that harms nothing, clearly pleases more than the base model and no less than the best of the stretch, the last
-        one also in part or farther; else that best one."""
+        """Keep the first of `ways` that harms nothing, clearly pleases more than the base model and no less than the best of the stretch, or of the way
+        from the one before it a part, or after a stretch more than all of it; else that best one."""
         told, best = [], reached.best
 
         def problem_with(after: Scored) -> Crossed | None:
             return (crossed(base, after, base, base, self.config.refine.max_surprise_rise, self.bounds.knows_truncated) or not_clearly_pleased(base, after)
                     or not_less_pleased(best and best.replies, after))
 
-        for way in ways:
-            strength, after, tried = go_as_far(self.policy, outset.weights, way.weights, look, problem_with, IN_THE_END if way is ways[-1] else 1)
+        for way, start in zip(ways, [*ways[1:], outset], strict=True):
+            strength, after, tried = go_as_far(self.policy, start.weights, way.weights, look, problem_with, IN_THE_END if start is outset else TRIES)
             if strength == 1.0 and outset.gone:
-                strength, further = go_further(self.policy, outset.weights, way.weights, look, lambda near, far: problem_with(far) or not_less_pleased(near, far), after)
+                strength, further = go_further(self.policy, start.weights, way.weights, look, lambda near, far: problem_with(far) or not_less_pleased(near, far), after)
                 tried += further
             told += [{"iterations": way.gone, **one} for one in tried]
             if strength:
-                return round(outset.gone + strength * (way.gone - outset.gone), 2), told, told[0]["said"]
+                return round(start.gone + strength * (way.gone - start.gone), 2), told, told[0]["said"]
         if best:
             self.policy.set_weights(best.weights)
         return float(best is not None), told, told[0]["said"] if told else None

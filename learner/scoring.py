@@ -111,7 +111,7 @@ def bounds_of(examples: Sequence[Example], reference: Reference, rewards: Tensor
     cut = sum(example.completion_ids[-1] not in eos_ids for example in examples) / len(examples)
     known = cut >= KNOWN_CUT
     return Bounds(1.0 if known else float((weights * rewards).sum() / weights.sum()),
-                  Nonsense(reference.logprobs[example.index] for example in examples), known)
+                  Nonsense(_words(example, reference, eos_ids) for example in examples), known)
 
 
 def score(policy: Policy, tokenizer: ChatTokenizer, model: RewardModel, examples: Sequence[Example], bounds: Bounds, *, penalty: float,
@@ -122,12 +122,13 @@ def score(policy: Policy, tokenizer: ChatTokenizer, model: RewardModel, examples
     """
     reference = reference_pass(policy, policy.micro_batches(examples, max_batch_tokens), anchored, check)
     mean, std = model.predict(*feature_table(examples, reference, tokenizer))
-    nonsense = bounds.nonsense or Nonsense(reference.logprobs.values())
-    struck = {example.index: _problem(example, reference, tokenizer, nonsense) for example in examples}
+    words = [_words(example, reference, tokenizer.eos_ids) for example in examples]
+    nonsense = bounds.nonsense or Nonsense(words)
+    struck = {example.index: _problem(example, own, tokenizer, nonsense) for example, own in zip(examples, words, strict=True)}
     sound = [example for example in examples if not struck[example.index]]
     relevance = opening_relevance(policy, sound, [example.prompt_ids for example in examples], reference, max_batch_tokens, check)
     problems = tuple("off topic" if relevance.get(example.index, 1.0) <= 0 else struck[example.index] for example in examples)
-    deviations = torch.tensor([nonsense.deviations(reference.logprobs[example.index]) for example in examples], dtype=mean.dtype).clamp(0, DEVIATIONS)
+    deviations = torch.tensor([nonsense.deviations(own) for own in words], dtype=mean.dtype).clamp(0, DEVIATIONS)
     lower = (mean - penalty * std - unlikely * deviations).clamp(min=-1)
     ceiling = torch.tensor([{"": 1.0, "truncated": bounds.truncated}.get(problem, -1.0) for problem in problems], dtype=lower.dtype)
     return Scored(tuple(examples), reference, mean, torch.minimum(lower, ceiling), problems, nonsense)
@@ -149,13 +150,19 @@ def opening_relevance(policy: Policy, examples: Sequence[Example], prompts: Sequ
     return {e.index: float((reference.logprobs[e.index][:OPENING] - without[e.index]).mean()) for e in examples}
 
 
-def _problem(example: Example, reference: Reference, tokenizer: ChatTokenizer, nonsense: Nonsense) -> str:
-    """Which rule strikes, but for the one of topic."""
+def _words(example: Example, reference: Reference, eos_ids: frozenset[int]) -> Tensor:
+    """Log-probs of what a reply says. That it ends is no nonsense, and where people like short replies the base model finds it least likely of all."""
+    logprobs = reference.logprobs[example.index]
+    return logprobs[:-1] if len(logprobs) > 1 and example.completion_ids[-1] in eos_ids else logprobs
+
+
+def _problem(example: Example, words: Tensor, tokenizer: ChatTokenizer, nonsense: Nonsense) -> str:
+    """Which rule strikes, but for the one of topic. Args: words: of `_words`."""
     ids = example.completion_ids
     if not tokenizer.decode(ids).strip():
         return "empty"
     if repeated_share(ids) > MAX_REPEATED:
         return "repeated"
-    if nonsense.strikes(reference.logprobs[example.index]):
+    if nonsense.strikes(words):
         return "nonsense"
     return "" if ids[-1] in tokenizer.eos_ids else "truncated"

@@ -47,11 +47,12 @@ def test_a_reply_counts_as_nonsense_beyond_what_one_in_fifty_of_the_base_models_
     assert not Nonsense(rows[:1]).strikes(torch.tensor([-99.0]))                                                  # one reply bounds nothing
 
 
-def test_what_is_nonsense_is_told_from_the_replies_themselves_where_they_are_the_base_models_own(tiny_base):
+def test_what_is_nonsense_is_told_from_the_words_of_the_replies_themselves_where_they_are_the_base_models_own(tiny_base):
     policy, tokenizer = Policy(tiny_base, dtype=torch.float32, device="cpu"), ChatTokenizer(tiny_base.folder)
     model = fit_reward_model(torch.randn(40, 128), torch.zeros(40, len(STYLE)), torch.ones(40), torch.ones(40), list(range(40)), seed=0)
     examples = as_examples([(5, 6, 7)] * 3, [Generated((70, 80, 90, last, END), (), 1.0, "stop") for last in (75, 76, 77)], 0.8)
     found = score(policy, tokenizer, model, examples, Bounds(-0.4, None), penalty=1.0, max_batch_tokens=512, check=lambda: None)
-    means = torch.stack([-found.reference.logprobs[place].mean() for place in range(3)])
-    told = [found.nonsense.deviations(found.reference.logprobs[place]) for place in range(3)]
+    words = [found.reference.logprobs[place][:-1] for place in range(3)]                                          # not that they end, however unlikely that is
+    means = torch.stack([-row.mean() for row in words])
+    told = [found.nonsense.deviations(row) for row in words]
     assert told == pytest.approx(((means - means.mean()) / means.std()).tolist(), abs=1e-3)
