@@ -39,7 +39,7 @@ MERGING = 2
 class ServingSampler:
     """A `Sampler` over OpenVINO: an engine per call, so that its memory is free while the learner trains.
 
-    Where the learner computes in bf16, so does this.
+    Where the learner computes in bf16, so does this, on one core aside.
     """
 
     def __init__(self, policy: Policy, cache_dir: Path) -> None:

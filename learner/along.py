@@ -17,8 +17,8 @@ from learner.scoring import Scored
 log = logging.getLogger("learner")
 
 TRIES, IN_THE_END, INSIDE, LEAST_PART = 2, 3, 0.9, 0.2
-"""A step that is out of bounds is tried once more, on the way and in the end, and the first one that is left there twice: so much of the part that may just be within
-them, not where that is less than a fifth."""
+"""A step that is out of bounds is tried once more, and the way that is left in the end twice: so much of the part that may just be within them, not where that is
+less than a fifth."""
 BEYOND, LOOKS_BEYOND = 1.5, 3
 """Where the check has room, it is tried so much further along the same way, so often at most: that costs one look, an iteration three."""
 
@@ -35,8 +35,11 @@ def attempt(strength: float, look: Callable[[], Scored], problem_with: Callable[
 
 
 def go_as_far(policy: Policy, start: Sequence[Tensor], end: Sequence[Tensor], look: Callable[[], Scored], problem_with: Callable[[Scored], Crossed | None],
-              tries: int = TRIES) -> tuple[float, Scored | None, list[dict]]:
-    """Go from `start` towards `end` as far as the replies there are in bounds: (how far, these replies, what was tried); back at `start`: 0, None."""
+              tries: int = TRIES, part: float | None = None) -> tuple[float, Scored | None, list[dict]]:
+    """Go from `start` towards `end` as far as the replies there are in bounds: (how far, these replies, what was tried); back at `start`: 0, None.
+
+    Args: part: what is tried of a strength that is out of bounds where some part may do; None: what the bound says.
+    """
     strength, tried = 1.0, []
     while strength >= LEAST_PART and len(tried) < tries:
         go(policy, start, end, strength)
@@ -44,7 +47,7 @@ def go_as_far(policy: Policy, start: Sequence[Tensor], end: Sequence[Tensor], lo
         tried.append(told)
         if not problem:
             return strength, after, tried
-        strength *= INSIDE * problem.within
+        strength *= part if part and problem.within else INSIDE * problem.within
     policy.set_weights(start)
     return 0.0, None, tried
 

@@ -1,4 +1,4 @@
-"""Attention whose kind the width of each reply, or of padded ones together, decides, so that threads with batches of different widths share one model."""
+"""Attention whose kind is decided by how much there is to compute at once, so that threads with batches of different widths share one model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from learner.rows import Span
 BY_WIDTH = "by_width"
 """Its name among the kinds of attention that transformers knows."""
 NARROW = 512
-"""Up to this width whole T x T matrices are fastest in bf16 on a CPU; beyond it they would not fit in memory."""
+"""Up to this width, squared, whole T x S matrices are fastest in bf16 on a CPU; beyond it they would not fit in memory."""
 UNKNOWN = ("softcap", "s_aux", "position_bias")
 """What some architectures add, and ours does not do."""
 
@@ -59,7 +59,7 @@ def _by_width(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, atte
             mask = attention_mask[..., earlier:earlier + end - start, :earlier + end - start]
             apart.append(_by_width(module, query[:, :, start:end], k, v, mask, dropout, scaling, **options)[0])
         return torch.cat(apart, dim=1), None
-    narrow = key.shape[2] <= NARROW
+    narrow = query.shape[2] * key.shape[2] <= NARROW ** 2
     shared = attention_mask.shape[:2] == (1, 1) and key.shape == value.shape
     if narrow and shared and scaling and not dropout and all(options.get(name) is None for name in UNKNOWN):
         return _Attention.apply(query, key, value, attention_mask[0, 0], scaling), None

@@ -52,7 +52,7 @@ class Batch:
 def make_batch(examples: Sequence[Example], device: torch.device | str = "cpu", *, in_one_row: bool = False) -> Batch:
     """Put replies into one batch.
 
-    Args: in_one_row: nothing is padded, what prompts share is there once and products are larger, but each reply's attention is an operation of its own.
+    Args: in_one_row: nothing is padded, what prompts share is there once and products are larger, but each span's attention is an operation of its own.
     Raises: ValueError: a prompt or a completion is empty, or a temperature is not positive.
     """
     for example in examples:
@@ -79,8 +79,8 @@ def _one_row(examples: Sequence[Example]) -> tuple[Tensor, Tensor, tuple[Span, .
 def _padded(examples: Sequence[Example]) -> tuple[Tensor, Tensor, None]:
     width = max(example.tokens for example in examples)
     ids = torch.tensor([[*example.prompt_ids, *example.completion_ids, *[0] * (width - example.tokens)] for example in examples])
-    places = [row * width + len(example.prompt_ids) - 1 + torch.arange(len(example.completion_ids)) for row, example in enumerate(examples)]
-    return ids, torch.cat(places), None                          # token t is predicted one place earlier
+    places = [row * width + len(example.prompt_ids) - 1 + torch.arange(len(example.completion_ids)) for row, example in enumerate(examples)]     # one earlier than the token
+    return ids, torch.cat(places), None
 
 
 def plan_steps(examples: Sequence[Example], batch_size: int) -> list[list[Example]]:
@@ -97,7 +97,7 @@ def plan_steps(examples: Sequence[Example], batch_size: int) -> list[list[Exampl
     return [groups[place] + (groups[place + half] if place + half < len(groups) else []) for place in range(half)]
 
 
-def micro_batches(examples: Sequence[Example], max_batch_tokens: int, lanes: int = 1) -> list[list[Example]]:
+def padded_batches(examples: Sequence[Example], max_batch_tokens: int, lanes: int = 1) -> list[list[Example]]:
     """Every reply once, replies of similar length together, of which `lanes` micro-batches may go through at once: so little is padded.
 
     They have at most `max_batch_tokens` padded tokens together; a reply that is longer gets a micro-batch of its own.

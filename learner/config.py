@@ -82,7 +82,7 @@ class LearnerConfig:
     batch_size: int = 8
     """Rated replies in one optimizer step."""
     max_batch_tokens: int = 2048
-    """Tokens that go through the model at once, padded ones counted where it pads; bounds memory (about 1.5 MB a token for the default model), not the mathematics. On a GPU more, see memory.py."""
+    """Tokens that go through the model at once, padded ones counted where it pads and those that prompts share once where it does not learn; bounds memory (about 1.5 MB a token for the default model), not the mathematics. On a GPU more, see memory.py."""
     max_reply_tokens: int = 2048
     """A rated reply whose prompt and completion are longer together is left out, and the report says how many were."""
     lora_rank: int = 8

@@ -19,7 +19,7 @@ FEWEST = 16
 
 
 class Nonsense:
-    """Args: logprobs: (completion length,) nats under the base model, one per reply. Fewer than two replies bound nothing."""
+    """Args: logprobs: (N,) nats of a reply's N tokens under the base model, one per reply. Fewer than two replies bound nothing."""
 
     def __init__(self, logprobs: Iterable[Tensor] = ()) -> None:
         self._sums = [-row.double().cumsum(0) for row in logprobs if len(row)]
@@ -29,6 +29,8 @@ class Nonsense:
     def deviations(self, logprobs: Tensor) -> float:
         """How many standard deviations less likely per token than others of its length this reply is; negative where it is likelier."""
         cut = min(len(logprobs), self._reach)
+        if not cut:
+            return 0.0
         means = torch.stack([row[cut - 1] / cut for row in self._sums if len(row) >= cut]) if self._sums else torch.zeros(0)
         spread = float(means.std()) if len(means) > 1 else math.inf
         return (-float(logprobs.mean()) - float(means.mean())) / max(spread, 1e-6) if math.isfinite(spread) else 0.0

@@ -23,7 +23,7 @@ from data.sentences import said
 from data.unpacked import unpacked
 from learner import lanes
 from learner.attention import BY_WIDTH
-from learner.batches import Batch, Example, make_batch, micro_batches
+from learner.batches import Batch, Example, make_batch, padded_batches
 from learner.fused import fuse
 from learner.head import completion_scores, expectations
 from learner.rows import groups_for_rows
@@ -106,11 +106,11 @@ class Policy:
         return make_batch(examples, self.device, in_one_row=self.in_one_row)
 
     def micro_batches(self, examples: Sequence[Example], max_batch_tokens: int) -> list[list[Example]]:
-        """Every reply once, with those that it shares computation with; as many micro-batches as it has lanes have at most `max_batch_tokens` tokens together,
+        """Every reply once, with those that it shares computation with; as many micro-batches as there are lanes have about `max_batch_tokens` tokens together at most,
         but for a reply that is longer."""
         if self.in_one_row:
             return groups_for_rows(examples, max_batch_tokens // self.lanes)
-        return micro_batches(examples, max_batch_tokens, self.lanes)
+        return padded_batches(examples, max_batch_tokens, self.lanes)
 
     def hidden(self, batch: Batch) -> Tensor:
         """(N, H): last hidden states of the N completion tokens, in the order of `completion_mask`'s True places."""

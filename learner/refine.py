@@ -15,7 +15,7 @@ bounds, or taken back, by what the ensemble's lower bound and the base model say
 clearly pleases less: a taste that few replies meet is learnt in steps too small to be seen on some dozens of replies. A policy that grows
 surer draws less from the tail, so how unlikely its replies have become is taken from where they were likeliest. In the end prompts
 that were kept aside are answered as the chat draws, as they were by the base model, by the policy after its last step, on which nobody has
-looked yet: that step, or a part of it, or else the one before it is kept, or a part of that, if it is within the
+looked yet: that step, or half of it, or else where it began, or a part of the way to there, is kept, if it is within the
 bounds, clearly pleases more than the base model and no less than the best of the first stretch; after a first stretch also half as far again
 beyond it, as long as that pleases no less; else that best one, which may be farther than where the iterations began.
 After a step that was kept in full the next one is half as long again unless its gain was clear, after one that was kept in
@@ -31,6 +31,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -55,9 +56,6 @@ from learner.steps import Signals, StepFigures, train_steps
 
 log = logging.getLogger("learner")
 
-LEADS_FAR = 0.5
-"""Lower bound of the correlation with ratings it did not see from which a reward model's choice among the rated replies is worth multiplying. Lists, a quarter of the
-thumbs flipped (.20), and short answers by 64 thumbs (.01): iterations alone .83 and .77, after a stretch .46 and .40; short answers by 192 thumbs (.66): .78 and .92."""
 AFTER_A_STRETCH = 0.25
 """The first step's part of the usual learning rate where the rated replies led somewhere: what fresh replies say is more of one mind there. At .4 a step went from 66 to 29
 tokens a reply, a quarter of them broken."""
@@ -140,7 +138,7 @@ class Refiner:
                 return look()
 
         base, reached = None, NOWHERE
-        if self.config.refine.stretches and self.model.fit.low >= LEADS_FAR:
+        if self.config.refine.stretches and self.model.fit.sure:
             base, aside = by_base(), set(check_prompts)
             seen = [place for place, example in enumerate(rated) if example.prompt_ids not in aside]
             reached = reach(self, [rated[place] for place in seen], worth[seen], base, look)
@@ -198,20 +196,21 @@ class Refiner:
         return ways, problem, told
 
     def _settle(self, base: Scored, look: Callable[[], Scored], reached: Reached, outset: Way, ways: Sequence[Way]) -> tuple[float, list[dict], Said | None]:
-        """Keep the first of `ways` that harms nothing, clearly pleases more than the base model and no less than the best of the stretch, or of the way
-        from the one before it a part, or after a stretch more than all of it; else that best one."""
+        """Keep the first of `ways` that harms nothing, clearly pleases more than the base model and no less than the best of the stretch: all of it, half of what
+        the last step added, of the last one left a part, or after a stretch also more than all; else that best one."""
         told, best = [], reached.best
 
         def problem_with(after: Scored) -> Crossed | None:
             return (crossed(base, after, base, base, self.config.refine.max_surprise_rise, self.bounds.knows_truncated) or not_clearly_pleased(base, after)
                     or not_less_pleased(best and best.replies, after))
 
-        for way, start in zip(ways, [*ways[1:], outset], strict=True):
-            strength, after, tried = go_as_far(self.policy, start.weights, way.weights, look, problem_with, IN_THE_END if start is outset else TRIES)
+        for way, start in pairwise([*ways, outset]):
+            tries, part = (IN_THE_END, None) if start is outset else (TRIES, 0.5)       # what a bound leaves is told as a part of the way from the outset
+            strength, after, tried = go_as_far(self.policy, start.weights, way.weights, look, problem_with, tries, part)
             if strength == 1.0 and outset.gone:
                 strength, further = go_further(self.policy, start.weights, way.weights, look, lambda near, far: problem_with(far) or not_less_pleased(near, far), after)
                 tried += further
-            told += [{"iterations": way.gone, **one} for one in tried]
+            told += [{"from": start.gone, "iterations": way.gone, **one} for one in tried]
             if strength:
                 return round(start.gone + strength * (way.gone - start.gone), 2), told, told[0]["said"]
         if best:

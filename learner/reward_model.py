@@ -70,7 +70,7 @@ class Fit:
 
     @property
     def sure(self) -> bool:
-        """Enough to refuse somebody's work by."""
+        """Enough to refuse somebody's work by, and to go far by what it prefers."""
         return self.nothing < SURELY_SOMETHING
 
     def as_dict(self) -> dict:

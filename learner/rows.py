@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from learner.batches import Example
 
 WORTH = 4
-"""Tokens that a span must save: its attention is an operation of its own in every layer, which takes as long as two tokens do."""
+"""Tokens that a span must save: its attention is an operation of its own in every layer, which takes about as long as two tokens do."""
 
 Places = tuple[int, int]
 """From, and up to but without."""
@@ -54,7 +54,7 @@ def in_a_row(examples: Sequence[Example]) -> Row:
 
 
 def groups_for_rows(examples: Sequence[Example], max_tokens: int) -> list[list[Example]]:
-    """Every reply once, those together that begin alike, in as many groups as there must be for none to have more than `max_tokens` tokens; a reply that is longer is alone."""
+    """Every reply once, those together that begin alike, in groups of about `max_tokens` tokens at most, whatever they share counted once; a reply that is longer is alone."""
     groups: list[list[Example]] = []
     size = 0
     for example in sorted(examples, key=lambda example: (example.prompt_ids, example.index)):

@@ -8,7 +8,7 @@ them. So these are told apart by rule, and their reward is set from outside:
     any                                        less by `UNLIKELY` for each standard deviation that the base model finds it less
                                                likely than its own of that length
 
-Nonsense: the base model finds it less likely per token than nearly all replies it is compared with (nonsense.py). Off topic: over its opening, a
+Nonsense: the base model finds its words, its end aside, less likely than nearly all replies it is compared with (nonsense.py). Off topic: over its opening, a
 reply that is no likelier after its own prompt than after another one; asked last, of those nothing else is wrong with,
 because it costs a pass.
 """
@@ -153,7 +153,7 @@ def opening_relevance(policy: Policy, examples: Sequence[Example], prompts: Sequ
 def _words(example: Example, reference: Reference, eos_ids: frozenset[int]) -> Tensor:
     """Log-probs of what a reply says. That it ends is no nonsense, and where people like short replies the base model finds it least likely of all."""
     logprobs = reference.logprobs[example.index]
-    return logprobs[:-1] if len(logprobs) > 1 and example.completion_ids[-1] in eos_ids else logprobs
+    return logprobs[:-1] if example.completion_ids[-1] in eos_ids else logprobs
 
 
 def _problem(example: Example, words: Tensor, tokenizer: ChatTokenizer, nonsense: Nonsense) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from learner.anchor import Reference, pad
-from learner.batches import Example, micro_batches, shares, shuffled
+from learner.batches import Example, padded_batches, shares, shuffled
 from learner.config import LearnerConfig
 from learner.errors import Diverged
 from learner.estimator import LossParts, policy_gradient_loss, weighted_reward
@@ -137,13 +137,13 @@ def _step(policy: Policy, optimizer, parameters, examples: list[Example], signal
 def _parts(policy: Policy, examples: list[Example], max_batch_tokens: int) -> list[Part]:
     """What of a step goes through this process's model at once: shares of as many tokens each where nothing is padded, else replies of similar length."""
     if policy.team.sharded:                                      # all take part in every layer, as often as each other
-        return policy.team.parts(micro_batches(examples, max_batch_tokens))
+        return policy.team.parts(padded_batches(examples, max_batch_tokens))
     rows = [row for part in policy.team.parts([examples]) for row in part.rows]
     if policy.in_one_row:
         split = shares(rows, policy.lanes, max_batch_tokens)
     else:                                                        # no more at once than keeps every lane busy
         padded = len(rows) * max((row.tokens for row in rows), default=0)
-        split = micro_batches(rows, min(padded, max_batch_tokens), policy.lanes)
+        split = padded_batches(rows, min(padded, max_batch_tokens), policy.lanes)
     return [Part(share, True) for share in split]
 
 

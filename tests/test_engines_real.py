@@ -15,7 +15,7 @@ from tests.random_adapter import write_random_adapter
 def test_served_logprobs_agree_with_the_learners_of_the_real_model(real_base, tmp_path):
     """Both engines as they are served, the policy as it trains, a random adapter that visibly changes the model: 0.1 nat a token at most."""
     from learner.anchor import logprob_pass
-    from learner.batches import Example, micro_batches
+    from learner.batches import Example
     from learner.policy import Policy
 
     tokenizer = ChatTokenizer(real_base.folder)
@@ -31,7 +31,7 @@ def test_served_logprobs_agree_with_the_learners_of_the_real_model(real_base, tm
         streams = [engine.stream(prompt, Sampling(max_new_tokens=16, seed=at), 1) for at, prompt in enumerate(prompts)]
         results = [finish(stream) for stream in streams]
         engine.close()
-        replies = micro_batches([Example(at, prompts[at], result.completion_ids, result.logprobs_temperature) for at, result in enumerate(results)], 4096)
+        replies = policy.micro_batches([Example(at, prompts[at], result.completion_ids, result.logprobs_temperature) for at, result in enumerate(results)], 4096)
         with policy.behaving_as(adapter):
             learners, _ = logprob_pass(policy, replies, lambda: None)
         with policy.reference():

@@ -15,7 +15,7 @@ from data.records import Generated, Reply
 from data.store import Store
 from data.tokenizer import ChatTokenizer
 from learner.anchor import choose_anchor, logprob_pass, reference_pass
-from learner.batches import micro_batches, plan_steps
+from learner.batches import plan_steps
 from learner.config import LearnerConfig
 from learner.lessons import lessons_from
 from learner.policy import Policy
@@ -63,7 +63,7 @@ def gains(store: Store, policy: Policy, kind: str) -> Callable[[str, str], float
     started = time.monotonic()
     lessons = lessons_from(store.rated_replies(policy.base.id), ChatTokenizer(policy.base.folder))
     plan = plan_steps(lessons.examples, CONFIG.batch_size)
-    visited = micro_batches(lessons.examples, CONFIG.max_batch_tokens)
+    visited = policy.micro_batches(lessons.examples, CONFIG.max_batch_tokens)
     indexes = [example.index for example in lessons.examples]
     reference = reference_pass(policy, visited, choose_anchor(indexes, [True] * len(indexes), 4, 0), lambda: None)
     history = train_steps(policy, plan, lessons.signals(lessons.examples, CONFIG), reference, reference.logprobs, CONFIG, lambda figures: None)

@@ -11,7 +11,7 @@ from data.errors import AdapterMismatch, ModelUnavailable
 from data.records import BaseModel
 from data.base_models import import_base_model
 from learner.anchor import choose_anchor, logprob_pass, reference_pass
-from learner.batches import Example, micro_batches, plan_steps, shuffled
+from learner.batches import Example, padded_batches, plan_steps, shuffled
 from learner.head import TILE, completion_scores, expectations
 from learner.policy import Policy
 from tests.tiny import write_tiny_gguf
@@ -186,9 +186,9 @@ def test_a_long_reply_takes_the_attention_that_fits_in_memory_and_says_the_same(
     assert len(fused) == 2 * 2                                          # two of the replies are that long, and the tiny model has two layers
 
 
-def test_steps_and_micro_batches_hold_every_reply_once_and_none_of_these_is_too_wide():
+def test_steps_and_padded_batches_hold_every_reply_once_and_none_of_these_is_too_wide():
     examples = [Example(i, (1,) * (1 + i % 7), (2,) * (1 + (i * 13) % 40), 1.0) for i in range(53)]
-    steps, split = plan_steps(examples, batch_size=8), micro_batches(examples, 100, lanes=2)
+    steps, split = plan_steps(examples, batch_size=8), padded_batches(examples, 100, lanes=2)
     for parts in (steps, split):
         assert sorted(example.index for part in parts for example in part) == list(range(53))
     assert [len(step) for step in steps] == [8, 8, 8, 8, 8, 8, 5]
@@ -210,7 +210,7 @@ def test_one_reply_of_the_base_model_does_not_make_an_anchor_alone():
 
 
 def test_the_reference_pass_and_the_policy_agree_while_the_adapter_is_new(policy):
-    reference = reference_pass(policy, micro_batches(EXAMPLES, 100), frozenset({0, 1, 2}), lambda: None)
-    logprobs, kl = logprob_pass(policy, micro_batches(EXAMPLES, 100), lambda: None, reference)
+    reference = reference_pass(policy, policy.micro_batches(EXAMPLES, 100), frozenset({0, 1, 2}), lambda: None)
+    logprobs, kl = logprob_pass(policy, policy.micro_batches(EXAMPLES, 100), lambda: None, reference)
     assert kl == pytest.approx(0.0, abs=1e-6)
     assert all(torch.equal(logprobs[index], reference.logprobs[index]) for index in range(3))

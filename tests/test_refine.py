@@ -147,7 +147,7 @@ def test_a_refinement_whose_steps_are_never_finite_is_given_up_and_the_run_goes_
     assert report["reason"] == "The refinement was taken back because the next step's numbers were no longer finite, or its replies could not be sampled."
 
 
-def test_in_the_end_a_part_of_the_last_step_is_kept_where_it_does_not_stand_the_check_then_the_one_before_it_and_then_a_part_of_that(
+def test_in_the_end_half_of_the_last_step_is_kept_where_it_does_not_stand_the_check_then_the_one_before_it_and_then_a_part_of_the_way_there(
         tmp_path, tiny_base, everything_pleases, weights_of, monkeypatch):
     def refined(name: str, *problems):
         answers = iter(problems)
@@ -160,14 +160,14 @@ def test_in_the_end_a_part_of_the_last_step_is_kept_where_it_does_not_stand_the_
     assert whole["kept"] == 2 and [one["strength"] for one in whole["checked"]] == [1.0] and "no further" not in whole["reason"]
     assert same(weights_of.end, weights_of.passes[1]) and not same(weights_of.passes[1], weights_of.passes[0])
     nearly = refined("nearly", cut)
-    assert nearly["kept"] == 1.68 and [one["strength"] for one in nearly["checked"]] == [1.0, pytest.approx(0.675)]
-    assert same(weights_of.end, on_the_way(weights_of.passes[0], weights_of.passes[1], 0.675))
+    assert nearly["kept"] == 1.5 and [(one["from"], one["strength"]) for one in nearly["checked"]] == [(1, 1.0), (1, 0.5)]
+    assert same(weights_of.end, on_the_way(weights_of.passes[0], weights_of.passes[1], 0.5))
     earlier = refined("earlier", cut, cut)
     assert earlier["kept"] == 1 and "no further because 90% of the fresh replies did not come to an end" in earlier["reason"]
     assert same(weights_of.end, weights_of.passes[0])
     part = refined("part", cut, cut, cut)
     assert part["kept"] == 0.68 and "by 0.68 steps" in part["reason"]
-    assert [one["strength"] for one in part["checked"]] == [1.0, pytest.approx(0.675)] * 2
+    assert [(one["from"], one["strength"]) for one in part["checked"]] == [(1, 1.0), (1, 0.5), (0, 1.0), (0, pytest.approx(0.675))]
     assert same(weights_of.end, on_the_way(weights_of.start, weights_of.passes[0], 0.675))
     none = refined("none", cut, cut, cut, cut, cut)
     assert none["kept"] == 0 and none["reason"].startswith("The refinement was taken back because 90%") and len(none["checked"]) == 5

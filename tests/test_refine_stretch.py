@@ -17,7 +17,7 @@ from tests.refinements import CONFIG, LESS, everything_pleases, same, store_of, 
 
 @pytest.fixture
 def a_stretch_leads_far(everything_pleases, monkeypatch):
-    monkeypatch.setattr("learner.refine.LEADS_FAR", -1.0)
+    monkeypatch.setattr("learner.reward_model.SURELY_SOMETHING", 2.0)
     monkeypatch.setattr("learner.reach.crossed", lambda *_: None)
     monkeypatch.setattr("learner.reach.not_less_pleased", lambda *_: None)
     for module in ("refine", "reach"):
@@ -51,7 +51,7 @@ def test_the_stretch_alone_stays_where_the_iteration_comes_to_nothing_and_none_i
     alone = refined("alone")
     assert alone["kept"] == 1 and "by 1 step towards" in alone["reason"] and "clearly less pleased" in alone["reason"]
     assert not same(weights_of.end, weights_of.start) and not same(weights_of.end, weights_of.passes[0])
-    monkeypatch.setattr("learner.refine.LEADS_FAR", 1.0)
+    monkeypatch.setattr("learner.reward_model.SURELY_SOMETHING", 0.0)
     none = refined("none")
     assert none["reached"] == {} and len(none["iterations"]) == 4
 
@@ -67,6 +67,17 @@ def test_where_the_iteration_comes_to_nothing_the_stretch_stays_as_far_as_the_wh
     store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
     report = train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell").report["refinement"]
     assert report["kept"] == 1 and same(weights_of.end, farther.weights)
+
+
+def test_the_best_of_the_stretch_stays_where_no_iteration_can_be_made_at_all(tmp_path, tiny_base, a_stretch_leads_far, weights_of, monkeypatch):
+    def diverges(*_):
+        raise Diverged
+
+    monkeypatch.setattr("learner.refine.train_steps", diverges)
+    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+    report = train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell").report["refinement"]
+    assert report["kept"] == 1 and report["checked"] == [] and report["reached"]["best"] == 6
+    assert not same(weights_of.end, weights_of.start)
 
 
 def test_the_anchor_holds_iterations_from_the_base_model_and_not_those_after_a_stretch(tmp_path, tiny_base, a_stretch_leads_far, weights_of):

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from learner.batches import Example, make_batch
+from learner.batches import Example, make_batch, padded_batches
 from learner.policy import Policy
 from learner.rows import Row, groups_for_rows, in_a_row
 
@@ -58,12 +58,27 @@ def test_every_reply_can_be_read_back_and_its_tokens_are_predicted_one_place_ear
 def test_groups_hold_every_reply_once_and_are_no_larger_than_they_may_be(examples, limit):
     groups = groups_for_rows(examples, limit)
     assert sorted(example.index for group in groups for example in group) == list(range(len(examples)))
-    assert all(len(group) == 1 or len(in_a_row(group).ids) <= limit + 3 * len(group) for group in groups)        # what is not worth a span is counted as shared
+    assert all(len(group) == 1 or len(in_a_row(group).ids) <= limit + 3 * (len(group) - 1) for group in groups)      # what is not worth a span is counted as shared
 
 
-@settings(max_examples=30)
+def test_replies_to_one_prompt_come_together_however_they_are_mixed():
+    examples = [Example(index, TEMPLATE + QUESTIONS["long" if index % 2 else "other"], (20 + index, 2), 1.0) for index in range(8)]
+    groups = groups_for_rows(examples, 21)
+    assert [sorted(example.index for example in group) for group in groups] == [[1, 3, 5, 7], [0, 2, 4, 6]]
+
+
+def test_a_policy_that_takes_rows_is_given_such_groups_and_another_padded_batches(policy, monkeypatch):
+    examples = [Example(index, TEMPLATE + QUESTIONS["long" if index % 2 else "other"], (20 + index, 2), 1.0) for index in range(8)]
+    assert policy.micro_batches(examples, 21 * policy.lanes) == groups_for_rows(examples, 21)
+    monkeypatch.setattr(policy, "in_one_row", False)
+    assert policy.micro_batches(examples, 30 * policy.lanes) == padded_batches(examples, 30)
+
+
+@pytest.mark.parametrize("narrow", [512, 4])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(replies)
-def test_log_probs_and_gradients_are_those_of_padded_replies(policy, examples):
+def test_log_probs_and_gradients_are_those_of_padded_replies(policy, monkeypatch, narrow, examples):
+    monkeypatch.setattr("learner.attention.NARROW", narrow)              # beyond it the fused kind computes
     found = []
     for in_one_row in (True, False):
         logprobs = policy.scores(make_batch(examples, in_one_row=in_one_row)).logprobs

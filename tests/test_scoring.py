@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from data.records import Generated
 from data.reply_features import STYLE
 from data.tokenizer import ChatTokenizer
-from learner.anchor import Reference
+from learner.anchor import Reference, reference_pass
 from learner.batches import Example
 from learner.nonsense import Nonsense
 from learner.policy import Policy
@@ -56,3 +58,17 @@ def test_what_is_nonsense_is_told_from_the_words_of_the_replies_themselves_where
     means = torch.stack([-row.mean() for row in words])
     told = [found.nonsense.deviations(row) for row in words]
     assert told == pytest.approx(((means - means.mean()) / means.std()).tolist(), abs=1e-3)
+
+
+def test_that_a_reply_ends_is_no_nonsense_and_costs_it_nothing_however_unlikely_it_is(tiny_base, monkeypatch):
+    policy, tokenizer = Policy(tiny_base, dtype=torch.float32, device="cpu"), ChatTokenizer(tiny_base.folder)
+    model = fit_reward_model(torch.randn(40, 128), torch.zeros(40, len(STYLE)), torch.ones(40), torch.ones(40), list(range(40)), seed=0)
+    found = {0: [-1.0, -1.1, -0.9, -9.0], 1: [-1.0, -9.0, -0.9, -0.1], 2: [-1.0, -1.1, -0.9, -0.1]}
+    monkeypatch.setattr("learner.scoring.reference_pass", lambda *rest: replace(reference_pass(*rest), logprobs={place: torch.tensor(row) for place, row in found.items()}))
+    monkeypatch.setattr("learner.scoring.opening_relevance", lambda *_: {})
+    rated = [Example(place, (5,), (6, 7, 8, END), 0.8) for place in range(2)]
+    as_rated = Reference({0: torch.tensor([-0.8, -1.0, -0.9, -30.0]), 1: torch.tensor([-1.2, -1.1, -1.0, -0.1])}, {})
+    bounds = bounds_of(rated, as_rated, torch.zeros(2), torch.ones(2), frozenset({END}))
+    examples = as_examples([(5, 6, 7)] * 3, [Generated((70, 80, 90, END), (), 1.0, "stop")] * 3, 0.8)
+    scored = score(policy, tokenizer, model, examples, bounds, penalty=0.0, max_batch_tokens=512, check=lambda: None)
+    assert scored.problems == ("", "nonsense", "") and scored.lower[0] == scored.lower[2] > -1

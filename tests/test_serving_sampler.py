@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from chat_app.engines.gguf import servable_path
+from data.cpus import usable_cpus
 from data.records import Generated, Sampling
 from data.tokenizer import ChatTokenizer
 from learner.anchor import logprob_pass
@@ -69,6 +70,7 @@ def test_what_was_measured_last_lies_there_merged_for_the_server_that_shares_the
     assert len(list((tmp_path / "merged").rglob("*.gguf"))) == 3, "the first strength that was not taken lies there still"
 
 
+@pytest.mark.skipif(usable_cpus() < 2, reason="one core samples as the chat serves")
 @pytest.mark.parametrize("policy", [torch.bfloat16], indirect=True)
 def test_what_is_asked_as_served_lies_there_for_the_server_however_many_replies_are_sampled_after_it(policy, tiny_base, tmp_path):
     sampler = ServingSampler(policy, tmp_path / "merged")
@@ -84,6 +86,7 @@ def test_what_is_asked_as_served_lies_there_for_the_server_however_many_replies_
     assert [file.name for file in (tmp_path / "merged").rglob("*-f16.gguf")] == [servable_path(tiny_base, None, tmp_path, encoding="F16").name]
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be chosen here")
 @pytest.mark.parametrize("policy", [torch.bfloat16], indirect=True)
 def test_one_core_is_enough(policy, tmp_path):
     """With weights in F16 and arithmetic in bf16 OpenVINO dies there of a division by zero."""

@@ -7,7 +7,7 @@ import random
 import torch
 
 from benchmarks.learning.task import Task, Trained
-from learner.batches import Example, micro_batches, plan_steps
+from learner.batches import Example, padded_batches, plan_steps
 from learner.policy import Policy
 
 EPOCHS = 2
@@ -47,7 +47,7 @@ def train_on(task: Task, examples: list[Example], weights: dict[int, float]) -> 
     for step, rows in enumerate(plan):
         optimizer.param_groups[0]["lr"] = task.rate * (1 - step / len(plan))
         loss_sum = 0.0
-        for micro_batch in micro_batches(rows, MAX_BATCH_TOKENS):
+        for micro_batch in padded_batches(rows, MAX_BATCH_TOKENS):
             batch = policy.batch(micro_batch)
             weight = torch.tensor([weights[index] for index in batch.indexes], device=policy.device)
             loss = -(weight * policy.scores(batch).logprobs.sum(dim=1)).sum() / BATCH_SIZE

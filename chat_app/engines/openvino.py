@@ -62,7 +62,9 @@ class OpenVinoEngine(VersionedEngine):
         self._eos_ids = eos_ids
         self._encoding = encoding
         self._fresh: set[Path] = set()
-        self._scheduler = {"cache_size": kv_cache_gib, "enable_prefix_caching": True, **({"max_num_batched_tokens": tokens_a_step} if tokens_a_step else {})}
+        self._scheduler = {"cache_size": kv_cache_gib, "enable_prefix_caching": True}
+        if tokens_a_step:
+            self._scheduler["max_num_batched_tokens"] = tokens_a_step
         # Pinned threads of two pipelines would sit on the same cores.
         # f32 is the kind of number in which OpenVINO multiplies 8-bit weights as they are; in bf16, its choice on a processor with AMX, it
         # widens them anew for every token: 8 streams were half as fast again in f32, reading a long prompt a third slower

@@ -12,7 +12,7 @@ from chat_app.engines.transformers import TransformersEngine
 from data.records import Message, Sampling
 from data.tokenizer import ChatTokenizer
 from learner.anchor import logprob_pass, reference_pass
-from learner.batches import Example, micro_batches, plan_steps
+from learner.batches import Example, plan_steps
 from learner.config import LearnerConfig
 from learner.policy import Policy
 from learner.steps import Signals, train_steps
@@ -70,9 +70,10 @@ def test_steps_move_the_adapter_as_they_do_on_a_cpu(dtype, real_base, prompts, r
     """The same batches and thumbs: log-probs before, and how each reply's moved, beside single precision on a CPU."""
     examples, dice = examples_of(prompts, replies), random.Random(0)
     thumbs = torch.tensor([dice.choice((-1.0, 1.0)) for _ in examples])
-    plan, visited = plan_steps(examples, 8), micro_batches(examples, 2048)
+    plan = plan_steps(examples, 8)
 
     def moved(policy: Policy) -> tuple[torch.Tensor, torch.Tensor]:
+        visited = policy.micro_batches(examples, 2048)
         reference = reference_pass(policy, visited, frozenset(range(8)), lambda: None)
         train_steps(policy, plan, Signals(thumbs, torch.ones_like(thumbs), thumbs), reference, reference.logprobs,
                     LearnerConfig(epochs=2, min_steps=1), lambda _: None)
