@@ -11,18 +11,14 @@ from learner.attention import BY_WIDTH
 from learner.batches import Example, make_batch, shares
 from learner.fused import fuse
 from learner.policy import Policy
+from tests.policies import policy_that_learnt_something
 
 EXAMPLES = [Example(0, (1, 5, 9), (7, 3, 2), 1.0), Example(1, (1, 5), (8, 4, 6, 10, 2), 0.7), Example(2, (1, 9, 9, 4, 4, 3), (2,), 1.0)]
 
 
 @pytest.fixture
 def policy(tiny_base):
-    policy = Policy(tiny_base, dtype=torch.float32, device="cpu")
-    torch.manual_seed(3)
-    with torch.no_grad():
-        for parameter in policy.parameters():
-            parameter.normal_(std=0.1)
-    return policy
+    return policy_that_learnt_something(tiny_base)
 
 
 def as_they_come(policy):

@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from learner.batches import Example, make_batch, padded_batches
-from learner.policy import Policy
 from learner.rows import Row, groups_for_rows, in_a_row
+from tests.policies import policy_that_learnt_something
 
 TEMPLATE = (1, 9, 9, 4, 4, 3)
 QUESTIONS = {"long": (7, 5, 6, 8, 7, 5), "longer": (7, 5, 6, 8, 7, 5, 11, 12), "other": (10,)}
@@ -20,12 +20,7 @@ replies = st.lists(st.tuples(prompts, tokens), min_size=1, max_size=9).map(
 
 @pytest.fixture(scope="module")
 def policy(tiny_base):
-    policy = Policy(tiny_base, dtype=torch.float32, device="cpu")
-    torch.manual_seed(3)
-    with torch.no_grad():
-        for parameter in policy.parameters():
-            parameter.normal_(std=0.1)
-    return policy
+    return policy_that_learnt_something(tiny_base)
 
 
 def read_back(row: Row, number: int) -> tuple[int, ...]:
