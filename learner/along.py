@@ -19,8 +19,6 @@ log = logging.getLogger("learner")
 TRIES, IN_THE_END, INSIDE, LEAST_PART = 2, 3, 0.9, 0.2
 """A step that is out of bounds is tried once more, and the way that is left in the end twice: so much of the part that may just be within them, not where that is
 less than a fifth."""
-BEYOND, LOOKS_BEYOND = 1.5, 3
-"""Where the check has room, it is tried so much further along the same way, so often at most: that costs one look, an iteration three."""
 
 
 def attempt(strength: float, look: Callable[[], Scored], problem_with: Callable[[Scored], Crossed | None]) -> tuple[Scored | None, Crossed | None, dict]:
@@ -50,24 +48,6 @@ def go_as_far(policy: Policy, start: Sequence[Tensor], end: Sequence[Tensor], lo
         strength *= part if part and problem.within else INSIDE * problem.within
     policy.set_weights(start)
     return 0.0, None, tried
-
-
-def go_further(policy: Policy, start: Sequence[Tensor], end: Sequence[Tensor], look: Callable[[], Scored],
-               problem_with: Callable[[Scored, Scored], Crossed | None], there: Scored) -> tuple[float, list[dict]]:
-    """From `end`, where the replies are `there`, half as far again beyond it as long as that is as good: (how far from `start`, what was tried).
-
-    Args: problem_with: the replies before, and those half as far again.
-    """
-    strength, tried = 1.0, []
-    while len(tried) < LOOKS_BEYOND:
-        go(policy, start, end, BEYOND * strength)
-        after, problem, told = attempt(BEYOND * strength, look, lambda after, there=there: problem_with(there, after))
-        tried.append(told)
-        if problem:
-            go(policy, start, end, strength)
-            break
-        strength, there = BEYOND * strength, after
-    return strength, tried
 
 
 def go(policy: Policy, start: Sequence[Tensor], end: Sequence[Tensor], strength: float) -> None:

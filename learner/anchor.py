@@ -35,7 +35,7 @@ class Reference:
     """The base model's view of a run's replies, by example index."""
 
     logprobs: dict[int, Tensor]
-    """(completion length,) nats at the reply's temperature."""
+    """(completion length,) nats at the example's temperature."""
     expected: dict[int, Tensor]
     """(completion length, H + 1) fp32 of `Policy.expectations`, only for anchored replies."""
     summaries: dict[int, Tensor] = field(default_factory=dict)

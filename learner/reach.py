@@ -4,11 +4,10 @@ A few optimizer steps make those rated replies likelier that the reward model pr
 
     L = -mean_i (q_i - mean q)^+ log pi(y_i) / L_max         over replies clearly above the mean
 
-What comes of it is small, and right: it is multiplied by 3, 6, 12, ... (the B halves of the adapter, in which its effect is linear) for as
-long as fresh replies to prompts kept aside are within half of the refinement's bound on how unlikely they may be and please more, then
-tried half way, by ratio, to where it went wrong. Looking costs a third of what an on-policy iteration does, and a stretch goes as far as several of them.
-Iterations go on from the farthest of these that clearly pleases more than the base model, or from there where none does. What was looked at and pleased more
-within the whole bound is remembered, for where they come to nothing.
+What comes of it is small, and right: it is multiplied, three times at first (the B halves of the adapter, in which its effect is linear), and fresh replies to
+prompts kept aside tell by a curve (curve.py) how often it may be taken until they use up half of the refinement's bound on how unlikely they may be. Looking costs
+a third of what an on-policy iteration does, and a stretch goes as far as several of them. Iterations go on from there if that clearly pleases more than the base
+model, else from the base model. Where the curve meets the whole bound is remembered, for where they come to nothing.
 Sources: reward-weighted regression, arXiv:1910.00177; extrapolation of what little training did, arXiv:2404.16792.
 """
 
@@ -21,11 +20,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from learner.along import attempt
 from learner.anchor import Reference
 from learner.batches import Example, plan_steps
+from learner.curve import Seen, explore, seen
 from learner.personal import without_personal_data
-from learner.refine_bounds import Crossed, clearly_pleased, crossed, not_less_pleased
+from learner.refine_bounds import Bound, bound_of, crossed
 from learner.scoring import Scored
 from learner.steps import Signals, count_steps, train_steps
 
@@ -40,6 +39,8 @@ PASSES = 2
 """Over those."""
 MIN_STEPS = 6
 """With few of them there are more passes: two steps are all warm-up, and no multiple of them led anywhere (short answers by 64 thumbs)."""
+GROWTH = 2.0
+"""Then at most so many times the farthest."""
 ROOM = 0.5
 """Share of the bound on unlikely replies that may be used up where iterations follow: they need some."""
 EARLY = -0.6
@@ -47,27 +48,32 @@ EARLY = -0.6
 
 
 class Stop(NamedTuple):
-    """A multiple of the small step that was looked at."""
+    """A multiple of the small step that clearly pleases more than the base model."""
 
     strength: float
-    replies: Scored
-    """To prompts kept aside."""
+    expected: Seen
+    """What its replies are expected to be."""
     weights: list[Tensor]
 
 
 @dataclass(frozen=True)
 class Reached:
-    """Where the stretch ended; the policy is there."""
+    """Where the stretch led: both are there, or neither."""
 
-    strength: float
-    """How often the small step was taken; 0: not at all."""
+    outset: Stop | None
+    """Where iterations begin; the policy is there."""
     best: Stop | None
-    """What pleases most of all that was looked at, clearly more than the base model, and keeps to the refinement's bounds; there, or farther."""
+    """The farthest that may be kept."""
     told: dict
     """JSON-able."""
 
+    @property
+    def strength(self) -> float:
+        """How often the small step was taken."""
+        return self.outset.strength if self.outset else 0.0
 
-NOWHERE = Reached(0.0, None, {})
+
+NOWHERE = Reached(None, None, {})
 
 
 def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Scored, look: Callable[[], Scored]) -> Reached:
@@ -77,26 +83,25 @@ def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Score
         rated, worth: replies whose prompts are not those of `base`, and what the reward model thinks of each, (N,).
         base: the base model's replies to prompts kept aside. look: the policy's, to the same ones.
     """
-    imitated = preferred(worth)
+    imitated, most, knows_truncated = preferred(worth), refiner.config.refine.max_surprise_rise, refiner.bounds.knows_truncated
     steps = _learn(refiner, rated, worth, imitated)
-    full, tried = refiner.policy.lora_b(), []
-    strength, near, beyond, kept, best = FIRST, None, None, 0.0, None
-    while steps and len(tried) < refiner.config.refine.stretches:
-        refiner.policy.set_scale(strength, full)
-        after, problem, told = attempt(strength, look, lambda after: _problem(refiner, base, near and near[1], after, ROOM))
-        tried.append(told)
-        if after and clearly_pleased(base, after):
-            kept = kept if problem else strength
-            if not _problem(refiner, base, best and best.replies, after, 1.0):
-                best = Stop(strength, after, refiner.policy.weights())
-        if problem:
-            beyond = strength
-        else:
-            near = strength, after
-        reached = near[0] if near else 0.0
-        strength = 2 * reached if beyond is None else (reached * beyond) ** 0.5 if reached else beyond / 2
-    refiner.policy.set_scale(kept, full)
-    return Reached(kept, best, {"steps": steps, "imitated": len(imitated), "strength": round(kept, 3), "best": best and round(best.strength, 3), "tried": tried})
+    policy, full = refiner.policy, refiner.policy.lora_b()
+    whole, room = (bound_of(base, base, rise, knows_truncated) for rise in (most, ROOM * most))
+    curve, tried = explore(seen(0.0, base), FIRST, refiner.config.refine.stretches if steps else 0, GROWTH, (room, whole),
+                           lambda strength: policy.set_scale(strength, full), look, lambda after: crossed(base, after, base, base, most, knows_truncated))
+
+    def stop(bound: Bound) -> Stop | None:
+        far = curve.keeps(base, bound)
+        if not far:
+            return None
+        policy.set_scale(far, full)
+        return Stop(far, curve.at(far), policy.weights())
+
+    nearer, farther = stop(room), stop(whole)
+    reached = Reached(nearer or farther, farther or nearer, {})
+    policy.set_scale(reached.strength, full)
+    return replace(reached, told={"steps": steps, "imitated": len(imitated), "strength": round(reached.strength, 3),
+                                  "best": reached.best and round(reached.best.strength, 3), "tried": tried})
 
 
 def preferred(worth: Tensor) -> list[int]:
@@ -116,8 +121,3 @@ def _learn(refiner: Refiner, rated: Sequence[Example], worth: Tensor, imitated: 
     refiner.on_start(count_steps(len(plan), a_few), (EARLY, config.refine.iterations_after + 2))
     return len(train_steps(refiner.policy, plan, Signals(worth.float(), torch.ones(len(gains)), gains.float()), Reference({}, {}), None, a_few, refiner.on_step))
 
-
-def _problem(refiner: Refiner, base: Scored, nearer: Scored | None, after: Scored, room: float) -> Crossed | None:
-    """Why this is too far, None if it is not. Args: room: share of the bound on unlikely replies."""
-    return (crossed(base, after, base, base, room * refiner.config.refine.max_surprise_rise, refiner.bounds.knows_truncated)
-            or not_less_pleased(nearer, after))

@@ -14,10 +14,7 @@ What the next iteration learns from also tells whether the last one helped: the 
 bounds, or taken back, by what the ensemble's lower bound and the base model say of its replies. Within the bounds it is kept unless it
 clearly pleases less: a taste that few replies meet is learnt in steps too small to be seen on some dozens of replies. A policy that grows
 surer draws less from the tail, so how unlikely its replies have become is taken from where they were likeliest. In the end prompts
-that were kept aside are answered as the chat draws, as they were by the base model, by the policy after its last step, on which nobody has
-looked yet: that step, or half of it, or else where it began, or a part of the way to there, is kept, if it is within the
-bounds, clearly pleases more than the base model and no less than the best of the first stretch; after a first stretch also half as far again
-beyond it, as long as that pleases no less; else that best one, which may be farther than where the iterations began.
+that were kept aside are answered as the chat draws, as they were by the base model: they tell where it settles (settle.py).
 After a step that was kept in full the next one is half as long again unless its gain was clear, after one that was kept in
 part as much shorter, after one that was taken back half as long; the second one in a row ends it, and so does one for which too few
 replies come to an end. AdamW's moments go on from one iteration to the next, also where it was taken back: begun anew, it makes a full
@@ -31,8 +28,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import NamedTuple
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -40,18 +36,20 @@ from torch import Tensor
 from data.records import Generated
 from data.sentences import Said, reasoned, said
 from data.tokenizer import ChatTokenizer
-from learner.along import IN_THE_END, TRIES, described, go_as_far, go_further, told_of
+from learner.along import described, go_as_far, told_of
 from learner.batches import Example, plan_steps
 from learner.config import LearnerConfig
 from learner.errors import Diverged
+from learner.nonsense import Nonsense
 from learner.personal import without_personal_data
 from learner.policy import Policy
-from learner.reach import NOWHERE, Reached, reach
-from learner.refine_bounds import Crossed, clearly_pleased, crossed, not_clearly_pleased, not_less_pleased
+from learner.reach import NOWHERE, reach
+from learner.refine_bounds import clearly_pleased, crossed
 from learner.refine_rules import leave_one_out_advantages, next_pace, split_prompts, turn_of
 from learner.reward_model import RewardModel
 from learner.sampler import Sampler
 from learner.scoring import Bounds, Scored, as_examples, score
+from learner.settle import Way, settle, settle_beyond, take
 from learner.steps import Signals, StepFigures, train_steps
 
 log = logging.getLogger("learner")
@@ -62,11 +60,14 @@ tokens a reply, a quarter of them broken."""
 HELD_AFTER_A_STRETCH = 0.0
 """beta there: some .2 nats a token from the base model, the pull of the usual one outweighed what fresh replies say and led back (short answers by a varied crowd: .73, and .85
 without). The bounds hold."""
+AS_IT_IS = 1.0
+"""Temperature at which the base model is asked how likely replies to prompts kept aside are. At the chat's .8 rare tokens count for more: where short answers were 2% likelier
+than its own at 1, they were 1% less likely at .8."""
+ON_THE_WAY = 1.0
+"""Standard errors by which an iteration may be beyond a bound: a tenth of 128 replies is told to 2.7 points, and a step that one reply too many took back was taken back for nothing; the
+check in the end has no such room."""
 IN_VAIN = 2
 """So many iterations taken back one after the other end it; one alone is within chance on some dozens of replies."""
-ON_THE_WAY = 1.0
-"""Standard errors by which an iteration may be beyond a bound: a share of 128 replies is told to 2.7 points, and a step that one reply too many took back was taken back for nothing; the
-check in the end has no such allowance."""
 AT_ITS_BOUND = ("fresh_truncated",)
 """What one step that is taken back is enough to end it for: replies only grow longer where that pleases, and a shorter step leads there too."""
 
@@ -83,14 +84,6 @@ class Refinement:
 
     def as_dict(self) -> dict:
         return {"kept": self.kept, **reasoned(self.said), **self.figures}
-
-
-class Way(NamedTuple):
-    """How far the refinement had gone at some point."""
-
-    gone: float
-    """Iterations, parts as fractions."""
-    weights: list[Tensor]
 
 
 @dataclass(frozen=True)
@@ -130,29 +123,41 @@ class Refiner:
         untouched = self.policy.weights()
         asked = [prompt for prompt in check_prompts for _ in range(-(-self.config.refine.check_replies // len(check_prompts)))]
 
-        def look() -> Scored:
-            return self._score(asked, self._sample(asked, 1))
+        def answers(nonsense: Nonsense | None) -> Scored:
+            return self._told_by(nonsense)._score(asked, self._sample(asked, 1), temperature=AS_IT_IS)
 
-        def by_base() -> Scored:
+        @cache
+        def base() -> Scored:
             with self.policy.reference():
-                return look()
+                return answers(None)
 
-        base, reached = None, NOWHERE
+        def look() -> Scored:
+            return answers(base().nonsense)
+
+        reached = NOWHERE
         if self.config.refine.stretches and self.model.fit.sure:
-            base, aside = by_base(), set(check_prompts)
+            aside = set(check_prompts)
             seen = [place for place, example in enumerate(rated) if example.prompt_ids not in aside]
-            reached = reach(self, [rated[place] for place in seen], worth[seen], base, look)
-        outset = Way(float(reached.strength > 0), self.policy.weights())
+            own_replies = base()
+            try:
+                reached = reach(self, [rated[place] for place in seen], worth[seen], own_replies, look)
+            except Diverged:
+                log.warning("The first stretch of the refinement is not gone.", exc_info=True)
+                self.policy.set_weights(untouched)
+        outset = Way(float(reached.outset is not None), self.policy.weights())
         ways, problem, iterations = self._iterate(train_prompts, outset.gone, earlier=int(bool(reached.told)))
-        kept, checked = 0.0, []
-        if ways or reached.best:
-            base = base or by_base()
-            kept, checked, found = self._settle(base, look, reached, outset, ways)
-            problem = found or problem
+        checked: list[dict] = []
+        if not ways:
+            kept = take(self.policy, reached.best)
+        elif reached.outset:
+            kept, checked = settle_beyond(self, base(), look, reached, outset, ways[0])
+        else:
+            kept, checked = settle(self, base(), look, outset, ways)
+        problem = (checked and checked[0]["said"]) or problem
         if not kept:
             self.policy.set_weights(untouched)
         return Refinement(kept, _said(kept, problem), {
-            **figures, "base": base and described(base), "reached": reached.told, "iterations": iterations, "checked": checked})
+            **figures, "base": described(base()) if reached.told or checked else None, "reached": reached.told, "iterations": iterations, "checked": checked})
 
     def _iterate(self, prompts: Sequence[tuple[int, ...]], gone: float, earlier: int) -> tuple[list[Way], Said | None, list[dict]]:
         """Args: gone: of the stretch. earlier: parts of the whole's time that are over.
@@ -161,9 +166,14 @@ class Refiner:
         """
         own = self.config.refine
         count, beta = (own.iterations_after, HELD_AFTER_A_STRETCH) if gone else (own.iterations, own.kl_coefficient)
-        with nullcontext() if gone else self.policy.reference():
-            fresh = replace(self, bounds=replace(self.bounds, nonsense=None))._fresh(prompts, 0, held=beta > 0)
-        first, explorer = fresh.without_expected(), replace(self, bounds=replace(self.bounds, nonsense=fresh.nonsense))
+        try:
+            with nullcontext() if gone else self.policy.reference():
+                fresh = self._told_by(None)._fresh(prompts, 0, held=beta > 0)
+        except Diverged:
+            if not gone:
+                raise
+            return [], said("fresh_diverged"), []
+        first, explorer = fresh.without_expected(), self._told_by(fresh.nonsense)
         likeliest, ways, problem, pace, in_vain = first, [], None, AFTER_A_STRETCH if gone else 1.0, 0
         moments: dict = {}
         told: list[dict] = []
@@ -195,27 +205,9 @@ class Refiner:
                 break
         return ways, problem, told
 
-    def _settle(self, base: Scored, look: Callable[[], Scored], reached: Reached, outset: Way, ways: Sequence[Way]) -> tuple[float, list[dict], Said | None]:
-        """Keep the first of `ways` that harms nothing, clearly pleases more than the base model and no less than the best of the stretch: all of it, half of what
-        the last step added, of the last one left a part, or after a stretch also more than all; else that best one."""
-        told, best = [], reached.best
-
-        def problem_with(after: Scored) -> Crossed | None:
-            return (crossed(base, after, base, base, self.config.refine.max_surprise_rise, self.bounds.knows_truncated) or not_clearly_pleased(base, after)
-                    or not_less_pleased(best and best.replies, after))
-
-        for way, start in pairwise([*ways, outset]):
-            tries, part = (IN_THE_END, None) if start is outset else (TRIES, 0.5)       # what a bound leaves is told as a part of the way from the outset
-            strength, after, tried = go_as_far(self.policy, start.weights, way.weights, look, problem_with, tries, part)
-            if strength == 1.0 and outset.gone:
-                strength, further = go_further(self.policy, start.weights, way.weights, look, lambda near, far: problem_with(far) or not_less_pleased(near, far), after)
-                tried += further
-            told += [{"from": start.gone, "iterations": way.gone, **one} for one in tried]
-            if strength:
-                return round(start.gone + strength * (way.gone - start.gone), 2), told, told[0]["said"]
-        if best:
-            self.policy.set_weights(best.weights)
-        return float(best is not None), told, told[0]["said"] if told else None
+    def _told_by(self, nonsense: Nonsense | None) -> Refiner:
+        """The same, that tells what is nonsense by these replies; None: by the next that it scores, of the base model or of where the iterations begin."""
+        return replace(self, bounds=replace(self.bounds, nonsense=nonsense))
 
     def _sample(self, prompts: Sequence[tuple[int, ...]], seed: int, *, freely: bool = False) -> list[Generated]:
         """Args: freely: from the whole vocabulary, not as the chat draws."""
@@ -223,8 +215,9 @@ class Refiner:
         drawn = self.config.fresh(self.max_new_tokens, self.config.seed + seed)
         return self.sampler.sample(prompts, replace(drawn, top_p=1.0, top_k=0) if freely else drawn)
 
-    def _score(self, prompts: Sequence[tuple[int, ...]], replies: Sequence[Generated], anchored: bool = False) -> Scored:
-        examples = as_examples(prompts, replies, self.config.fresh(0, 0).temperature)
+    def _score(self, prompts: Sequence[tuple[int, ...]], replies: Sequence[Generated], temperature: float, anchored: bool = False) -> Scored:
+        """Args: temperature: of the log-probs."""
+        examples = as_examples(prompts, replies, temperature)
         return score(self.policy, self.tokenizer, self.model, examples, self.bounds, penalty=self.config.refine.disagreement_penalty,
                      max_batch_tokens=self.config.max_batch_tokens, check=self.check, anchored=frozenset(range(len(examples)) if anchored else ()))
 
@@ -232,7 +225,7 @@ class Refiner:
         """What iteration `number` learns from, by the policy as it is now. Args: held: whether the KL is to weigh something."""
         own = self.config.refine
         asked = [prompt for prompt in turn_of(prompts, number, own.prompts) for _ in range(own.samples)]
-        return self._score(asked, self._sample(asked, 100 + number, freely=True), anchored=held)
+        return self._score(asked, self._sample(asked, 100 + number, freely=True), self.config.fresh(0, 0).temperature, anchored=held)
 
     def _push(self, fresh: Scored, number: int, learning_rate: float, beta: float, moments: dict, part: tuple[float, int]) -> dict:
         """One pass of gradient over fresh replies. Returns: what came of it."""

@@ -47,7 +47,7 @@ class Bounds:
     truncated: float
     """The most that a truncated reply may get."""
     nonsense: Nonsense | None
-    """None: the replies at hand are the base model's own and tell it."""
+    """None: the replies at hand tell it, the base model's own or those at which iterations begin."""
     knows_truncated: bool = False
     """Whether enough of the rated replies were truncated for the reward model to know what people think of that."""
 
@@ -78,8 +78,8 @@ class Scored:
 
     def surprise_error(self) -> float:
         """Its standard error, replies drawn anew."""
-        total = sum(len(row) for row in self.reference.logprobs.values())
-        apart = torch.stack([(-row - self.surprise()).sum() for row in self.reference.logprobs.values()])
+        total, surprise = sum(len(row) for row in self.reference.logprobs.values()), self.surprise()
+        apart = torch.stack([(-row - surprise).sum() for row in self.reference.logprobs.values()])
         return float(apart.square().sum().sqrt()) / total
 
     def tokens(self) -> float:

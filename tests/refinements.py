@@ -9,15 +9,12 @@ import pytest
 import torch
 
 from data.adapters import AdapterRegistry
-from data.sentences import said
 from learner.config import LearnerConfig, RefineConfig
 from learner.refine import Refiner
-from learner.refine_bounds import Crossed
 from tests.conversations import RATER, add_reply, open_store
 
 CONFIG = LearnerConfig(lora_rank=4, refine=RefineConfig(enabled=True, stretches=0, iterations=4, prompts=8, samples=2, check_prompts=4, check_replies=8, max_new_tokens=24, least_gain=0.0))
 END = 2
-LESS = Crossed(said("less_pleased", gain=-0.1))
 
 
 def store_of(folder, base, count: int, likes):
@@ -31,9 +28,9 @@ def store_of(folder, base, count: int, likes):
 @pytest.fixture
 def everything_pleases(monkeypatch):
     """A model of 64 dimensions hardly learns a taste from 16 replies; what is looked at here is what a run does when it did."""
-    monkeypatch.setattr("learner.refine.crossed", lambda *_: None)
-    monkeypatch.setattr("learner.refine.not_clearly_pleased", lambda *_: None)
-    monkeypatch.setattr("learner.refine.not_less_pleased", lambda before, after: LESS if before else None)          # in the end nothing further is worth it
+    for module in ("refine", "settle"):
+        monkeypatch.setattr(f"learner.{module}.crossed", lambda *_: None)
+    monkeypatch.setattr("learner.settle.not_clearly_pleased", lambda *_: None)
 
 
 @pytest.fixture

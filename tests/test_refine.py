@@ -61,9 +61,10 @@ def test_a_run_refines_in_the_place_of_passes_over_the_ratings_and_says_what_cam
     assert [p.step for p in seen if p.stage == "refine" and p.steps][:3] == [0, 1, 2]
 
 
-def test_it_learns_from_the_whole_vocabulary_judges_as_the_chat_draws_and_spends_no_gradient_on_what_says_little(tmp_path, tiny_base, everything_pleases):
+def test_it_learns_from_the_whole_vocabulary_judges_as_the_chat_draws_and_spends_no_gradient_on_what_says_little(tmp_path, tiny_base, everything_pleases, monkeypatch):
     store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-    drawn = []
+    drawn, asked_at = [], []
+    monkeypatch.setattr("learner.refine.as_examples", lambda *told: [asked_at.append(told[2]), as_examples(*told)][1])
 
     class Listening(PolicySampler):
         def sample(self, prompts, sampling):
@@ -74,6 +75,7 @@ def test_it_learns_from_the_whole_vocabulary_judges_as_the_chat_draws_and_spends
     run = train(store, registry, tiny_base, config, trigger="shell", make_sampler=lambda policy, tokenizer: Listening(policy, tokenizer.eos_ids))
     chat = (8, config.sampling.top_p, config.sampling.top_k)              # 4 prompts kept aside, 2 replies each
     assert drawn[:4] == [(16, 1.0, 0), (16, 1.0, 0), chat, chat] and chat[1:] != (1.0, 0)
+    assert asked_at[:4] == [0.8, 0.8, 1.0, 1.0]                           # log pi at the temperature it draws at; how likely a reply is, at 1
     first, last = run.report["refinement"]["iterations"]
     assert 0 < first["trained_on"] < 16 and first["tried"][0]["lower"] == last["fresh"]["lower"]      # what tells of a step is what the next one learns from
 
@@ -151,7 +153,7 @@ def test_in_the_end_half_of_the_last_step_is_kept_where_it_does_not_stand_the_ch
         tmp_path, tiny_base, everything_pleases, weights_of, monkeypatch):
     def refined(name: str, *problems):
         answers = iter(problems)
-        monkeypatch.setattr("learner.refine.not_clearly_pleased", lambda *_: next(answers, None))
+        monkeypatch.setattr("learner.settle.not_clearly_pleased", lambda *_: next(answers, None))
         store, registry = store_of(tmp_path / name, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
         return train(store, registry, tiny_base, replace(CONFIG, refine=replace(CONFIG.refine, iterations=2)), trigger="shell").report["refinement"]
 
@@ -189,7 +191,8 @@ def test_an_iteration_kept_in_part_goes_on_from_there_in_shorter_steps_and_one_b
 
 def test_how_unlikely_replies_have_become_is_taken_from_the_likeliest_kept_ones_and_in_the_end_from_the_base_models(tmp_path, tiny_base, everything_pleases, monkeypatch):
     seen = []
-    monkeypatch.setattr("learner.refine.crossed", lambda before, after, base, likeliest, *_: seen.append((before, base, likeliest)))
+    for module in ("refine", "settle"):
+        monkeypatch.setattr(f"learner.{module}.crossed", lambda before, after, base, likeliest, *_: seen.append((before, base, likeliest)))
     store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
     train(store, registry, tiny_base, CONFIG, trigger="shell")
     first, second, third, check = seen
@@ -214,7 +217,8 @@ def test_where_the_sampler_fails_what_was_kept_is_kept(tmp_path, tiny_base, ever
 
 def test_a_gain_over_the_base_model_that_is_within_its_error_keeps_nothing(tmp_path, tiny_base, monkeypatch):
     store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-    monkeypatch.setattr("learner.refine.crossed", lambda *_: None)
+    for module in ("refine", "settle"):
+        monkeypatch.setattr(f"learner.{module}.crossed", lambda *_: None)
     monkeypatch.setattr("learner.refine_bounds.gain_of", lambda *_: (0.1, 0.1))
     run = train(store, registry, tiny_base, CONFIG, trigger="shell")
     assert run.report["refinement"]["kept"] == 0 and "never clearly more pleased" in run.report["refinement"]["reason"] and run.report["training"]["steps"] > 0

@@ -27,9 +27,10 @@ def test_advantages_sum_to_zero_by_prompt_and_do_not_see_a_constant(values, cons
 def test_prompts_kept_aside_are_never_refined_on_and_too_few_are_none():
     prompts = [(n,) for n in range(100)] * 2
     train_prompts, aside = split_prompts(prompts, LearnerConfig())
-    assert len(train_prompts) == 76 and len(aside) == 24 and not set(train_prompts) & set(aside)
+    assert len(train_prompts) == 75 and len(aside) == 25 and not set(train_prompts) & set(aside)
     assert (train_prompts, aside) == split_prompts(prompts, LearnerConfig())
     assert split_prompts(prompts[:15], LearnerConfig()) == ([], [])
+    assert len(split_prompts([(n,) for n in range(300)], LearnerConfig())[1]) == 48
 
 
 def test_each_iteration_goes_on_with_the_prompts_where_the_one_before_ended():

@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
+from learner.curve import Seen
 from learner.errors import Diverged
-from learner.reach import reach
+from learner.reach import Stop, reach
+from learner.refine_bounds import Bound
 from learner.refine_rules import split_prompts
 from learner.run import train
 from learner.sampler import PolicySampler
 from learner.steps import train_steps
-from tests.refinements import CONFIG, LESS, everything_pleases, same, store_of, weights_of  # noqa: F401
+from tests.refinements import CONFIG, everything_pleases, same, store_of, weights_of  # noqa: F401
 
 
 @pytest.fixture
 def a_stretch_leads_far(everything_pleases, monkeypatch):
+    """Each look pleases more than the one before and harms nothing."""
+    pleased = count()
     monkeypatch.setattr("learner.reward_model.SURELY_SOMETHING", 2.0)
-    monkeypatch.setattr("learner.reach.crossed", lambda *_: None)
-    monkeypatch.setattr("learner.reach.not_less_pleased", lambda *_: None)
-    for module in ("refine", "reach"):
+    monkeypatch.setattr("learner.curve.seen", lambda strength, replies: Seen(strength, Bound(0.0, 0.0, 0.0), float(next(pleased)), replies))
+    for module in ("refine", "curve"):
         monkeypatch.setattr(f"learner.{module}.clearly_pleased", lambda *_: True)
-    monkeypatch.setattr("learner.refine.not_less_pleased", lambda *_: None)
     return replace(CONFIG, refine=replace(CONFIG.refine, stretches=2))
+
+
+@pytest.fixture
+def a_best_that_pleases_most(monkeypatch):
+    """Farther than where iterations begin, and expected to please more than any look will."""
+    found = SimpleNamespace(weights=None)
+
+    def farther(refiner, *rest):
+        reached = reach(refiner, *rest)
+        found.weights = [weight + 0.01 for weight in refiner.policy.weights()]
+        return replace(reached, best=Stop(12.0, reached.best.expected._replace(lower=1e9), found.weights))
+
+    monkeypatch.setattr("learner.refine.reach", farther)
+    return found
 
 
 def test_a_stretch_goes_before_one_iteration_and_learns_nothing_of_prompts_kept_aside(tmp_path, tiny_base, a_stretch_leads_far, weights_of, monkeypatch):
@@ -37,36 +55,21 @@ def test_a_stretch_goes_before_one_iteration_and_learns_nothing_of_prompts_kept_
     assert imitated and not set(imitated) & set(aside)
     [iteration] = report["iterations"]
     assert iteration["learning_rate"] == pytest.approx(0.25 * CONFIG.refine.learning_rate)
-    assert report["kept"] == 4.38 and [one["strength"] for one in report["checked"]] == [1.0, 1.5, 2.25, 3.375]           # the check has room: half as far again, three times
+    assert report["kept"] == 3.25 and [one["strength"] for one in report["checked"]] == [1.0, 1.5, 2.25]                  # there is room: half as far again, twice
     assert not same(weights_of.end, weights_of.passes[0])
 
 
-def test_the_stretch_alone_stays_where_the_iteration_comes_to_nothing_and_none_is_made_where_the_ratings_tell_little(
-        tmp_path, tiny_base, a_stretch_leads_far, weights_of, monkeypatch):
+def test_the_best_of_the_stretch_stays_where_the_iteration_is_expected_to_please_less_and_there_is_none_where_the_ratings_tell_little(
+        tmp_path, tiny_base, a_stretch_leads_far, a_best_that_pleases_most, weights_of, monkeypatch):
     def refined(name: str):
         store, registry = store_of(tmp_path / name, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
         return train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell").report["refinement"]
 
-    monkeypatch.setattr("learner.refine.not_less_pleased", lambda *_: LESS)
     alone = refined("alone")
-    assert alone["kept"] == 1 and "by 1 step towards" in alone["reason"] and "clearly less pleased" in alone["reason"]
-    assert not same(weights_of.end, weights_of.start) and not same(weights_of.end, weights_of.passes[0])
+    assert alone["kept"] == 1 and "by 1 step towards" in alone["reason"] and same(weights_of.end, a_best_that_pleases_most.weights)
     monkeypatch.setattr("learner.reward_model.SURELY_SOMETHING", 0.0)
     none = refined("none")
     assert none["reached"] == {} and len(none["iterations"]) == 4
-
-
-def test_where_the_iteration_comes_to_nothing_the_stretch_stays_as_far_as_the_whole_bound_allows(tmp_path, tiny_base, a_stretch_leads_far, weights_of, monkeypatch):
-    def farther(refiner, *rest):
-        reached = reach(refiner, *rest)
-        farther.weights = [weight + 0.01 for weight in refiner.policy.weights()]
-        return replace(reached, best=reached.best._replace(strength=12.0, weights=farther.weights))
-
-    monkeypatch.setattr("learner.refine.reach", farther)
-    monkeypatch.setattr("learner.refine.not_less_pleased", lambda *_: LESS)
-    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-    report = train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell").report["refinement"]
-    assert report["kept"] == 1 and same(weights_of.end, farther.weights)
 
 
 def test_the_best_of_the_stretch_stays_where_no_iteration_can_be_made_at_all(tmp_path, tiny_base, a_stretch_leads_far, weights_of, monkeypatch):
@@ -80,6 +83,24 @@ def test_the_best_of_the_stretch_stays_where_no_iteration_can_be_made_at_all(tmp
     assert not same(weights_of.end, weights_of.start)
 
 
+def test_where_the_stretch_cannot_be_learnt_iterations_begin_at_the_base_model_and_where_only_they_fail_its_best_stays(
+        tmp_path, tiny_base, a_stretch_leads_far, weights_of, monkeypatch):
+    def diverges(*_, **__):
+        raise Diverged
+
+    def refined(name: str):
+        store, registry = store_of(tmp_path / name, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+        return train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell").report["refinement"]
+
+    with monkeypatch.context() as failing:
+        failing.setattr("learner.reach.train_steps", diverges)
+        none = refined("none")
+    assert none["reached"] == {} and len(none["iterations"]) == 4 and none["kept"] == 4
+    monkeypatch.setattr("learner.refine.Refiner._fresh", diverges)
+    stretch = refined("stretch")
+    assert stretch["iterations"] == [] and stretch["kept"] == 1 and stretch["reached"]["best"] == 6 and not same(weights_of.end, weights_of.start)
+
+
 def test_the_anchor_holds_iterations_from_the_base_model_and_not_those_after_a_stretch(tmp_path, tiny_base, a_stretch_leads_far, weights_of):
     def end(name: str, stretches: int, beta: float):
         store, registry = store_of(tmp_path / name, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
@@ -91,7 +112,7 @@ def test_the_anchor_holds_iterations_from_the_base_model_and_not_those_after_a_s
     assert not same(end("before", 0, 0.03), end("before, strong", 0, 30.0))
 
 
-def test_beyond_the_way_that_cannot_be_sampled_is_not_gone(tmp_path, tiny_base, a_stretch_leads_far, weights_of):
+def test_what_cannot_be_sampled_is_not_gone_to_but_half_way_there(tmp_path, tiny_base, a_stretch_leads_far, weights_of):
     drawn = []
 
     class Failing(PolicySampler):
@@ -104,4 +125,5 @@ def test_beyond_the_way_that_cannot_be_sampled_is_not_gone(tmp_path, tiny_base, 
     store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
     report = train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell",
                    make_sampler=lambda policy, tokenizer: Failing(policy, tokenizer.eos_ids)).report["refinement"]
-    assert report["kept"] == 2 and "could not be sampled" in report["checked"][1]["problem"] and same(weights_of.end, weights_of.passes[0])
+    assert report["kept"] == 2.25 and [one["strength"] for one in report["checked"]] == [1.0, 1.5, 1.25]
+    assert "could not be sampled" in report["checked"][1]["problem"] and not same(weights_of.end, weights_of.passes[0])

@@ -1,0 +1,113 @@
+"""How far along a way replies are within the bounds: by a curve through all that were looked at, not by the last that seemed so.
+
+Some ninety replies tell a rise of a tenth in how unlikely they are to four or five points. Where each look was held against the bounds alone, the same ratings ended at 31, 66 or
+90 tokens a reply, and the farthest of several that seem within is one that chance has favoured. What breaks language does so late on a way: each figure is taken for
+
+    y(s) = y(0) + k s^2         k by least squares through the looks at strengths s
+
+and the way is gone to where the first of them meets its bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from learner.along import attempt
+from learner.refine_bounds import Bound, Crossed, clearly_pleased
+from learner.scoring import Scored
+
+ALIKE = 0.15
+"""A strength that differs by less than this share from one that was looked at is not worth another look."""
+
+
+class Seen(NamedTuple):
+    """Replies at a strength, looked at or expected."""
+
+    strength: float
+    figures: Bound
+    lower: float
+    """Mean of the ensemble's lower bound."""
+    replies: Scored | None = None
+    """None where they are expected."""
+
+
+def seen(strength: float, replies: Scored) -> Seen:
+    return Seen(strength, Bound(replies.broken(), replies.truncated(), replies.surprise()), float(replies.lower.mean()), replies)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Args: start: at strength 0. looks: at others; may still grow."""
+
+    start: Seen
+    looks: Sequence[Seen]
+
+    def limit(self, bound: Bound) -> float:
+        """The largest strength at which nothing is expected beyond `bound`, nowhere beyond the one that pleased most of those that were looked at; 0 where the start is."""
+        far = self._pleasing().strength
+        for slope, first, most in zip(self._slopes(), self.start.figures, bound, strict=True):
+            if first > most:
+                return 0.0
+            if slope > 0:
+                far = min(far, ((most - first) / slope) ** 0.5)
+        return far
+
+    def next_look(self, bound: Bound, growth: float) -> float | None:
+        """Where to look next to learn where `bound` lies, at most `growth` times as far as before; None where that is known well enough."""
+        farthest, pleasing = max(self.looks, key=lambda one: one.strength), self._pleasing()
+        reach = growth * farthest.strength if pleasing is farthest else (pleasing.strength + farthest.strength) / 2
+        for slope, first, most in zip(self._slopes(), self.start.figures, bound, strict=True):
+            if slope > 0:
+                reach = min(reach, (max(0.0, most - first) / slope) ** 0.5)
+        return reach if reach and all(abs(reach - one.strength) > ALIKE * one.strength for one in self.looks) else None
+
+    def at(self, strength: float) -> Seen:
+        """What is expected there; between two that were looked at replies please as on a straight line."""
+        figures = Bound(*(first + slope * strength**2 for slope, first in zip(self._slopes(), self.start.figures, strict=True)))
+        ordered = [self.start, *sorted(self.looks, key=lambda one: one.strength)]
+        place = next((place for place, one in enumerate(ordered) if one.strength >= strength), len(ordered) - 1)
+        before, after = ordered[max(0, place - 1)], ordered[place]
+        part = min(1.0, (strength - before.strength) / (after.strength - before.strength)) if place else 0.0
+        return Seen(strength, figures, before.lower + part * (after.lower - before.lower))
+
+    def keeps(self, base: Scored, bound: Bound) -> float:
+        """`limit`, or nearer where replies may please more than the base model's by chance alone; 0 where all do."""
+        far = self.limit(bound) if self.looks else 0.0
+        if not far or clearly_pleased(base, min(self.looks, key=lambda one: abs(one.strength - far)).replies):
+            return far
+        return max((one.strength for one in self.looks if one.strength < far and clearly_pleased(base, one.replies)), default=0.0)
+
+    def _pleasing(self) -> Seen:
+        """What pleased most."""
+        return max((self.start, *self.looks), key=lambda one: one.lower)
+
+    def _slopes(self) -> list[float]:
+        """k of each figure."""
+        weight = sum(one.strength**4 for one in self.looks)
+        return [sum(one.strength**2 * (value - first) for one, value in zip(self.looks, values, strict=True)) / weight
+                for first, *values in zip(self.start.figures, *(one.figures for one in self.looks), strict=True)]
+
+
+def explore(start: Seen, first: float, count: int, growth: float, bounds: Sequence[Bound], go: Callable[[float], None], look: Callable[[], Scored],
+            problem_with: Callable[[Scored], Crossed | None]) -> tuple[Curve, list[dict]]:
+    """Look at up to `count` strengths, at `first` and then where the first of `bounds` is not known well enough yet: (the curve through them, JSON-able what was seen).
+
+    Args:
+        growth: a look is at most so many times as far as the farthest before.
+        go: sets the policy to a strength. look: what it answers there; where it cannot be sampled, the next look is half way back.
+        problem_with: what is told of a look.
+    """
+    looks: list[Seen] = []
+    curve, strength, tried = Curve(start, looks), first, []
+    while strength and len(tried) < count:
+        go(strength)
+        after, _, told = attempt(strength, look, problem_with)
+        tried.append(told)
+        if after:
+            looks.append(seen(strength, after))
+            strength = next((there for bound in bounds if (there := curve.next_look(bound, growth))), None)
+        else:
+            strength = (strength + max((one.strength for one in looks), default=0.0)) / 2
+    return curve, tried

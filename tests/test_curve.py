@@ -1,0 +1,69 @@
+"""How far along a way the bounds allow, by a curve through what was looked at."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from learner.curve import Curve, Seen
+from learner.refine_bounds import Bound
+from tests.test_refine_bounds import scored
+
+BASE = Seen(0.0, Bound(0.02, 0.5, 1.0), -0.5)
+BOUND = Bound(0.08, 0.65, 1.1)
+
+
+def look(strength: float, lower: float, broken: float = 0.02, truncated: float = 0.5, surprise: float = 1.0) -> Seen:
+    return Seen(strength, Bound(broken, truncated, surprise), lower, scored(lower))
+
+
+def test_the_first_figure_to_meet_its_bound_by_the_square_of_the_strength_is_the_limit():
+    """At 3 a twentieth more surprise: a tenth at 3 sqrt 2. A twentieth more broken: 6 points at 3 sqrt 1.2. Both beyond 3, beyond which nobody has looked."""
+    assert Curve(BASE, [look(3, 0.1, surprise=1.05)]).limit(BOUND) == 3
+    curve = Curve(BASE, [look(3, 0.1, surprise=1.05), look(6, 0.2, surprise=1.2)])
+    assert curve.limit(BOUND) == pytest.approx(18**0.5) and curve.limit(Bound(0.08, 0.65, 1.05)) == pytest.approx(3)
+    assert Curve(BASE, [look(6, 0.1, surprise=1.05, broken=0.14)]).limit(BOUND) == pytest.approx(6 * 0.5**0.5)
+    assert Curve(BASE, [look(6, 0.1, truncated=0.2)]).limit(BOUND) == 6                          # fewer are no reason to stop
+
+
+def test_looks_are_weighed_by_least_squares():
+    """Rises .01 at 1 and .25 at 2: k = (1 x .01 + 4 x .25) / (1 + 16) = .0594, a tenth at 1.297."""
+    assert Curve(BASE, [look(1, 0.1, surprise=1.01), look(2, 0.2, surprise=1.25)]).limit(BOUND) == pytest.approx((0.1 * 17 / 1.01) ** 0.5)
+
+
+def test_nothing_is_kept_beyond_what_pleased_most_nor_where_the_start_is_out_of_bounds_or_pleases_most():
+    assert Curve(BASE, [look(3, 0.4), look(6, 0.3)]).limit(BOUND) == 3
+    assert Curve(BASE, [look(3, -0.6)]).limit(BOUND) == 0
+    assert Curve(BASE._replace(figures=Bound(0.02, 0.5, 1.2)), [look(1, 0.4, surprise=1.2)]).limit(BOUND) == 0
+
+
+def test_the_next_look_is_where_the_bound_is_expected_not_far_beyond_the_last_and_not_where_one_was():
+    assert Curve(BASE, [look(3, 0.1)]).next_look(BOUND, 2.0) == 6
+    assert Curve(BASE, [look(3, 0.1, surprise=1.2)]).next_look(BOUND, 2.0) == pytest.approx(3 / 2**0.5)
+    assert Curve(BASE, [look(3, 0.1, surprise=1.1)]).next_look(BOUND, 2.0) is None
+    assert Curve(BASE, [look(3, 0.4), look(6, 0.3)]).next_look(BOUND, 2.0) == 4.5                # half way to where it pleased less
+    assert Curve(BASE, [look(3, -0.6)]).next_look(BOUND, 2.0) == 1.5
+
+
+def test_between_looks_figures_are_on_the_curve_and_pleasure_on_a_straight_line():
+    curve = Curve(BASE, [look(6, 0.7, surprise=1.36), look(3, 0.1, surprise=1.09)])
+    there = curve.at(4.0)
+    assert there.figures.surprise == pytest.approx(1.16) and there.lower == pytest.approx(0.3)
+    assert curve.at(1.5).lower == pytest.approx(-0.2) and curve.at(0.0).lower == -0.5 and curve.at(9.0).lower == 0.7
+
+
+def test_where_replies_may_please_by_chance_a_nearer_one_that_surely_does_is_kept_or_nothing(monkeypatch):
+    monkeypatch.setattr("learner.curve.clearly_pleased", lambda base, after: round(float(after.lower[0]), 2) in sure)
+    curve = Curve(BASE, [look(3, 0.25), look(6, 0.5)])
+    for sure, kept in (({0.25, 0.5}, 6), ({0.5}, 6), ({0.25}, 3), ((), 0)):
+        assert curve.keeps(scored(-0.5), BOUND) == kept
+    assert Curve(BASE, []).keeps(scored(-0.5), BOUND) == 0
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 20), st.floats(-1, 1), st.floats(0, 1), st.floats(0.5, 3)), min_size=1, max_size=4, unique_by=lambda one: one[0]))
+def test_what_is_kept_is_never_expected_beyond_a_bound_nor_farther_than_anybody_looked(told):
+    curve = Curve(BASE, [look(strength, lower, broken=broken, surprise=surprise) for strength, lower, broken, surprise in told])
+    far = curve.limit(BOUND)
+    assert 0 <= far <= max(one.strength for one in curve.looks)
+    assert all(value <= most + 1e-6 for value, most in zip(curve.at(far).figures, BOUND, strict=True))
