@@ -10,6 +10,7 @@ and the way is gone to where the first of them meets its bound.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,6 +21,10 @@ from learner.scoring import Scored
 
 ALIKE = 0.15
 """A strength that differs by less than this share from one that was looked at is not worth another look."""
+FAR_BEYOND = 2.0
+"""A look with so many times the rise that is allowed tells by itself how near the bound is at most: the square has its faults, and far looks weigh most."""
+ROUNDING = 1e-9
+"""Where a share stopped the stretch, what follows begins at that bound."""
 
 
 class Seen(NamedTuple):
@@ -45,27 +50,25 @@ class Curve:
     looks: Sequence[Seen]
 
     def limit(self, bound: Bound) -> float:
-        """The largest strength at which nothing is expected beyond `bound`, nowhere beyond the one that pleased most of those that were looked at; 0 where the start is."""
-        far = self._pleasing().strength
-        for slope, first, most in zip(self._slopes(), self.start.figures, bound, strict=True):
-            if first > most:
-                return 0.0
-            if slope > 0:
-                far = min(far, ((most - first) / slope) ** 0.5)
-        return far
+        """The largest strength at which nothing is expected beyond `bound`, or a nearer one that pleased more; 0 where none pleases more than the start."""
+        far = self._meets(bound)
+        within = [one for one in (self.start, *self.looks) if one.strength <= far]
+        if far <= self._farthest().strength:
+            within.append(self.at(far))
+        return max(within, key=lambda one: one.lower).strength
 
-    def next_look(self, bound: Bound, growth: float) -> float | None:
-        """Where to look next to learn where `bound` lies, at most `growth` times as far as before; None where that is known well enough."""
-        farthest, pleasing = max(self.looks, key=lambda one: one.strength), self._pleasing()
+    def next_look(self, bound: Bound, growth: float, lost: float = math.inf) -> float | None:
+        """Where to look next to learn where `bound` lies, at most `growth` times as far as before and nearer than `lost`; None where that is known well enough."""
+        farthest, pleasing = self._farthest(), max((self.start, *self.looks), key=lambda one: one.lower)
         reach = growth * farthest.strength if pleasing is farthest else (pleasing.strength + farthest.strength) / 2
-        for slope, first, most in zip(self._slopes(), self.start.figures, bound, strict=True):
-            if slope > 0:
-                reach = min(reach, (max(0.0, most - first) / slope) ** 0.5)
+        if reach >= lost:
+            reach = (farthest.strength + lost) / 2
+        reach = min(reach, self._meets(bound))
         return reach if reach and all(abs(reach - one.strength) > ALIKE * one.strength for one in self.looks) else None
 
     def at(self, strength: float) -> Seen:
         """What is expected there; between two that were looked at replies please as on a straight line."""
-        figures = Bound(*(first + slope * strength**2 for slope, first in zip(self._slopes(), self.start.figures, strict=True)))
+        figures = Bound(*(max(0.0, first + slope * strength**2) for slope, first in zip(self._slopes(), self.start.figures, strict=True)))
         ordered = [self.start, *sorted(self.looks, key=lambda one: one.strength)]
         place = next((place for place, one in enumerate(ordered) if one.strength >= strength), len(ordered) - 1)
         before, after = ordered[max(0, place - 1)], ordered[place]
@@ -79,9 +82,20 @@ class Curve:
             return far
         return max((one.strength for one in self.looks if one.strength < far and clearly_pleased(base, one.replies)), default=0.0)
 
-    def _pleasing(self) -> Seen:
-        """What pleased most."""
-        return max((self.start, *self.looks), key=lambda one: one.lower)
+    def _farthest(self) -> Seen:
+        return max(self.looks, key=lambda one: one.strength)
+
+    def _meets(self, bound: Bound) -> float:
+        """Where the first figure is expected to meet `bound`, by all looks and by each that is far beyond it; infinite where none does."""
+        far = math.inf
+        for slope, first, most, *values in zip(self._slopes(), self.start.figures, bound, *(one.figures for one in self.looks), strict=True):
+            if first > most + ROUNDING:
+                return 0.0
+            room = max(0.0, most - first)
+            steepest = max(slope, *(0.0, *((value - first) / one.strength**2 for one, value in zip(self.looks, values, strict=True) if value - first > FAR_BEYOND * room)))
+            if steepest > 0:
+                far = min(far, (room / steepest) ** 0.5)
+        return far
 
     def _slopes(self) -> list[float]:
         """k of each figure."""
@@ -100,14 +114,15 @@ def explore(start: Seen, first: float, count: int, growth: float, bounds: Sequen
         problem_with: what is told of a look.
     """
     looks: list[Seen] = []
-    curve, strength, tried = Curve(start, looks), first, []
+    curve, strength, tried, lost = Curve(start, looks), first, [], math.inf
     while strength and len(tried) < count:
         go(strength)
         after, _, told = attempt(strength, look, problem_with)
         tried.append(told)
         if after:
             looks.append(seen(strength, after))
-            strength = next((there for bound in bounds if (there := curve.next_look(bound, growth))), None)
+            strength = next((there for bound in bounds if (there := curve.next_look(bound, growth, lost))), None)
         else:
-            strength = (strength + max((one.strength for one in looks), default=0.0)) / 2
+            lost = min(lost, strength)
+            strength = (strength + max((one.strength for one in looks if one.strength < lost), default=0.0)) / 2
     return curve, tried

@@ -4,10 +4,10 @@ A few optimizer steps make those rated replies likelier that the reward model pr
 
     L = -mean_i (q_i - mean q)^+ log pi(y_i) / L_max         over replies clearly above the mean
 
-What comes of it is small, and right: it is multiplied, three times at first (the B halves of the adapter, in which its effect is linear), and fresh replies to
+What comes of it is small, and right: it is multiplied by 3 at first (the B halves of the adapter, in which its effect is linear), and fresh replies to
 prompts kept aside tell by a curve (curve.py) how often it may be taken until they use up half of the refinement's bound on how unlikely they may be. Looking costs
-a third of what an on-policy iteration does, and a stretch goes as far as several of them. Iterations go on from there if that clearly pleases more than the base
-model, else from the base model. Where the curve meets the whole bound is remembered, for where they come to nothing.
+less than half of what an on-policy iteration does, and a stretch goes as far as several of them. Iterations go on from there if that clearly pleases more than the
+base model, else from where the curve meets the whole bound, else from the base model. Where it meets the whole bound is remembered, for where they come to nothing.
 Sources: reward-weighted regression, arXiv:1910.00177; extrapolation of what little training did, arXiv:2404.16792.
 """
 
@@ -50,7 +50,6 @@ EARLY = -0.6
 class Stop(NamedTuple):
     """A multiple of the small step that clearly pleases more than the base model."""
 
-    strength: float
     expected: Seen
     """What its replies are expected to be."""
     weights: list[Tensor]
@@ -67,11 +66,6 @@ class Reached:
     told: dict
     """JSON-able."""
 
-    @property
-    def strength(self) -> float:
-        """How often the small step was taken."""
-        return self.outset.strength if self.outset else 0.0
-
 
 NOWHERE = Reached(None, None, {})
 
@@ -80,8 +74,8 @@ def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Score
     """Go as far as the rated replies lead.
 
     Args:
-        rated, worth: replies whose prompts are not those of `base`, and what the reward model thinks of each, (N,).
-        base: the base model's replies to prompts kept aside. look: the policy's, to the same ones.
+        rated, worth: the replies in training, and what the reward model thinks of each, (N,).
+        base: the base model's replies to prompts kept aside, of which none has a preferred reply. look: the policy's, to the same ones.
     """
     imitated, most, knows_truncated = preferred(worth), refiner.config.refine.max_surprise_rise, refiner.bounds.knows_truncated
     steps = _learn(refiner, rated, worth, imitated)
@@ -95,13 +89,14 @@ def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Score
         if not far:
             return None
         policy.set_scale(far, full)
-        return Stop(far, curve.at(far), policy.weights())
+        return Stop(curve.at(far), policy.weights())
 
     nearer, farther = stop(room), stop(whole)
-    reached = Reached(nearer or farther, farther or nearer, {})
-    policy.set_scale(reached.strength, full)
-    return replace(reached, told={"steps": steps, "imitated": len(imitated), "strength": round(reached.strength, 3),
-                                  "best": reached.best and round(reached.best.strength, 3), "tried": tried})
+    outset, best = nearer or farther, max((one for one in (nearer, farther) if one), key=lambda one: one.expected.strength, default=None)
+    strength = outset.expected.strength if outset else 0.0
+    policy.set_scale(strength, full)
+    return Reached(outset, best, {"steps": steps, "imitated": len(imitated), "strength": round(strength, 3),
+                                  "best": best and round(best.expected.strength, 3), "tried": tried})
 
 
 def preferred(worth: Tensor) -> list[int]:
@@ -120,4 +115,3 @@ def _learn(refiner: Refiner, rated: Sequence[Example], worth: Tensor, imitated: 
     a_few = replace(config, learning_rate=config.refine.learning_rate, kl_coefficient=0.0, epochs=PASSES, min_steps=MIN_STEPS)
     refiner.on_start(count_steps(len(plan), a_few), (EARLY, config.refine.iterations_after + 2))
     return len(train_steps(refiner.policy, plan, Signals(worth.float(), torch.ones(len(gains)), gains.float()), Reference({}, {}), None, a_few, refiner.on_step))
-

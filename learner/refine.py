@@ -43,7 +43,7 @@ from learner.errors import Diverged
 from learner.nonsense import Nonsense
 from learner.personal import without_personal_data
 from learner.policy import Policy
-from learner.reach import NOWHERE, reach
+from learner.reach import NOWHERE, preferred, reach
 from learner.refine_bounds import clearly_pleased, crossed
 from learner.refine_rules import leave_one_out_advantages, next_pace, split_prompts, turn_of
 from learner.reward_model import RewardModel
@@ -91,7 +91,7 @@ class Refiner:
     """What every iteration uses.
 
     Args:
-        model, bounds: fitted on the ratings in training.
+        model, bounds: fitted on the ratings in training; what is nonsense is told by the base model's fresh replies, or those at which iterations begin.
         on_start: called before the first optimizer step of the first stretch or of an iteration with how many it has, and which part of the whole that is, of
             how many: the stretch, each iteration and the check in the end take about as long.
         check: called between passes. It, `on_start` and `on_step` may raise to stop.
@@ -117,7 +117,8 @@ class Refiner:
         figures = {"reward_model": self.model.fit.as_dict()}
         if not self.model.fit.useful:
             return Refinement(0.0, said("not_refined_unpredictable"), figures)
-        train_prompts, check_prompts = split_prompts([example.prompt_ids for example in rated], self.config)
+        imitated = {rated[place].prompt_ids for place in preferred(worth)}
+        train_prompts, check_prompts = split_prompts([example.prompt_ids for example in rated], imitated, self.config)
         if not check_prompts:
             return Refinement(0.0, said("not_refined_few"), figures)
         untouched = self.policy.weights()
@@ -136,14 +137,13 @@ class Refiner:
 
         reached = NOWHERE
         if self.config.refine.stretches and self.model.fit.sure:
-            aside = set(check_prompts)
-            seen = [place for place, example in enumerate(rated) if example.prompt_ids not in aside]
             own_replies = base()
             try:
-                reached = reach(self, [rated[place] for place in seen], worth[seen], own_replies, look)
+                reached = reach(self, rated, worth, own_replies, look)
             except Diverged:
                 log.warning("The first stretch of the refinement is not gone.", exc_info=True)
-                self.policy.set_weights(untouched)
+        if not reached.outset:
+            self.policy.set_weights(untouched)
         outset = Way(float(reached.outset is not None), self.policy.weights())
         ways, problem, iterations = self._iterate(train_prompts, outset.gone, earlier=int(bool(reached.told)))
         checked: list[dict] = []
@@ -153,7 +153,7 @@ class Refiner:
             kept, checked = settle_beyond(self, base(), look, reached, outset, ways[0])
         else:
             kept, checked = settle(self, base(), look, outset, ways)
-        problem = (checked and checked[0]["said"]) or problem
+        problem = next((one["said"] for one in checked if one["said"]), problem)
         if not kept:
             self.policy.set_weights(untouched)
         return Refinement(kept, _said(kept, problem), {

@@ -9,9 +9,9 @@ import torch
 from data.sentences import Said, said
 from learner.scoring import Scored
 
-MAX_BROKEN_RISE, MAX_TRUNCATED_RISE = 0.06, 0.15
+MAX_BROKEN_RISE, MAX_TRUNCATED_RISE = 0.1, 0.15
 """Shares of replies: so many more than the base model's may be empty, repeated, off topic or nonsense, and so many more may not come to an end. It falls into loops itself, after some prompts
-more than after others: 8% of its replies where one crowd's prompts were kept aside, 1% where another's were."""
+more than after others: 8% of its replies where one person's prompts were kept aside, 1% where another's were."""
 CLEARLY = 2.0
 """Standard errors."""
 ENDING_STILL = 0.25

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from torch import Tensor
 
@@ -23,14 +23,17 @@ def next_pace(pace: float, kept: float, clear: bool) -> float:
     return pace if clear else min(LONGEST, pace * LONGER)
 
 
-def split_prompts(prompts: Sequence[tuple[int, ...]], config: LearnerConfig) -> tuple[list, list]:
-    """(to refine on, kept aside), seeded; both empty when there are too few."""
+def split_prompts(prompts: Sequence[tuple[int, ...]], imitated: Collection[tuple[int, ...]], config: LearnerConfig) -> tuple[list, list]:
+    """(to refine on, kept aside), seeded; both empty when there are too few.
+
+    Args: imitated: prompts whose rated replies a first stretch learns from: not kept aside.
+    """
     order = list(dict.fromkeys(prompts))
     random.Random(f"refine {config.seed}").shuffle(order)
     if len(order) < MIN_PROMPTS:
         return [], []
-    aside = min(config.refine.check_prompts, len(order) // 4)
-    return order[aside:], order[:aside]
+    aside = [prompt for prompt in order if prompt not in imitated][:min(config.refine.check_prompts, len(order) // 2)]
+    return [prompt for prompt in order if prompt not in set(aside)], aside
 
 
 def turn_of(prompts: Sequence[tuple[int, ...]], number: int, count: int) -> list[tuple[int, ...]]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from learner.refine import Refiner
 
 LOOKS, GROWTH = 3, 1.5
-"""After a stretch the end is looked for by so many looks at most, each at most so much farther than the one before: each costs a third of an iteration."""
+"""After a stretch the end is looked for by so many looks at most, each at most so much farther than the one before: each costs less than half of an iteration."""
 
 
 class Way(NamedTuple):
@@ -40,7 +40,7 @@ def settle(refiner: Refiner, base: Scored, look: Callable[[], Scored], outset: W
     told = []
 
     def problem_with(after: Scored) -> Crossed | None:
-        return (crossed(base, after, base, base, refiner.config.refine.max_surprise_rise, refiner.bounds.knows_truncated) or not_clearly_pleased(base, after))
+        return crossed(base, after, base, base, refiner.config.refine.max_surprise_rise, refiner.bounds.knows_truncated) or not_clearly_pleased(base, after)
 
     for way, start in pairwise([*ways, outset]):
         tries, part = (IN_THE_END, None) if start is outset else (TRIES, 0.5)       # what a bound leaves is told as a part of the way from the outset

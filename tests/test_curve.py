@@ -19,21 +19,27 @@ def look(strength: float, lower: float, broken: float = 0.02, truncated: float =
 
 
 def test_the_first_figure_to_meet_its_bound_by_the_square_of_the_strength_is_the_limit():
-    """At 3 a twentieth more surprise: a tenth at 3 sqrt 2. A twentieth more broken: 6 points at 3 sqrt 1.2. Both beyond 3, beyond which nobody has looked."""
+    """At 3 a twentieth more surprise: a tenth at 3 sqrt 2, beyond which nobody has looked; ten points more broken at 6: 6 at 6 sqrt .6."""
     assert Curve(BASE, [look(3, 0.1, surprise=1.05)]).limit(BOUND) == 3
     curve = Curve(BASE, [look(3, 0.1, surprise=1.05), look(6, 0.2, surprise=1.2)])
     assert curve.limit(BOUND) == pytest.approx(18**0.5) and curve.limit(Bound(0.08, 0.65, 1.05)) == pytest.approx(3)
-    assert Curve(BASE, [look(6, 0.1, surprise=1.05, broken=0.14)]).limit(BOUND) == pytest.approx(6 * 0.5**0.5)
+    assert Curve(BASE, [look(6, 0.1, surprise=1.05, broken=0.12)]).limit(BOUND) == pytest.approx(6 * 0.6**0.5)
     assert Curve(BASE, [look(6, 0.1, truncated=0.2)]).limit(BOUND) == 6                          # fewer are no reason to stop
 
 
 def test_looks_are_weighed_by_least_squares():
-    """Rises .01 at 1 and .25 at 2: k = (1 x .01 + 4 x .25) / (1 + 16) = .0594, a tenth at 1.297."""
-    assert Curve(BASE, [look(1, 0.1, surprise=1.01), look(2, 0.2, surprise=1.25)]).limit(BOUND) == pytest.approx((0.1 * 17 / 1.01) ** 0.5)
+    """Rises .01 at 1 and .19 at 2: k = (1 x .01 + 4 x .19) / (1 + 16) = .0453, a tenth at 1.486."""
+    assert Curve(BASE, [look(1, 0.1, surprise=1.01), look(2, 0.2, surprise=1.19)]).limit(BOUND) == pytest.approx((0.1 * 17 / 0.77) ** 0.5)
+
+
+def test_a_look_far_beyond_a_bound_tells_by_itself_how_near_it_is():
+    """All replies broken at 3, half at 1: by least squares k is (9 x .98 + .48) / 82 = .113, and 6 points are at .73; by the look at 1, at .354."""
+    assert Curve(BASE, [look(3, 0.2, broken=1.0), look(1, 0.1, broken=0.5)]).limit(BOUND) == pytest.approx((0.06 / 0.48) ** 0.5)
 
 
 def test_nothing_is_kept_beyond_what_pleased_most_nor_where_the_start_is_out_of_bounds_or_pleases_most():
     assert Curve(BASE, [look(3, 0.4), look(6, 0.3)]).limit(BOUND) == 3
+    assert Curve(BASE, [look(3, 0.4), look(6, 0.3), look(12, 0.5, surprise=1.4)]).limit(BOUND) == 3          # 12 pleases most and is out of bounds, at 6 it would be less than at 3
     assert Curve(BASE, [look(3, -0.6)]).limit(BOUND) == 0
     assert Curve(BASE._replace(figures=Bound(0.02, 0.5, 1.2)), [look(1, 0.4, surprise=1.2)]).limit(BOUND) == 0
 

@@ -76,7 +76,7 @@ def test_a_gain_is_clear_from_two_standard_errors_on():
 
 
 def test_on_the_way_a_bound_leaves_room_for_chance():
-    """.06 of 128 replies is told to sqrt(.06 x .94 / 128) = 2.1 points: 10 may be broken, 11 not. Two replies of two tokens, each token of one .2 nats likelier than the other's: .8 and 1.
+    """A tenth of 128 replies is told to sqrt(.1 x .9 / 128) = 2.7 points: 16 may be broken, 17 not. Two replies of two tokens, each token of one .2 nats likelier than the other's: .8 and 1.
 
     The mean is .9, each reply is .2 from it in all, over four tokens: sqrt(.04 + .04) / 4 = .0707.
     """
@@ -87,7 +87,7 @@ def test_on_the_way_a_bound_leaves_room_for_chance():
         return Scored(tuple(Example(place, (5,), (6, END), 0.8) for place in range(128)), Reference({place: torch.full((2,), -1.0) for place in range(128)}, {}),
                       torch.full((128,), 0.5), torch.full((128,), 0.5), problems)
 
-    assert [crossed(base, of_128(broken), base, base, 0.10, False, chance) is None for broken, chance in ((7, 0), (8, 0), (10, 1), (11, 1))] == [True, False, True, False]
+    assert [crossed(base, of_128(broken), base, base, 0.10, False, chance) is None for broken, chance in ((12, 0), (13, 0), (16, 1), (17, 1))] == [True, False, True, False]
     two = replace(scored(0.5), examples=base.examples[:2], lower=torch.full((2,), 0.5), reference=Reference({0: torch.full((2,), -0.8), 1: torch.full((2,), -1.0)}, {}), problems=("", ""))
     assert two.surprise_error() == pytest.approx(0.0707, abs=1e-4)
     seldom = scored(-0.6, nll=0.8)                                       # its bound is .88; the two are .9 a token

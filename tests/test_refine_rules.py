@@ -24,13 +24,15 @@ def test_advantages_sum_to_zero_by_prompt_and_do_not_see_a_constant(values, cons
     assert torch.allclose(found, leave_one_out_advantages(rewards + constant, 4), atol=1e-9)
 
 
-def test_prompts_kept_aside_are_never_refined_on_and_too_few_are_none():
+def test_prompts_kept_aside_are_half_of_all_at_most_and_none_that_a_stretch_imitates():
     prompts = [(n,) for n in range(100)] * 2
-    train_prompts, aside = split_prompts(prompts, LearnerConfig())
-    assert len(train_prompts) == 75 and len(aside) == 25 and not set(train_prompts) & set(aside)
-    assert (train_prompts, aside) == split_prompts(prompts, LearnerConfig())
-    assert split_prompts(prompts[:15], LearnerConfig()) == ([], [])
-    assert len(split_prompts([(n,) for n in range(300)], LearnerConfig())[1]) == 48
+    train_prompts, aside = split_prompts(prompts, set(), LearnerConfig())
+    assert len(train_prompts) == len(aside) == 50 and not set(train_prompts) & set(aside)
+    assert (train_prompts, aside) == split_prompts(prompts, set(), LearnerConfig())
+    train_prompts, aside = split_prompts(prompts, set(prompts[:70]), LearnerConfig())
+    assert len(train_prompts) == 70 and set(aside) == set(prompts[70:100])
+    assert split_prompts(prompts[:15], set(), LearnerConfig()) == ([], [])
+    assert len(split_prompts([(n,) for n in range(300)], set(), LearnerConfig())[1]) == 96
 
 
 def test_each_iteration_goes_on_with_the_prompts_where_the_one_before_ended():

@@ -38,21 +38,21 @@ def a_best_that_pleases_most(monkeypatch):
     def farther(refiner, *rest):
         reached = reach(refiner, *rest)
         found.weights = [weight + 0.01 for weight in refiner.policy.weights()]
-        return replace(reached, best=Stop(12.0, reached.best.expected._replace(lower=1e9), found.weights))
+        return replace(reached, best=Stop(reached.best.expected._replace(strength=12.0, lower=1e9), found.weights))
 
     monkeypatch.setattr("learner.refine.reach", farther)
     return found
 
 
 def test_a_stretch_goes_before_one_iteration_and_learns_nothing_of_prompts_kept_aside(tmp_path, tiny_base, a_stretch_leads_far, weights_of, monkeypatch):
-    imitated, real = [], train_steps
+    imitated, aside, real = [], [], train_steps
     monkeypatch.setattr("learner.reach.train_steps", lambda policy, plan, *rest: [imitated.extend(e.prompt_ids for step in plan for e in step), real(policy, plan, *rest)][1])
     store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-    _, aside = split_prompts([rated.reply.prompt_ids for rated in store.rated_replies(tiny_base.id)], a_stretch_leads_far)
+    monkeypatch.setattr("learner.refine.split_prompts", lambda *told: [found := split_prompts(*told), aside.extend(found[1])][0])
     seen = []
     report = train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell", on_progress=seen.append).report["refinement"]
     assert report["reached"]["strength"] == 6 and [one["strength"] for one in report["reached"]["tried"]] == [3, 6] and report["base"]["tokens"] > 0
-    assert imitated and not set(imitated) & set(aside)
+    assert imitated and aside and not set(imitated) & set(aside)
     [iteration] = report["iterations"]
     assert iteration["learning_rate"] == pytest.approx(0.25 * CONFIG.refine.learning_rate)
     assert report["kept"] == 3.25 and [one["strength"] for one in report["checked"]] == [1.0, 1.5, 2.25]                  # there is room: half as far again, twice
