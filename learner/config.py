@@ -39,12 +39,10 @@ class RefineConfig:
     """Whether a run refines at all."""
     min_replies: int = 32
     """With fewer rated replies there is no reward model."""
-    stretches: int = 3
+    stretches: int = 4
     """How many multiples of the first small step, which the rated replies teach, are looked at, at most; 0: there is no such step."""
-    iterations_after: int = 1
-    """Where such a stretch led somewhere, at most."""
     iterations: int = 4
-    """Elsewhere, at most; two in a row that are taken back end it earlier, and so does one for which too few replies come to an end."""
+    """Where such a stretch leads nowhere, at most; two in a row that are taken back end it earlier, and so does one for which too few replies come to an end."""
     prompts: int = 32
     """Prompts of rated replies that are answered anew in an iteration, at most."""
     samples: int = 4
@@ -61,12 +59,12 @@ class RefineConfig:
     learning_rate: float = 7.5e-4
     """AdamW's, for the one pass over an iteration's fresh replies; longer after a step that was kept in full, shorter after one that was kept in part or taken back."""
     kl_coefficient: float = 0.03
-    """beta in these iterations: with that of the logged ratings, 0.1, the policy hardly moved. None after a stretch, see refine.py."""
+    """beta in these iterations: with that of the logged ratings, 0.1, the policy hardly moved."""
     disagreement_penalty: float = 0.25
     """lambda: standard deviations over the reward model's heads that are taken off a reply's reward."""
     max_surprise_rise: float = 0.08
-    """How much less likely than its own replies, relative nats per token, the base model may find those of the result; the same between iterations, of the likeliest so far. Prompts kept
-    aside invite longer replies than others do, which are likelier: a tenth of them was up to 14% of others."""
+    """How much less likely than its own replies, relative nats per token, the base model may find those of the result; the same between iterations, of the likeliest so far. Less than
+    the tenth that is asked of held-out replies: prompts kept aside invite longer ones, which are likelier."""
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,6 @@ ALIKE = 0.15
 """A strength that differs by less than this share from one that was looked at is not worth another look."""
 FAR_BEYOND = 2.0
 """A look with so many times the rise that is allowed tells by itself how near the bound is at most: the square has its faults, and far looks weigh most."""
-ROUNDING = 1e-9
-"""Where a share stopped the stretch, what follows begins at that bound."""
 
 
 class Seen(NamedTuple):
@@ -89,7 +87,7 @@ class Curve:
         """Where the first figure is expected to meet `bound`, by all looks and by each that is far beyond it; infinite where none does."""
         far = math.inf
         for slope, first, most, *values in zip(self._slopes(), self.start.figures, bound, *(one.figures for one in self.looks), strict=True):
-            if first > most + ROUNDING:
+            if first > most:
                 return 0.0
             room = max(0.0, most - first)
             steepest = max(slope, *(0.0, *((value - first) / one.strength**2 for one, value in zip(self.looks, values, strict=True) if value - first > FAR_BEYOND * room)))
@@ -104,9 +102,9 @@ class Curve:
                 for first, *values in zip(self.start.figures, *(one.figures for one in self.looks), strict=True)]
 
 
-def explore(start: Seen, first: float, count: int, growth: float, bounds: Sequence[Bound], go: Callable[[float], None], look: Callable[[], Scored],
+def explore(start: Seen, first: float, count: int, growth: float, bound: Bound, go: Callable[[float], None], look: Callable[[], Scored],
             problem_with: Callable[[Scored], Crossed | None]) -> tuple[Curve, list[dict]]:
-    """Look at up to `count` strengths, at `first` and then where the first of `bounds` is not known well enough yet: (the curve through them, JSON-able what was seen).
+    """Look at up to `count` strengths, at `first` and then where `bound` may be: (the curve through them, JSON-able what was seen).
 
     Args:
         growth: a look is at most so many times as far as the farthest before.
@@ -121,7 +119,7 @@ def explore(start: Seen, first: float, count: int, growth: float, bounds: Sequen
         tried.append(told)
         if after:
             looks.append(seen(strength, after))
-            strength = next((there for bound in bounds if (there := curve.next_look(bound, growth, lost))), None)
+            strength = curve.next_look(bound, growth, lost)
         else:
             lost = min(lost, strength)
             strength = (strength + max((one.strength for one in looks if one.strength < lost), default=0.0)) / 2

@@ -5,9 +5,8 @@ A few optimizer steps make those rated replies likelier that the reward model pr
     L = -mean_i (q_i - mean q)^+ log pi(y_i) / L_max         over replies clearly above the mean
 
 What comes of it is small, and right: it is multiplied by 3 at first (the B halves of the adapter, in which its effect is linear), and fresh replies to
-prompts kept aside tell by a curve (curve.py) how often it may be taken until they use up half of the refinement's bound on how unlikely they may be. Looking costs
-less than half of what an on-policy iteration does, and a stretch goes as far as several of them. Iterations go on from there if that clearly pleases more than the
-base model, else from where the curve meets the whole bound, else from the base model. Where it meets the whole bound is remembered, for where they come to nothing.
+prompts kept aside tell by a curve (curve.py) how often it may be taken until the first bound of the refinement is met. No iteration follows: at as many tokens a
+reply the base model found what came of one some 5% less likely, and a look costs less than half of it.
 Sources: reward-weighted regression, arXiv:1910.00177; extrapolation of what little training did, arXiv:2404.16792.
 """
 
@@ -15,16 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from learner.anchor import Reference
 from learner.batches import Example, plan_steps
-from learner.curve import Seen, explore, seen
+from learner.curve import explore, seen
 from learner.personal import without_personal_data
-from learner.refine_bounds import Bound, bound_of, crossed
+from learner.refine_bounds import bound_of, crossed
 from learner.scoring import Scored
 from learner.steps import Signals, count_steps, train_steps
 
@@ -41,33 +40,21 @@ MIN_STEPS = 6
 """With few of them there are more passes: two steps are all warm-up, and no multiple of them led anywhere (short answers by 64 thumbs)."""
 GROWTH = 2.0
 """Then at most so many times the farthest."""
-ROOM = 0.5
-"""Share of the bound on unlikely replies that may be used up where iterations follow: they need some."""
 EARLY = -0.6
 """Where the steps are in this part of a refinement's time: most of it is looking, which comes after them."""
 
 
-class Stop(NamedTuple):
-    """A multiple of the small step that clearly pleases more than the base model."""
-
-    expected: Seen
-    """What its replies are expected to be."""
-    weights: list[Tensor]
-
-
 @dataclass(frozen=True)
 class Reached:
-    """Where the stretch led: both are there, or neither."""
+    """Where the stretch ended; the policy is there."""
 
-    outset: Stop | None
-    """Where iterations begin; the policy is there."""
-    best: Stop | None
-    """The farthest that may be kept."""
+    strength: float
+    """How often the small step was taken; 0: not at all."""
     told: dict
     """JSON-able."""
 
 
-NOWHERE = Reached(None, None, {})
+NOWHERE = Reached(0.0, {})
 
 
 def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Scored, look: Callable[[], Scored]) -> Reached:
@@ -79,24 +66,12 @@ def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Score
     """
     imitated, most, knows_truncated = preferred(worth), refiner.config.refine.max_surprise_rise, refiner.bounds.knows_truncated
     steps = _learn(refiner, rated, worth, imitated)
-    policy, full = refiner.policy, refiner.policy.lora_b()
-    whole, room = (bound_of(base, base, rise, knows_truncated) for rise in (most, ROOM * most))
-    curve, tried = explore(seen(0.0, base), FIRST, refiner.config.refine.stretches if steps else 0, GROWTH, (room, whole),
-                           lambda strength: policy.set_scale(strength, full), look, lambda after: crossed(base, after, base, base, most, knows_truncated))
-
-    def stop(bound: Bound) -> Stop | None:
-        far = curve.keeps(base, bound)
-        if not far:
-            return None
-        policy.set_scale(far, full)
-        return Stop(curve.at(far), policy.weights())
-
-    nearer, farther = stop(room), stop(whole)
-    outset, best = nearer or farther, max((one for one in (nearer, farther) if one), key=lambda one: one.expected.strength, default=None)
-    strength = outset.expected.strength if outset else 0.0
+    policy, full, bound = refiner.policy, refiner.policy.lora_b(), bound_of(base, base, most, knows_truncated)
+    curve, tried = explore(seen(0.0, base), FIRST, refiner.config.refine.stretches if steps else 0, GROWTH, bound, lambda strength: policy.set_scale(strength, full), look,
+                           lambda after: crossed(base, after, base, base, most, knows_truncated))
+    strength = curve.keeps(base, bound)
     policy.set_scale(strength, full)
-    return Reached(outset, best, {"steps": steps, "imitated": len(imitated), "strength": round(strength, 3),
-                                  "best": best and round(best.expected.strength, 3), "tried": tried})
+    return Reached(strength, {"steps": steps, "imitated": len(imitated), "strength": round(strength, 3), "tried": tried})
 
 
 def preferred(worth: Tensor) -> list[int]:
@@ -113,5 +88,5 @@ def _learn(refiner: Refiner, rated: Sequence[Example], worth: Tensor, imitated: 
     if not plan:
         return 0
     a_few = replace(config, learning_rate=config.refine.learning_rate, kl_coefficient=0.0, epochs=PASSES, min_steps=MIN_STEPS)
-    refiner.on_start(count_steps(len(plan), a_few), (EARLY, config.refine.iterations_after + 2))
+    refiner.on_start(count_steps(len(plan), a_few), (EARLY, 1))
     return len(train_steps(refiner.policy, plan, Signals(worth.float(), torch.ones(len(gains)), gains.float()), Reference({}, {}), None, a_few, refiner.on_step))

@@ -1,10 +1,10 @@
-"""What is learnt in the place of passes over the logged ratings: a first stretch (reach.py), then on-policy iterations (RLOO): sample, score, push, look.
+"""What is learnt in the place of passes over the logged ratings: a first stretch (reach.py), or where it leads nowhere on-policy iterations (RLOO): sample, score, push, look.
 
 For each prompt x_i the policy samples k fresh replies y_ij, the reward model of the ratings scores them, and
 
     R_ij = lower(q_ij)                                    mean - lambda std over the heads, after the rules of scoring.py
     A_ij = P(the ratings tell anything) (R_ij - mean of the prompt's other replies)      weighed so against the KL, not for Adam
-    L    = -mean_ij A_ij log pi(y_ij) / L_max + beta KL(base || policy) at the fresh replies' own places      (beta 0 after a first stretch)
+    L    = -mean_ij A_ij log pi(y_ij) / L_max + beta KL(base || policy) at the fresh replies' own places
 
 Fresh replies to learn from are drawn from the whole vocabulary: that is what log pi is of, and the chat's nucleus hides what
 is rare, such as an early end, so that nothing can be learnt of it. Each reply is visited once, at most some dozens of steps after
@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -49,17 +48,11 @@ from learner.refine_rules import leave_one_out_advantages, next_pace, split_prom
 from learner.reward_model import RewardModel
 from learner.sampler import Sampler
 from learner.scoring import Bounds, Scored, as_examples, score
-from learner.settle import Way, settle, settle_beyond, take
+from learner.settle import Way, settle
 from learner.steps import Signals, StepFigures, train_steps
 
 log = logging.getLogger("learner")
 
-AFTER_A_STRETCH = 0.25
-"""The first step's part of the usual learning rate where the rated replies led somewhere: what fresh replies say is more of one mind there. At .4 a step went from 66 to 29
-tokens a reply, a quarter of them broken."""
-HELD_AFTER_A_STRETCH = 0.0
-"""beta there: some .2 nats a token from the base model, the pull of the usual one outweighed what fresh replies say and led back (short answers by a varied crowd: .73, and .85
-without). The bounds hold."""
 AS_IT_IS = 1.0
 """Temperature at which the base model is asked how likely replies to prompts kept aside are. At the chat's .8 rare tokens count for more: where short answers were 2% likelier
 than its own at 1, they were 1% less likely at .8."""
@@ -142,39 +135,31 @@ class Refiner:
                 reached = reach(self, rated, worth, own_replies, look)
             except Diverged:
                 log.warning("The first stretch of the refinement is not gone.", exc_info=True)
-        if not reached.outset:
-            self.policy.set_weights(untouched)
-        outset = Way(float(reached.outset is not None), self.policy.weights())
-        ways, problem, iterations = self._iterate(train_prompts, outset.gone, earlier=int(bool(reached.told)))
-        checked: list[dict] = []
-        if not ways:
-            kept = take(self.policy, reached.best)
-        elif reached.outset:
-            kept, checked = settle_beyond(self, base(), look, reached, outset, ways[0])
-        else:
-            kept, checked = settle(self, base(), look, outset, ways)
-        problem = next((one["said"] for one in checked if one["said"]), problem)
+        if reached.strength:
+            problem = next((one["said"] for one in reached.told["tried"] if one["said"]), None)
+            return Refinement(1.0, _said(1.0, problem), {**figures, "base": described(base()), "reached": reached.told, "iterations": [], "checked": []})
+        self.policy.set_weights(untouched)
+        kept, checked = 0.0, []
+        ways, problem, iterations = self._iterate(train_prompts, earlier=int(bool(reached.told)))
+        if ways:
+            kept, checked = settle(self, base(), look, Way(0.0, untouched), ways)
+            problem = next((one["said"] for one in checked if one["said"]), problem)
         if not kept:
             self.policy.set_weights(untouched)
         return Refinement(kept, _said(kept, problem), {
             **figures, "base": described(base()) if reached.told or checked else None, "reached": reached.told, "iterations": iterations, "checked": checked})
 
-    def _iterate(self, prompts: Sequence[tuple[int, ...]], gone: float, earlier: int) -> tuple[list[Way], Said | None, list[dict]]:
-        """Args: gone: of the stretch. earlier: parts of the whole's time that are over.
+    def _iterate(self, prompts: Sequence[tuple[int, ...]], earlier: int) -> tuple[list[Way], Said | None, list[dict]]:
+        """Args: earlier: parts of the whole's time that are over.
 
         Returns: weights worth a check, the most promising first; why there is nothing beyond them; and what happened.
         """
         own = self.config.refine
-        count, beta = (own.iterations_after, HELD_AFTER_A_STRETCH) if gone else (own.iterations, own.kl_coefficient)
-        try:
-            with nullcontext() if gone else self.policy.reference():
-                fresh = self._told_by(None)._fresh(prompts, 0, held=beta > 0)
-        except Diverged:
-            if not gone:
-                raise
-            return [], said("fresh_diverged"), []
+        count, held = own.iterations, own.kl_coefficient > 0
+        with self.policy.reference():
+            fresh = self._told_by(None)._fresh(prompts, 0, held=held)
         first, explorer = fresh.without_expected(), self._told_by(fresh.nonsense)
-        likeliest, ways, problem, pace, in_vain = first, [], None, AFTER_A_STRETCH if gone else 1.0, 0
+        likeliest, ways, problem, gone, pace, in_vain = first, [], None, 0.0, 1.0, 0
         moments: dict = {}
         told: list[dict] = []
         for number in range(count):
@@ -182,13 +167,13 @@ class Refiner:
             told.append({"learning_rate": pace * own.learning_rate})
             try:
                 if fresh is None:                                   # the last step was taken back, and its replies say nothing of where the policy is again
-                    fresh = explorer._fresh(prompts, number, held=beta > 0)
-                told[-1] |= {"fresh": described(fresh), **self._push(fresh, number, pace * own.learning_rate, beta, moments, (number + earlier, count + earlier + 1))}
+                    fresh = explorer._fresh(prompts, number, held=held)
+                told[-1] |= {"fresh": described(fresh), **self._push(fresh, number, pace * own.learning_rate, moments, (number + earlier, count + earlier + 1))}
                 if number + 1 == count:                             # there is nothing to learn from its replies any more: the check tells
                     return [Way(gone + 1, self.policy.weights()), *ways], None, told
                 before, fresh = fresh.without_expected(), None
                 strength, fresh, tried = go_as_far(
-                    self.policy, start, self.policy.weights(), lambda: explorer._fresh(prompts, number + 1, held=beta > 0),
+                    self.policy, start, self.policy.weights(), lambda: explorer._fresh(prompts, number + 1, held=held),
                     lambda after: crossed(before, after, first, likeliest, own.max_surprise_rise, self.bounds.knows_truncated, ON_THE_WAY))
             except Diverged:
                 log.warning("Iteration %d of the refinement is taken back.", number + 1, exc_info=True)
@@ -227,7 +212,7 @@ class Refiner:
         asked = [prompt for prompt in turn_of(prompts, number, own.prompts) for _ in range(own.samples)]
         return self._score(asked, self._sample(asked, 100 + number, freely=True), self.config.fresh(0, 0).temperature, anchored=held)
 
-    def _push(self, fresh: Scored, number: int, learning_rate: float, beta: float, moments: dict, part: tuple[float, int]) -> dict:
+    def _push(self, fresh: Scored, number: int, learning_rate: float, moments: dict, part: tuple[float, int]) -> dict:
         """One pass of gradient over fresh replies. Returns: what came of it."""
         own = self.config.refine
         gains = (1 - self.model.fit.nothing) * leave_one_out_advantages(fresh.lower, own.samples)
@@ -237,7 +222,7 @@ class Refiner:
         if not plan:
             return found
         self.on_start(len(plan), part)
-        one_pass = replace(self.config, learning_rate=learning_rate, kl_coefficient=beta, epochs=1, min_steps=1,
+        one_pass = replace(self.config, learning_rate=learning_rate, kl_coefficient=own.kl_coefficient, epochs=1, min_steps=1,
                            seed=self.config.seed + 100 + number)
         history = train_steps(self.policy, plan, Signals(fresh.lower.float(), torch.ones(len(gains)), gains.float()), fresh.reference,
                               None, one_pass, self.on_step, moments)
