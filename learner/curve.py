@@ -21,19 +21,18 @@ from learner.scoring import Scored
 
 ALIKE = 0.15
 """A strength that differs by less than this share from one that was looked at is not worth another look."""
-FAR_BEYOND = 2.0
+FAR_BEYOND = 3.0
 """A look with so many times the rise that is allowed tells by itself how near the bound is at most: the square has its faults, and far looks weigh most."""
 
 
 class Seen(NamedTuple):
-    """Replies at a strength, looked at or expected."""
+    """Replies at a strength."""
 
     strength: float
     figures: Bound
     lower: float
     """Mean of the ensemble's lower bound."""
-    replies: Scored | None = None
-    """None where they are expected."""
+    replies: Scored
 
 
 def seen(strength: float, replies: Scored) -> Seen:
@@ -48,30 +47,17 @@ class Curve:
     looks: Sequence[Seen]
 
     def limit(self, bound: Bound) -> float:
-        """The largest strength at which nothing is expected beyond `bound`, or a nearer one that pleased more; 0 where none pleases more than the start."""
-        far = self._meets(bound)
-        within = [one for one in (self.start, *self.looks) if one.strength <= far]
-        if far <= self._farthest().strength:
-            within.append(self.at(far))
-        return max(within, key=lambda one: one.lower).strength
+        """The largest strength at which nothing is expected beyond `bound`, nowhere beyond the look that pleased most; 0 where none pleased more than the start."""
+        return min(self._meets(bound), self._pleasing().strength)
 
     def next_look(self, bound: Bound, growth: float, lost: float = math.inf) -> float | None:
         """Where to look next to learn where `bound` lies, at most `growth` times as far as before and nearer than `lost`; None where that is known well enough."""
-        farthest, pleasing = self._farthest(), max((self.start, *self.looks), key=lambda one: one.lower)
+        farthest, pleasing = max(self.looks, key=lambda one: one.strength), self._pleasing()
         reach = growth * farthest.strength if pleasing is farthest else (pleasing.strength + farthest.strength) / 2
         if reach >= lost:
             reach = (farthest.strength + lost) / 2
         reach = min(reach, self._meets(bound))
         return reach if reach and all(abs(reach - one.strength) > ALIKE * one.strength for one in self.looks) else None
-
-    def at(self, strength: float) -> Seen:
-        """What is expected there; between two that were looked at replies please as on a straight line."""
-        figures = Bound(*(max(0.0, first + slope * strength**2) for slope, first in zip(self._slopes(), self.start.figures, strict=True)))
-        ordered = [self.start, *sorted(self.looks, key=lambda one: one.strength)]
-        place = next((place for place, one in enumerate(ordered) if one.strength >= strength), len(ordered) - 1)
-        before, after = ordered[max(0, place - 1)], ordered[place]
-        part = min(1.0, (strength - before.strength) / (after.strength - before.strength)) if place else 0.0
-        return Seen(strength, figures, before.lower + part * (after.lower - before.lower))
 
     def keeps(self, base: Scored, bound: Bound) -> float:
         """`limit`, or nearer where replies may please more than the base model's by chance alone; 0 where all do."""
@@ -80,8 +66,8 @@ class Curve:
             return far
         return max((one.strength for one in self.looks if one.strength < far and clearly_pleased(base, one.replies)), default=0.0)
 
-    def _farthest(self) -> Seen:
-        return max(self.looks, key=lambda one: one.strength)
+    def _pleasing(self) -> Seen:
+        return max((self.start, *self.looks), key=lambda one: one.lower)
 
     def _meets(self, bound: Bound) -> float:
         """Where the first figure is expected to meet `bound`, by all looks and by each that is far beyond it; infinite where none does."""

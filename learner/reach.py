@@ -41,7 +41,7 @@ MIN_STEPS = 6
 GROWTH = 2.0
 """Then at most so many times the farthest."""
 EARLY = -0.6
-"""Where the steps are in this part of a refinement's time: most of it is looking, which comes after them."""
+"""The steps end at a fifth of the time, told as this part of two: most of it is looking, which comes after them."""
 
 
 @dataclass(frozen=True)
@@ -88,5 +88,5 @@ def _learn(refiner: Refiner, rated: Sequence[Example], worth: Tensor, imitated: 
     if not plan:
         return 0
     a_few = replace(config, learning_rate=config.refine.learning_rate, kl_coefficient=0.0, epochs=PASSES, min_steps=MIN_STEPS)
-    refiner.on_start(count_steps(len(plan), a_few), (EARLY, 1))
+    refiner.on_start(count_steps(len(plan), a_few), (EARLY, 2))
     return len(train_steps(refiner.policy, plan, Signals(worth.float(), torch.ones(len(gains)), gains.float()), Reference({}, {}), None, a_few, refiner.on_step))
