@@ -75,8 +75,8 @@ class Curve:
         for slope, first, most, *values in zip(self._slopes(), self.start.figures, bound, *(one.figures for one in self.looks), strict=True):
             if first > most:
                 return 0.0
-            room = max(0.0, most - first)
-            steepest = max(slope, *(0.0, *((value - first) / one.strength**2 for one, value in zip(self.looks, values, strict=True) if value - first > FAR_BEYOND * room)))
+            room = most - first
+            steepest = max([slope, *((value - first) / one.strength**2 for one, value in zip(self.looks, values, strict=True) if value - first > FAR_BEYOND * room)])
             if steepest > 0:
                 far = min(far, (room / steepest) ** 0.5)
         return far
