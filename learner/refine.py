@@ -84,7 +84,7 @@ class Refiner:
     """What every iteration uses.
 
     Args:
-        model, bounds: fitted on the ratings in training; what is nonsense is told by the base model's fresh replies, or those at which iterations begin.
+        model, bounds: fitted on the ratings in training; what is nonsense is told by fresh ones of the base model.
         on_start: called before the first optimizer step of the first stretch or of an iteration with how many it has, and which part of the whole that is, of
             how many: the stretch, each iteration and the check in the end take about as long.
         check: called between passes. It, `on_start` and `on_step` may raise to stop.
@@ -191,7 +191,7 @@ class Refiner:
         return ways, problem, told
 
     def _told_by(self, nonsense: Nonsense | None) -> Refiner:
-        """The same, that tells what is nonsense by these replies; None: by the next that it scores, of the base model or of where the iterations begin."""
+        """The same, that tells what is nonsense by these replies; None: by the next that it scores, of the base model."""
         return replace(self, bounds=replace(self.bounds, nonsense=nonsense))
 
     def _sample(self, prompts: Sequence[tuple[int, ...]], seed: int, *, freely: bool = False) -> list[Generated]:

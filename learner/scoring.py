@@ -47,7 +47,7 @@ class Bounds:
     truncated: float
     """The most that a truncated reply may get."""
     nonsense: Nonsense | None
-    """None: the replies at hand tell it, the base model's own or those at which iterations begin."""
+    """None: the replies at hand are the base model's own and tell it."""
     knows_truncated: bool = False
     """Whether enough of the rated replies were truncated for the reward model to know what people think of that."""
 
