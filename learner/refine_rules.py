@@ -33,7 +33,8 @@ def split_prompts(prompts: Sequence[tuple[int, ...]], imitated: Collection[tuple
     if len(order) < MIN_PROMPTS:
         return [], []
     aside = [prompt for prompt in order if prompt not in imitated][:min(config.refine.check_prompts, len(order) // 2)]
-    return [prompt for prompt in order if prompt not in set(aside)], aside
+    kept = set(aside)
+    return [prompt for prompt in order if prompt not in kept], aside
 
 
 def turn_of(prompts: Sequence[tuple[int, ...]], number: int, count: int) -> list[tuple[int, ...]]:
