@@ -1,6 +1,6 @@
-"""Composition: the chat's own CPU engine as the learner's sampler, about five times as fast as the learner's model code.
+"""Composition: the chat's own engine as the learner's sampler, about five times as fast as the learner's model code.
 
-Stands outside both packages because it joins them. The adapter in training is written to a temporary folder and merged
+Stands outside both packages because it joins them. The adapter in training is written to a temporary folder. On a CPU it is merged
 among the chat server's files, named by their content: what the gate has measured last is what the server then loads.
 """
 
@@ -17,9 +17,10 @@ from pathlib import Path
 
 import torch
 
-from chat_app.engines import EngineFailed
+from chat_app.engines import Engine, EngineFailed
 from chat_app.engines.gguf_merge import ARCHITECTURES
 from chat_app.engines.openvino import MANY, MANY_IN_BF16, OpenVinoEngine
+from chat_app.engines.transformers import TransformersEngine
 from data.cpus import usable_cpus
 from data.errors import CorruptAdapter
 from data.records import BaseModel, Generated, Sampling
@@ -27,7 +28,7 @@ from data.tokenizer import ChatTokenizer
 from learner.errors import Diverged
 from learner.policy import Policy
 from learner.priority import started_as_idle_work
-from learner.sampler import Sampler
+from learner.sampler import PolicySampler, Sampler
 
 CANDIDATE = 1
 """The only version number this engine knows, beside the base model's 0."""
@@ -54,24 +55,16 @@ class ServingSampler:
 
         Raises: Diverged. EngineFailed: not even the base model can be asked; ModelUnavailable; StorageFull.
         """
-        dice = random.Random(sampling.seed)
-        acting, of_no_use = self.policy.acting, None
+        of_no_use = None
         engine = OpenVinoEngine(self.policy.base, self.cache_dir, ChatTokenizer(self.policy.base.folder).eos_ids, **self._options)
         try:
             with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.cache_dir) as scratch:
-                if acting == "candidate":
-                    self.policy.save(Path(scratch))
-                    acting = Path(scratch)
-                version, adapter = (0, None) if acting == "base" else (CANDIDATE, acting)
+                version, adapter = _acting(self.policy, Path(scratch))
                 file = started_as_idle_work(partial(engine.prepare, adapter, min(MERGING, usable_cpus())))
                 if adapter is not None and "encoding" in self._options:     # a form that no server loads, of weights that will not be again
                     of_no_use = file
                 started_as_idle_work(partial(engine.load, version, adapter))
-            streams = [engine.stream(prompt, replace(sampling, seed=dice.randrange(2**31)), version) for prompt in prompts]
-            for stream in streams:
-                for _ in stream:
-                    pass
-            return [stream.result() for stream in streams]
+            return _replies(engine, version, prompts, sampling)
         except (CorruptAdapter, EngineFailed) as error:
             if self.policy.acting == "base":                 # then it is the engine that fails, not what was learnt
                 raise
@@ -88,17 +81,64 @@ class ServingSampler:
         return served
 
 
-def sampler_maker(engine: str, base: BaseModel, cache_dir: Path) -> Callable[[Policy, ChatTokenizer], Sampler] | None:
-    """What `learner.run.train` takes as `make_sampler`; None where the learner's own sampler is as good: on a GPU, or without OpenVINO.
+class GpuSampler:
+    """A `Sampler` over the engine that serves on a GPU. The base model is loaded once and stays: beside what training takes there it is little."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._engine = TransformersEngine(policy.base, ChatTokenizer(policy.base.folder).eos_ids, dtype=policy.dtype)
+
+    def sample(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
+        """The rounding of numbers aside, the policy as it is.
+
+        Raises: Diverged. EngineFailed: not even the base model can be asked; ModelUnavailable.
+        """
+        try:
+            with tempfile.TemporaryDirectory(prefix=SCRATCH) as scratch:
+                version, adapter = _acting(self.policy, Path(scratch))
+                self._engine.load(version, adapter)
+            return _replies(self._engine, version, prompts, sampling)
+        except (CorruptAdapter, EngineFailed) as error:
+            if self.policy.acting == "base":
+                raise
+            raise Diverged from error
+        finally:
+            self._engine.unload(CANDIDATE)
+
+    def as_served(self) -> GpuSampler:
+        return self
+
+
+def _acting(policy: Policy, scratch: Path) -> tuple[int, Path | None]:
+    """What an engine loads of whom the policy is at this instant: a version's number and its folder, `scratch` for the adapter in training."""
+    if policy.acting == "base":
+        return 0, None
+    if policy.acting != "candidate":
+        return CANDIDATE, policy.acting
+    policy.save(scratch)
+    return CANDIDATE, scratch
+
+
+def _replies(engine: Engine, version: int, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
+    """One per prompt, all at once, each with a seed of its own. Raises: EngineFailed."""
+    dice = random.Random(sampling.seed)
+    streams = [engine.stream(prompt, replace(sampling, seed=dice.randrange(2**31)), version) for prompt in prompts]
+    for stream in streams:
+        for _ in stream:
+            pass
+    return [stream.result() for stream in streams]
+
+
+def sampler_maker(engine: str, base: BaseModel, cache_dir: Path) -> Callable[[Policy, ChatTokenizer], Sampler]:
+    """What `learner.run.train` takes as `make_sampler`: the engine that serves where the policy is, else the learner's own sampler.
 
     Args: engine: the ENGINE setting.
     """
-    if engine == "transformers" or base.gguf is None or base.architecture not in ARCHITECTURES:
-        return None
-    return lambda policy, tokenizer: ServingSampler(policy, cache_dir) if policy.device.type == "cpu" else _own(policy, tokenizer)
+    def make(policy: Policy, tokenizer: ChatTokenizer) -> Sampler:
+        if policy.device.type == "cuda" and not policy.team.sharded:
+            return GpuSampler(policy)
+        if policy.device.type == "cpu" and engine != "transformers" and base.gguf is not None and base.architecture in ARCHITECTURES:
+            return ServingSampler(policy, cache_dir)
+        return PolicySampler(policy, tokenizer.eos_ids)
 
-
-def _own(policy: Policy, tokenizer: ChatTokenizer) -> Sampler:
-    from learner.sampler import PolicySampler
-
-    return PolicySampler(policy, tokenizer.eos_ids)
+    return make

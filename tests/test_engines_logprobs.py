@@ -81,3 +81,30 @@ def test_samples_follow_the_models_distribution(engine, prompts):
     expected = 2.718281828 ** greedy.logprobs[0]
     share = firsts.count(greedy.completion_ids[0]) / 400
     assert abs(share - expected) < 4 * (expected * (1 - expected) / 400) ** 0.5
+
+
+def test_what_is_done_on_a_gpu_for_fewer_operations_says_the_same_and_leaves_other_versions_theirs(endless_base, adapter, prompts, monkeypatch):
+    """LoRA merged into a copy of the weights, and norms that are one operation."""
+    from chat_app.engines import transformers
+
+    load, short, said = transformers._load_base, [], {}
+
+    def as_on_a_gpu(*given):
+        model = transformers._with_short_norms(load(*given))
+        short.extend(module for module in model.modules() if "forward" in vars(module))
+        return model
+
+    for merges in (False, True):
+        if merges:
+            monkeypatch.setattr(transformers, "_has_room_to_merge", lambda model: True)
+            monkeypatch.setattr(transformers, "_load_base", as_on_a_gpu)
+        engine = exact_engine("transformers", endless_base, adapter)
+        engine.load(1, adapter)
+        engine.load(0, None)
+        said[merges] = [finish(engine.stream(prompts[0], GREEDY, version)) for version in (0, 1)]
+        engine.close()
+    for apart, merged in zip(said[False], said[True], strict=True):
+        assert merged.completion_ids == apart.completion_ids
+        assert mean_distance(merged.logprobs, apart.logprobs) < 1e-4
+    assert said[True][0].completion_ids != said[True][1].completion_ids
+    assert len(short) == 9, "two in each of four layers, and the last"

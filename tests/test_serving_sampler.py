@@ -15,8 +15,9 @@ from data.tokenizer import ChatTokenizer
 from learner.anchor import logprob_pass
 from learner.errors import Diverged
 from learner.policy import Policy
+from learner.sampler import PolicySampler
 from learner.scoring import as_examples
-from serving_sampler import ServingSampler, sampler_maker
+from serving_sampler import GpuSampler, ServingSampler, sampler_maker
 
 PROMPTS = [(5, 6, 7), (8, 9, 10, 11), (12, 13)]
 ASKED = Sampling(max_new_tokens=12, seed=1)
@@ -32,10 +33,10 @@ def policy(tiny_base, request) -> Policy:
     return policy
 
 
-@pytest.mark.parametrize("policy", [torch.float32, torch.bfloat16], indirect=True)
-def test_replies_come_from_whoever_the_policy_is_at_that_instant(policy, tmp_path):
+@pytest.mark.parametrize(("policy", "on_gpu"), [(torch.float32, False), (torch.bfloat16, False), (torch.float32, True)], indirect=["policy"])
+def test_replies_come_from_whoever_the_policy_is_at_that_instant(policy, on_gpu, tmp_path):
     """Told by their log-probs: the same seeds need not give the same tokens, since sums are rounded by who shares a step."""
-    sampler = ServingSampler(policy, tmp_path / "merged")
+    sampler = GpuSampler(policy) if on_gpu else ServingSampler(policy, tmp_path / "merged")
     policy.save(tmp_path / "version")
     roles = {"candidate": nullcontext, "base": policy.reference, "version": lambda: policy.behaving_as(tmp_path / "version")}
     for who, acting in roles.items():
@@ -47,7 +48,7 @@ def test_replies_come_from_whoever_the_policy_is_at_that_instant(policy, tmp_pat
         from_candidate = _apart(policy, replies)
         near, far = (from_base, from_candidate) if who == "base" else (from_candidate, from_base)
         assert near < 0.15 and far > 3 * near, who
-    assert not list((tmp_path / "merged").glob(".candidate-*"))
+    assert not list(tmp_path.rglob(".candidate-*"))
 
 
 def _apart(policy: Policy, replies: list[Generated]) -> float:
@@ -105,14 +106,18 @@ def test_what_a_killed_learner_left_is_swept(policy, tmp_path):
     assert not left.exists()
 
 
-def test_numbers_that_are_not_finite_are_told_as_divergence(policy, tmp_path):
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_numbers_that_are_not_finite_are_told_as_divergence(policy, on_gpu, tmp_path):
     with torch.no_grad():
         policy.parameters()[1].fill_(float("nan"))
+    sampler = GpuSampler(policy) if on_gpu else ServingSampler(policy, tmp_path / "merged")
     with pytest.raises(Diverged):
-        ServingSampler(policy, tmp_path / "merged").sample(PROMPTS, ASKED)
+        sampler.sample(PROMPTS, ASKED)
+    with policy.reference():
+        assert len(sampler.sample(PROMPTS, ASKED)) == len(PROMPTS), "the base model is whole"
 
 
 def test_the_serving_engine_is_taken_where_it_can_read_the_model(policy, tiny_base, tmp_path):
     tokenizer = ChatTokenizer(tiny_base.folder)
     assert isinstance(sampler_maker("auto", tiny_base, tmp_path)(policy, tokenizer), ServingSampler)
-    assert sampler_maker("transformers", tiny_base, tmp_path) is None
+    assert isinstance(sampler_maker("transformers", tiny_base, tmp_path)(policy, tokenizer), PolicySampler)
