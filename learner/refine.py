@@ -24,6 +24,7 @@ Sources: RLOO, arXiv:2402.14740; early stopping against over-optimisation, arXiv
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -115,18 +116,19 @@ class Refiner:
         if not check_prompts:
             return Refinement(0.0, said("not_refined_few"), figures)
         untouched = self.policy.weights()
+        seeds = itertools.count(2)                                       # a second look at a like strength is to say something new
         asked = [prompt for prompt in check_prompts for _ in range(-(-self.config.refine.check_replies // len(check_prompts)))]
 
-        def answers(nonsense: Nonsense | None) -> Scored:
-            return self._told_by(nonsense)._score(asked, self._sample(asked, 1), temperature=AS_IT_IS)
+        def answers(nonsense: Nonsense | None, seed: int) -> Scored:
+            return self._told_by(nonsense)._score(asked, self._sample(asked, seed), temperature=AS_IT_IS)
 
         @cache
         def base() -> Scored:
             with self.policy.reference():
-                return answers(None)
+                return answers(None, 1)
 
         def look() -> Scored:
-            return answers(base().nonsense)
+            return answers(base().nonsense, next(seeds))
 
         reached = NOWHERE
         if self.config.refine.stretches and self.model.fit.sure:

@@ -43,10 +43,12 @@ def test_nothing_is_kept_beyond_what_pleased_most_nor_where_the_start_is_out_of_
     assert Curve(BASE._replace(figures=Bound(0.02, 0.5, 1.2)), [look(1, 0.4, surprise=1.2)]).limit(BOUND) == 0
 
 
-def test_the_next_look_is_where_the_bound_is_expected_not_far_beyond_the_last_and_not_where_one_was():
+def test_the_next_look_is_where_the_bound_is_expected_not_far_beyond_the_last_and_not_where_three_were():
     assert Curve(BASE, [look(3, 0.1)]).next_look(BOUND, 2.0) == 6
     assert Curve(BASE, [look(3, 0.1, surprise=1.2)]).next_look(BOUND, 2.0) == pytest.approx(3 / 2**0.5)
-    assert Curve(BASE, [look(3, 0.1, surprise=1.1)]).next_look(BOUND, 2.0) is None
+    where_it_was = look(3, 0.1, surprise=1.1)
+    assert Curve(BASE, [where_it_was]).next_look(BOUND, 2.0) == pytest.approx(3) == Curve(BASE, [where_it_was] * 2).next_look(BOUND, 2.0), "one says little"
+    assert Curve(BASE, [where_it_was] * 3).next_look(BOUND, 2.0) is None
     assert Curve(BASE, [look(3, 0.4), look(6, 0.3)]).next_look(BOUND, 2.0) == 4.5                # half way to where it pleased less
     assert Curve(BASE, [look(3, -0.6)]).next_look(BOUND, 2.0) == 1.5
 
