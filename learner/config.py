@@ -51,7 +51,7 @@ class RefineConfig:
     """Fresh replies whose advantage is smaller than this share of all advantages' standard deviation take no gradient: it costs as much, and says little."""
     check_prompts: int = 96
     """Further prompts of rated replies, of which a first stretch imitates none and no iteration is made, that say whether it helped; at most half of all."""
-    check_replies: int = 64
+    check_replies: int = 128
     """Replies to those in all, at least, as many to each, by the base model and by what is to be kept. How unlikely they are differs more from prompt to prompt than between replies
     to one: a rise of a tenth is told to 5.1 points by three to each of 24, to 4.2 by one to each of 70."""
     max_new_tokens: int = 320
