@@ -1,4 +1,4 @@
-"""Composition: the chat's own engine as the learner's sampler, about five times as fast as the learner's model code.
+"""Composition: an engine that serves as the learner's sampler; on a CPU about five times as fast as the learner's model code.
 
 Stands outside both packages because it joins them. The adapter in training is written to a temporary folder. On a CPU it is merged
 among the chat server's files, named by their content: what the gate has measured last is what the server then loads.
@@ -6,9 +6,11 @@ among the chat server's files, named by their content: what the gate has measure
 
 from __future__ import annotations
 
+import logging
 import random
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
@@ -20,7 +22,6 @@ import torch
 from chat_app.engines import Engine, EngineFailed
 from chat_app.engines.gguf_merge import ARCHITECTURES
 from chat_app.engines.openvino import MANY, MANY_IN_BF16, OpenVinoEngine
-from chat_app.engines.transformers import TransformersEngine
 from data.cpus import usable_cpus
 from data.errors import CorruptAdapter
 from data.records import BaseModel, Generated, Sampling
@@ -29,6 +30,8 @@ from learner.errors import Diverged
 from learner.policy import Policy
 from learner.priority import started_as_idle_work
 from learner.sampler import PolicySampler, Sampler
+
+log = logging.getLogger(__name__)
 
 CANDIDATE = 1
 """The only version number this engine knows, beside the base model's 0."""
@@ -46,9 +49,7 @@ class ServingSampler:
     def __init__(self, policy: Policy, cache_dir: Path) -> None:
         self.policy, self.cache_dir = policy, cache_dir
         self._options = MANY_IN_BF16 if policy.dtype == torch.bfloat16 and usable_cpus() > 1 else MANY
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        for left in cache_dir.glob(f"{SCRATCH}*"):           # by a learner that was killed; there is one at a time
-            shutil.rmtree(left, ignore_errors=True)
+        _sweep(cache_dir)
 
     def sample(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
         """The rounding of numbers aside, the policy as it is.
@@ -59,7 +60,7 @@ class ServingSampler:
         engine = OpenVinoEngine(self.policy.base, self.cache_dir, ChatTokenizer(self.policy.base.folder).eos_ids, **self._options)
         try:
             with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.cache_dir) as scratch:
-                version, adapter = _acting(self.policy, Path(scratch))
+                version, adapter = _who_acts(self.policy, Path(scratch))
                 file = started_as_idle_work(partial(engine.prepare, adapter, min(MERGING, usable_cpus())))
                 if adapter is not None and "encoding" in self._options:     # a form that no server loads, of weights that will not be again
                     of_no_use = file
@@ -82,20 +83,28 @@ class ServingSampler:
 
 
 class GpuSampler:
-    """A `Sampler` over the engine that serves on a GPU. The base model is loaded once and stays: beside what training takes there it is little."""
+    """A `Sampler` over the engine that serves on a GPU, with a base model of its own that stays there.
 
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
+    Raises: EngineFailed, ModelUnavailable, torch.OutOfMemoryError: the engine cannot serve this model there.
+    """
+
+    def __init__(self, policy: Policy, cache_dir: Path) -> None:
+        from chat_app.engines.transformers import TransformersEngine
+
+        self.policy, self.cache_dir = policy, cache_dir
+        _sweep(cache_dir)
         self._engine = TransformersEngine(policy.base, ChatTokenizer(policy.base.folder).eos_ids, dtype=policy.dtype)
+        weakref.finalize(self, self._engine.close)
+        self._engine.load(0, None)
 
     def sample(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
         """The rounding of numbers aside, the policy as it is.
 
-        Raises: Diverged. EngineFailed: not even the base model can be asked; ModelUnavailable.
+        Raises: Diverged. EngineFailed: not even the base model can be asked.
         """
         try:
-            with tempfile.TemporaryDirectory(prefix=SCRATCH) as scratch:
-                version, adapter = _acting(self.policy, Path(scratch))
+            with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.cache_dir) as scratch:
+                version, adapter = _who_acts(self.policy, Path(scratch))
                 self._engine.load(version, adapter)
             return _replies(self._engine, version, prompts, sampling)
         except (CorruptAdapter, EngineFailed) as error:
@@ -103,13 +112,20 @@ class GpuSampler:
                 raise
             raise Diverged from error
         finally:
-            self._engine.unload(CANDIDATE)
+            self._engine.unload(CANDIDATE, at_once=True)
 
     def as_served(self) -> GpuSampler:
         return self
 
 
-def _acting(policy: Policy, scratch: Path) -> tuple[int, Path | None]:
+def _sweep(cache_dir: Path) -> None:
+    """Make the folder, and take away what a learner that was killed left in it; there is one at a time."""
+    cache_dir.mkdir(parents=True, exist_ok=True)
+    for left in cache_dir.glob(f"{SCRATCH}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _who_acts(policy: Policy, scratch: Path) -> tuple[int, Path | None]:
     """What an engine loads of whom the policy is at this instant: a version's number and its folder, `scratch` for the adapter in training."""
     if policy.acting == "base":
         return 0, None
@@ -130,15 +146,20 @@ def _replies(engine: Engine, version: int, prompts: Sequence[Sequence[int]], sam
 
 
 def sampler_maker(engine: str, base: BaseModel, cache_dir: Path) -> Callable[[Policy, ChatTokenizer], Sampler]:
-    """What `learner.run.train` takes as `make_sampler`: the engine that serves where the policy is, else the learner's own sampler.
+    """What `learner.run.train` takes as `make_sampler`: an engine that serves, on the policy's own device, where it can and has the room; else the learner's own sampler.
 
     Args: engine: the ENGINE setting.
     """
     def make(policy: Policy, tokenizer: ChatTokenizer) -> Sampler:
-        if policy.device.type == "cuda" and not policy.team.sharded:
-            return GpuSampler(policy)
         if policy.device.type == "cpu" and engine != "transformers" and base.gguf is not None and base.architecture in ARCHITECTURES:
             return ServingSampler(policy, cache_dir)
+        from chat_app.engines.transformers import small_on_its_gpu
+
+        if policy.device.type == "cuda" and not policy.team.sharded and small_on_its_gpu(policy.model):
+            try:
+                return GpuSampler(policy, cache_dir)
+            except (EngineFailed, torch.OutOfMemoryError):
+                log.warning("Fresh replies come from the learner's own code, which is slower: the engine does not serve this model on this GPU.", exc_info=True)
         return PolicySampler(policy, tokenizer.eos_ids)
 
     return make

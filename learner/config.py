@@ -40,7 +40,7 @@ class RefineConfig:
     min_replies: int = 32
     """With fewer rated replies there is no reward model."""
     stretches: int = 4
-    """How many multiples of the first small step, which the rated replies teach, are looked at, at most; 0: there is no such step."""
+    """Looks at multiples of the first small step, which the rated replies teach, at most; 0: there is no such step."""
     iterations: int = 4
     """Where such a stretch leads nowhere, at most; two in a row that are taken back end it earlier, and so does one for which too few replies come to an end."""
     prompts: int = 32

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import NamedTuple
 
 from learner.along import attempt
@@ -20,9 +21,9 @@ from learner.refine_bounds import Bound, Crossed, clearly_pleased
 from learner.scoring import Scored
 
 ALIKE = 0.15
-"""A strength that differs by less than this share from one that was looked at is not worth another look."""
-LEAST = 3
-"""Looks, at least, also at like strengths: one said +12% of a step that 88 other prompts said +3% of."""
+"""Strengths that differ by less than this share are one place."""
+ENOUGH = 2.5
+"""A place is looked at again while all looks together say less of it than so many there would: one said +12% of a step that 88 other prompts said +3% of."""
 FAR_BEYOND = 3.0
 """A look with so many times the rise that is allowed tells by itself how near the bound is at most: the square has its faults, and far looks weigh most."""
 
@@ -49,17 +50,19 @@ class Curve:
     looks: Sequence[Seen]
 
     def limit(self, bound: Bound) -> float:
-        """The largest strength at which nothing is expected beyond `bound`, nowhere beyond the look that pleased most; 0 where none pleased more than the start."""
-        return min(self._meets(bound), self._pleasing().strength)
+        """The largest strength at which nothing is expected beyond `bound`, nowhere beyond the place that pleased most; 0 where none pleased more than the start."""
+        pleasing = self._pleasing()
+        return min(self._meets(bound), max(one.strength for one in (pleasing, *self.looks) if _alike(pleasing, one.strength)))
 
     def next_look(self, bound: Bound, growth: float, lost: float = math.inf) -> float | None:
         """Where to look next to learn where `bound` lies, at most `growth` times as far as before and nearer than `lost`; None where that is known well enough."""
         farthest, pleasing = max(self.looks, key=lambda one: one.strength), self._pleasing()
-        reach = growth * farthest.strength if pleasing is farthest else (pleasing.strength + farthest.strength) / 2
+        reach = growth * farthest.strength if _alike(pleasing, farthest.strength) else (pleasing.strength + farthest.strength) / 2
         if reach >= lost:
             reach = (farthest.strength + lost) / 2
         reach = min(reach, self._meets(bound))
-        return reach if reach and (len(self.looks) < LEAST or all(abs(reach - one.strength) > ALIKE * one.strength for one in self.looks)) else None
+        known = any(_alike(one, reach) for one in self.looks) and sum(one.strength**4 for one in self.looks) >= ENOUGH * reach**4
+        return None if known or not reach else reach
 
     def keeps(self, base: Scored, bound: Bound) -> float:
         """`limit`, or nearer where replies may please more than the base model's by chance alone; 0 where all do."""
@@ -69,7 +72,11 @@ class Curve:
         return max((one.strength for one in self.looks if one.strength < far and clearly_pleased(base, one.replies)), default=0.0)
 
     def _pleasing(self) -> Seen:
-        return max((self.start, *self.looks), key=lambda one: one.lower)
+        """The look that pleased most, by the mean of those at its place."""
+        def lower(one: Seen) -> float:
+            return mean(other.lower for other in (self.start, *self.looks) if _alike(other, one.strength))
+
+        return max((self.start, *self.looks), key=lambda one: (lower(one), -one.strength))
 
     def _meets(self, bound: Bound) -> float:
         """Where the first figure is expected to meet `bound`, by all looks and by each that is far beyond it; infinite where none does."""
@@ -88,6 +95,10 @@ class Curve:
         weight = sum(one.strength**4 for one in self.looks)
         return [sum(one.strength**2 * (value - first) for one, value in zip(self.looks, values, strict=True)) / weight
                 for first, *values in zip(self.start.figures, *(one.figures for one in self.looks), strict=True)]
+
+
+def _alike(one: Seen, strength: float) -> bool:
+    return abs(strength - one.strength) <= ALIKE * one.strength
 
 
 def explore(start: Seen, first: float, count: int, growth: float, bound: Bound, go: Callable[[float], None], look: Callable[[], Scored],

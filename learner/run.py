@@ -33,7 +33,7 @@ def train(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
         trigger: who asked: `maintainer`, `ratings`, `time`, `shell`.
         on_progress: called with everything that is also written to the store.
         should_stop: asked between steps, beside the store's own stop request.
-        make_sampler: who answers the gate's prompts; None: the learner's own policy.
+        make_sampler: who answers the prompts of the refinement and of the gates; None: the learner's own policy.
     Returns: the ended run; its report is JSON-able.
     Raises: Busy: another learner is at work. ChatError: the run failed for a reason a person can act on. Either way
         the run row says so, and so it does for any other exception.

@@ -85,6 +85,8 @@ def test_samples_follow_the_models_distribution(engine, prompts):
 
 def test_what_is_done_on_a_gpu_for_fewer_operations_says_the_same_and_leaves_other_versions_theirs(endless_base, adapter, prompts, monkeypatch):
     """LoRA merged into a copy of the weights, and norms that are one operation."""
+    from peft.tuners.lora import LoraLayer
+
     from chat_app.engines import transformers
 
     load, short, said = transformers._load_base, [], {}
@@ -96,11 +98,13 @@ def test_what_is_done_on_a_gpu_for_fewer_operations_says_the_same_and_leaves_oth
 
     for merges in (False, True):
         if merges:
-            monkeypatch.setattr(transformers, "_has_room_to_merge", lambda model: True)
+            monkeypatch.setattr(transformers, "small_on_its_gpu", lambda model: True)
             monkeypatch.setattr(transformers, "_load_base", as_on_a_gpu)
         engine = exact_engine("transformers", endless_base, adapter)
         engine.load(1, adapter)
         engine.load(0, None)
+        served = engine._workers[1]._manager.model
+        assert any(isinstance(module, LoraLayer) for module in served.modules()) is not merges
         said[merges] = [finish(engine.stream(prompts[0], GREEDY, version)) for version in (0, 1)]
         engine.close()
     for apart, merged in zip(said[False], said[True], strict=True):

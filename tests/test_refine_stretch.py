@@ -40,14 +40,15 @@ def test_where_a_stretch_leads_somewhere_no_iteration_follows_and_it_learns_noth
 
     class Listening(PolicySampler):
         def sample(self, prompts, sampling):
-            asked_at.append((self.policy.acting, len(prompts), set(prompts) <= set(aside)))
+            asked_at.append((self.policy.acting, len(prompts), set(prompts) <= set(aside), sampling.seed))
             return super().sample(prompts, sampling)
 
     report = refined(tmp_path, tiny_base, a_stretch_leads_far, make_sampler=lambda policy, tokenizer: Listening(policy, tokenizer.eos_ids))
     assert report["reached"]["strength"] == 6 and [one["strength"] for one in report["reached"]["tried"]] == [3, 6] and report["base"]["tokens"] > 0
     assert report["kept"] == 1 and "by 1 step towards" in report["reason"] and report["iterations"] == report["checked"] == []
     assert imitated and aside and not set(imitated) & set(aside)
-    assert asked_at[:3] == [("base", 8, True), ("candidate", 8, True), ("candidate", 8, True)]
+    assert [told[:3] for told in asked_at[:3]] == [("base", 8, True), ("candidate", 8, True), ("candidate", 8, True)]
+    assert len({seed for *_, seed in asked_at[:3]}) == 3, "a second look at one place says something new"
     assert weights_of.passes == [] and not same(weights_of.end, weights_of.start)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from chat_app.engines import EngineFailed, transformers
 from chat_app.engines.gguf import servable_path
 from data.cpus import usable_cpus
 from data.records import Generated, Sampling
@@ -36,7 +38,7 @@ def policy(tiny_base, request) -> Policy:
 @pytest.mark.parametrize(("policy", "on_gpu"), [(torch.float32, False), (torch.bfloat16, False), (torch.float32, True)], indirect=["policy"])
 def test_replies_come_from_whoever_the_policy_is_at_that_instant(policy, on_gpu, tmp_path):
     """Told by their log-probs: the same seeds need not give the same tokens, since sums are rounded by who shares a step."""
-    sampler = GpuSampler(policy) if on_gpu else ServingSampler(policy, tmp_path / "merged")
+    sampler = GpuSampler(policy, tmp_path / "merged") if on_gpu else ServingSampler(policy, tmp_path / "merged")
     policy.save(tmp_path / "version")
     roles = {"candidate": nullcontext, "base": policy.reference, "version": lambda: policy.behaving_as(tmp_path / "version")}
     for who, acting in roles.items():
@@ -99,10 +101,11 @@ def test_one_core_is_enough(policy, tmp_path):
         os.sched_setaffinity(0, cores)
 
 
-def test_what_a_killed_learner_left_is_swept(policy, tmp_path):
+@pytest.mark.parametrize("kind", [ServingSampler, GpuSampler])
+def test_what_a_killed_learner_left_is_swept(kind, policy, tmp_path):
     left = tmp_path / "merged" / ".candidate-old"
     left.mkdir(parents=True)
-    ServingSampler(policy, tmp_path / "merged")
+    kind(policy, tmp_path / "merged")
     assert not left.exists()
 
 
@@ -110,7 +113,7 @@ def test_what_a_killed_learner_left_is_swept(policy, tmp_path):
 def test_numbers_that_are_not_finite_are_told_as_divergence(policy, on_gpu, tmp_path):
     with torch.no_grad():
         policy.parameters()[1].fill_(float("nan"))
-    sampler = GpuSampler(policy) if on_gpu else ServingSampler(policy, tmp_path / "merged")
+    sampler = GpuSampler(policy, tmp_path / "merged") if on_gpu else ServingSampler(policy, tmp_path / "merged")
     with pytest.raises(Diverged):
         sampler.sample(PROMPTS, ASKED)
     with policy.reference():
@@ -121,3 +124,19 @@ def test_the_serving_engine_is_taken_where_it_can_read_the_model(policy, tiny_ba
     tokenizer = ChatTokenizer(tiny_base.folder)
     assert isinstance(sampler_maker("auto", tiny_base, tmp_path)(policy, tokenizer), ServingSampler)
     assert isinstance(sampler_maker("transformers", tiny_base, tmp_path)(policy, tokenizer), PolicySampler)
+
+
+def test_on_a_gpu_the_engine_is_taken_that_serves_there_where_it_has_the_room_and_can(tiny_base, tmp_path, monkeypatch):
+    """The policy's device and size are told, not there: a CPU runs this."""
+    def taken(*, sharded: bool = False, small: bool = True, serves: type[Exception] | None = None) -> str:
+        def load(engine, version, adapter):
+            if serves:
+                raise serves("no")
+
+        policy = SimpleNamespace(device=torch.device("cuda"), team=SimpleNamespace(sharded=sharded), base=tiny_base, dtype=torch.float32, model=None)
+        monkeypatch.setattr(transformers, "small_on_its_gpu", lambda model: small)
+        monkeypatch.setattr(transformers.TransformersEngine, "load", load)
+        return type(sampler_maker("openvino", tiny_base, tmp_path)(policy, ChatTokenizer(tiny_base.folder))).__name__
+
+    assert taken() == "GpuSampler"
+    assert {taken(sharded=True), taken(small=False), taken(serves=EngineFailed), taken(serves=torch.OutOfMemoryError)} == {"PolicySampler"}

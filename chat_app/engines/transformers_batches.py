@@ -23,7 +23,7 @@ from chat_app.engines.transformers_graphs import RECORDING, RecordedSteps, give_
 PAGE = 64
 """Tokens in a page of the attention cache; shared beginnings of prompts are shared in whole pages."""
 CPU_BATCH, GPU_BATCH = (256, 64), (2048, 256)
-"""Tokens and replies in a step at most. On a GPU 192 replies take four times as long as one (an H200)."""
+"""Tokens and replies in a step at most. On a GPU 192 replies take nine times as long as one (an H200)."""
 
 
 class Router(OutputRouter):

@@ -71,11 +71,14 @@ class VersionedEngine(ABC):
             if dead:
                 dead.retire()
 
-    def unload(self, version: int) -> None:
+    def unload(self, version: int, *, at_once: bool = False) -> None:
+        """Args: at_once: end its replies, and return when everything of it is freed."""
         with self._lock:
             worker = self._workers.pop(version, None)
         if worker:
-            worker.retire()
+            worker.retire(cancel=at_once)
+            if at_once:
+                worker.join(CLOSE_SECONDS)
 
     def loaded(self) -> tuple[int, ...]:
         with self._lock:
