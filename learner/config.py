@@ -62,7 +62,7 @@ class RefineConfig:
     """beta in these iterations: with that of the logged ratings, 0.1, the policy hardly moved."""
     disagreement_penalty: float = 0.25
     """lambda: standard deviations over the reward model's heads that are taken off a reply's reward."""
-    max_surprise_rise: float = 0.10
+    max_surprise_rise: float = 0.09
     """How much less likely than its own replies, relative nats per token, the base model may find those of the result; the same between iterations, of the likeliest so far."""
 
 
