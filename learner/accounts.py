@@ -16,6 +16,9 @@ from learner.reliability import Reliability
 from learner.rewards import Reward
 from learner.steps import StepFigures
 
+MOST_JUDGED = 200
+"""People a report tells of: every run keeps one."""
+
 
 def receipt_rows(replies: Sequence[RatedReply], found: Sequence[Reward], examples: Sequence[Example], advantages: Tensor,
                  before: Mapping[int, Tensor], after: Mapping[int, Tensor]) -> tuple[list[ReceiptRow], list[CorrectionReceipt]]:
@@ -53,11 +56,11 @@ def data_used(replies: Sequence[RatedReply], found: Sequence[Reward], examples: 
         "mean_reward": round(sum(found[e.index].reward for e in examples) / len(examples), 4) if examples else None}
 
 
-def in_doubt(reliable: Mapping[str, Reliability]) -> list[dict]:
-    """Who rates against what the others' ratings predict, the likeliest first; in quarantine what they said counts nothing."""
-    doubted = [(rater, one) for rater, one in reliable.items() if one.honest is not None and one.honest < 0.5]
-    return [{"rater": rater, "ratings": one.ratings, "honest": round(one.honest, 4), "quarantined": one.quarantined}
-            for rater, one in sorted(doubted, key=lambda pair: pair[1].honest)]
+def judged(reliable: Mapping[str, Reliability]) -> list[dict]:
+    """What all ratings say of who gave them, the least honest first, `MOST_JUDGED` at most; in quarantine what they said counts nothing."""
+    told = sorted(((rater, one) for rater, one in reliable.items() if one.honest is not None), key=lambda pair: pair[1].honest)
+    return [{"rater": rater, "ratings": one.ratings, "honest": round(one.honest, 4), "level": round(one.level, 4), "quarantined": one.quarantined}
+            for rater, one in told[:MOST_JUDGED]]
 
 
 def left_out_personal(before: Sequence[Example], after: Sequence[Example]) -> dict:

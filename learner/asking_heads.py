@@ -7,7 +7,7 @@ nothing is trained on it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -17,23 +17,26 @@ from data.store import Store
 from learner.batches import Example
 from learner.reward_model import fit_reward_model
 from learner.rewards import Reward
+from learner.voices import voices_of
 
 MIN_REPLIES = 32
 """With fewer there is no telling whether they predict each other."""
 
 
-def keep_asking_heads(store: Store, run: Run, replies: Sequence[RatedReply], found: Sequence[Reward], examples: Sequence[Example], seed: int) -> dict:
+def keep_asking_heads(store: Store, run: Run, replies: Sequence[RatedReply], found: Sequence[Reward], examples: Sequence[Example],
+                      levels: Mapping[str, float], seed: int) -> dict:
     """Fit on the examples that a version sampled and somebody trusted rated, and store the heads, or that there are none worth asking.
 
+    Args: levels: raters', by id.
     Returns: for the report: `replies` it was made of and, where they are enough, the figures of `Fit`, with whether it is `useful`.
     """
     told = [example.index for example in examples if replies[example.index].reply.behavior_logprobs and found[example.index].weight > 0]
     figures, model = {"replies": len(told), "useful": False}, None
     if len(told) >= MIN_REPLIES:
         features = torch.tensor([reply_features(replies[index].reply) for index in told], dtype=torch.float64)
-        weights = torch.tensor([found[index].weight for index in told])
-        fitted = fit_reward_model(torch.zeros(len(told), 0), features, torch.tensor([found[index].reward for index in told]), weights / weights.mean(),
-                                  [replies[index].reply.prompt_ids for index in told], seed, FEATURES)
+        voices = voices_of([found[index] for index in told], levels)
+        fitted = fit_reward_model(torch.zeros(len(voices.rows), 0), features[voices.rows], voices.values, voices.weights,
+                                  [replies[told[row]].reply.prompt_ids for row in voices.rows], seed, FEATURES, levels=voices.levels)
         figures |= {**fitted.fit.as_dict(), "useful": fitted.fit.useful}
         model = fitted.as_dict() if fitted.fit.useful else None
     store.add_asking_heads(run, figures, model, [replies[index].reply.id for index in told])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ from learner.reward_model import RewardModel, fit_reward_model
 from learner.rewards import Reward
 from learner.sampler import Sampler
 from learner.scoring import Bounds, bounds_of, feature_table
+from learner.voices import voices_of
 
 
 def split_ratings(examples: Sequence[Example], replies: Sequence[RatedReply], config: LearnerConfig) -> tuple[list[Example], list[Example]]:
@@ -51,12 +52,12 @@ class Judge(NamedTuple):
 
 
 class Judging:
-    """The run's policy, sampler and base view, and what the ratings say of each reply, by example index."""
+    """The run's policy, sampler and base view; what the ratings say of each reply, by example index; and raters' levels."""
 
     def __init__(self, policy: Policy, sampler: Sampler, tokenizer: ChatTokenizer, reference: Reference, found: Sequence[Reward],
-                 config: LearnerConfig, pace: Pace) -> None:
+                 levels: Mapping[str, float], config: LearnerConfig, pace: Pace) -> None:
         self.policy, self.sampler, self.tokenizer, self.reference = policy, sampler, tokenizer, reference
-        self.found, self.config, self.pace = found, config, pace
+        self.found, self.levels, self.config, self.pace = found, levels, config, pace
 
     def refine(self, examples: Sequence[Example]) -> Refinement:
         """On-policy iterations by what these replies' ratings say. Raises: Stopped; Diverged: the base model's replies cannot be sampled."""
@@ -92,11 +93,12 @@ class Judging:
                        check=self.pace.check)
 
     def _fit(self, examples: Sequence[Example]) -> tuple[RewardModel, Bounds]:
-        rewards = torch.tensor([self.found[example.index].reward for example in examples])
-        weights = torch.tensor([self.found[example.index].weight for example in examples])
-        weights = weights / weights.mean()
-        summaries, style = feature_table(examples, self.reference, self.tokenizer)
-        model = fit_reward_model(summaries, style, rewards, weights, [example.prompt_ids for example in examples], self.config.seed, STYLE)
+        found = [self.found[example.index] for example in examples]
+        voices = voices_of(found, self.levels)
+        summaries, style = (table[voices.rows] for table in feature_table(examples, self.reference, self.tokenizer))
+        model = fit_reward_model(summaries, style, voices.values, voices.weights, [examples[row].prompt_ids for row in voices.rows], self.config.seed, STYLE,
+                                 levels=voices.levels)
+        rewards, weights = torch.tensor([reward.reward for reward in found]), torch.tensor([reward.weight for reward in found])
         return model, bounds_of(examples, self.reference, rewards, weights, self.tokenizer.eos_ids)
 
     def _incumbent(self, registry: AdapterRegistry, version: int) -> AbstractContextManager[None]:

@@ -6,9 +6,9 @@ reply and last token, on their leading principal components. Either kind may be 
 A few dozen noisy ratings cannot say how much each of two dozen features counts, but people go by few things at a time. So every
 model of at most `AT_ONCE` features is fitted,
 
-    P(liked) = sigmoid(b0 + w . x_S),   S a set of features,   w ~ N(0, 1),  b0 ~ N(0, 4),   soft label (r + 1) / 2,
+    P(liked) = sigmoid(l + b0 + w . x_S),   S a set of features,   w ~ N(0, 1),  b0 ~ N(0, 4),   soft label (r + 1) / 2,
 
-and weighs what the ratings make of it: its evidence (Laplace's approximation) times the prior P(S) ~ 2^-|S| / C(D, |S|). The
+with l the level of who rates (crowd.py), and weighs what the ratings make of it: its evidence (Laplace's approximation) times the prior P(S) ~ 2^-|S| / C(D, |S|). The
 empty set is one of them, and its share is the probability that the features tell nothing: from `MAX_NOTHING` on the model turns
 itself off. Shares of features are what can be told to people. Heads are the other models in proportion to their weight; q = 2 P - 1
 is their mean on the rewards' own scale and cannot leave it, and where they disagree the ratings say little: a reply's score is
@@ -24,13 +24,12 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import combinations
 
 import torch
 from torch import Tensor
 
-COMPONENTS = 6
-"""Of the hidden states."""
+from learner.feature_space import CONSTANT_VARIANCE, WEIGHT_VARIANCE, FeatureSpace, feature_sets
+
 AT_ONCE = 3
 HEADS = 64
 FOLDS = 5
@@ -38,8 +37,6 @@ MAX_NOTHING = 0.75
 """Before any rating it is 0.53. Of 192 thumbs by a coin 3 in 40 fall below, of 64 thumbs 24; but of 192 with a quarter flipped 14 in 40 were above 0.65, 4 above this, that told lists, tone,
 length or a composite with a correlation of .45 to .93 on replies nobody had rated: what is lost by not learning is more than what a coin can teach."""
 SURELY_SOMETHING = 0.2
-CONSTANT_VARIANCE, WEIGHT_VARIANCE = 4.0, 1.0
-"""Prior variances; features are standardised, so a weight of 1 is a taste one notices."""
 CHUNK = 200_000
 """Rows of all models at a time: bounds memory, not the mathematics."""
 Z_90 = 1.645
@@ -81,7 +78,7 @@ class Fit:
 class RewardModel:
     """Predicts rewards in [-1, 1] from features of `feature_table`; fit with `fit_reward_model`."""
 
-    def __init__(self, space: _Space, heads: Tensor, fit: Fit) -> None:
+    def __init__(self, space: FeatureSpace, heads: Tensor, fit: Fit) -> None:
         self._space, self._heads, self.fit = space, heads, fit
 
     def predict(self, summaries: Tensor, style: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,7 +98,7 @@ class RewardModel:
 
 
 def fit_reward_model(summaries: Tensor, style: Tensor, rewards: Tensor, weights: Tensor, groups: Sequence[Hashable], seed: int,
-                     names: Sequence[str] = (), measured: bool = True) -> RewardModel:
+                     names: Sequence[str] = (), measured: bool = True, levels: Tensor | None = None) -> RewardModel:
     """Fit the heads and measure them out of fold; a prompt's replies are always in one fold and count together as one.
 
     Args:
@@ -109,13 +106,15 @@ def fit_reward_model(summaries: Tensor, style: Tensor, rewards: Tensor, weights:
         groups: per reply, what it shares with replies that are not independent of it: its prompt.
         names: of the C style features, for `Fit.told_by`.
         measured: whether the out-of-fold figures are wanted, which take five more fits.
+        levels: (N,) logits by which whoever said it is readier than others to like a reply; None: nobody is.
     """
     group = _numbered(groups)
     count = int(group.max()) + 1
     labels, weights = (rewards.double() + 1) / 2, weights.double() * count / len(group)
-    space = _Space(summaries, style, min(COMPONENTS, max(1, len(rewards) // 8)))
+    space = FeatureSpace(summaries, style)
     features = space.project(summaries, style)
-    models, shares = average(features, labels, weights)
+    levels = torch.zeros_like(labels) if levels is None else levels.double()
+    models, shares = average(features, labels, weights, levels)
     correlation, low = 0.0, -1.0
     if measured:
         fold = torch.randperm(count, generator=torch.Generator().manual_seed(seed))[group] % FOLDS
@@ -123,33 +122,30 @@ def fit_reward_model(summaries: Tensor, style: Tensor, rewards: Tensor, weights:
         for number in range(FOLDS):
             inside = fold == number
             if inside.any() and not inside.all():
-                held_out[inside] = 2 * torch.sigmoid(features[inside] @ _heads(*average(features[~inside], labels[~inside], weights[~inside])).T).mean(dim=1) - 1
-        correlation, low = measure(held_out, rewards.double(), weights, count)
+                held_out[inside] = 2 * torch.sigmoid(features[inside] @ _heads(*average(features[~inside], labels[~inside], weights[~inside], levels[~inside])).T).mean(dim=1) - 1
+        correlation, low = measure(held_out, rewards.double() - torch.tanh(levels / 2), weights, count)
     differ = float(labels.max()) > float(labels.min())      # ratings that are all alike fit every model as well as the one of nothing
     fit = Fit(len(rewards), count, correlation, low, float(shares[0]) if differ else 1.0, _told(models, shares, names) if differ else {})
     return RewardModel(space, _heads(models, shares), fit)
 
 
-def average(features: Tensor, labels: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def average(features: Tensor, labels: Tensor, weights: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:
     """Every small model and its share.
 
-    Args: features (N, 1 + D), the first a constant 1; labels (N,) in [0, 1]; weights (N,).
+    Args: features (N, 1 + D), the first a constant 1; labels (N,) in [0, 1]; weights (N,); levels (N,) logits.
     Returns: (M, 1 + D) weights, zero for features a model leaves out, the model of nothing first; (M,) shares that sum to 1.
     """
-    columns = [place for place in range(1, features.shape[1]) if float(features[:, place].abs().max()) > 1e-9]      # a column that never changes tells nothing
     models, scores = [], []
-    for size in range(min(AT_ONCE, len(columns)) + 1):
-        prior = -size * math.log(2) - math.log(math.comb(len(columns), size))
-        sets = torch.tensor(list(combinations(columns, size)), dtype=torch.long).reshape(math.comb(len(columns), size), size)
+    for sets, prior in feature_sets(features, AT_ONCE):
         for some in sets.split(max(1, CHUNK // len(features))):
-            found, evidence = _fit_sets(features, some, labels, weights)
+            found, evidence = _fit_sets(features, some, labels, weights, levels)
             places = torch.cat((torch.zeros(len(some), 1, dtype=torch.long), some), dim=1)
             models.append(torch.zeros(len(some), features.shape[1], dtype=torch.float64).scatter_(1, places, found))
             scores.append(evidence + prior)
     return torch.cat(models), torch.softmax(torch.cat(scores), dim=0)
 
 
-def _fit_sets(features: Tensor, sets: Tensor, labels: Tensor, weights: Tensor, steps: int = 12) -> tuple[Tensor, Tensor]:
+def _fit_sets(features: Tensor, sets: Tensor, labels: Tensor, weights: Tensor, levels: Tensor, steps: int = 12) -> tuple[Tensor, Tensor]:
     """Newton's method for logistic regression on each set of columns at once: (M, 1 + size) weights, (M,) log evidence.
 
         log p(y | S) = log likelihood + log prior at the mode - 1/2 log det(H) + 1/2 log det(prior precision)     (Laplace)
@@ -159,12 +155,12 @@ def _fit_sets(features: Tensor, sets: Tensor, labels: Tensor, weights: Tensor, s
     precision = torch.tensor([1 / CONSTANT_VARIANCE] + [1 / WEIGHT_VARIANCE] * size, dtype=torch.float64)
     found = torch.zeros(count, 1 + size, dtype=torch.float64)
     for _ in range(steps):
-        p = torch.sigmoid((x @ found[..., None])[..., 0])
+        p = torch.sigmoid((x @ found[..., None])[..., 0] + levels)
         gradient = (x.transpose(1, 2) @ (weights * (p - labels))[..., None])[..., 0] + precision * found
         curvature = (x * (weights * p * (1 - p))[..., None]).transpose(1, 2) @ x + torch.diag(precision)
         step = torch.linalg.solve(curvature, gradient)
         found = found - step * (3.0 / step.abs().amax(dim=1, keepdim=True).clamp(min=3.0))      # far from the optimum Newton overshoots
-    z = (x @ found[..., None])[..., 0]
+    z = (x @ found[..., None])[..., 0] + levels
     likelihood = (weights * (labels * torch.nn.functional.logsigmoid(z) + (1 - labels) * torch.nn.functional.logsigmoid(-z))).sum(dim=1)
     evidence = likelihood - (precision * found.square()).sum(dim=1) / 2 + precision.log().sum() / 2 - torch.linalg.slogdet(curvature)[1] / 2
     return found, evidence
@@ -200,29 +196,6 @@ def measure(predicted: Tensor, rewards: Tensor, weights: Tensor, prompts: int) -
         return 0.0, -1.0
     rho = max(-0.9999, min(0.9999, covariance / math.sqrt(variance_p * variance_r)))
     return rho, math.tanh(math.atanh(rho) - Z_90 / math.sqrt(prompts - 3))
-
-
-class _Space:
-    """Constant, standardised style features, standardised principal components of the summaries; made from the rated replies."""
-
-    def __init__(self, summaries: Tensor, style: Tensor, components: int) -> None:
-        summaries, style = summaries.double(), style.double()
-        self._mean, self._spread = summaries.mean(dim=0), _spread(summaries)
-        _, _, directions = torch.linalg.svd((summaries - self._mean) / self._spread, full_matrices=False)
-        self._directions = directions[:components].T
-        self._scale = _spread(((summaries - self._mean) / self._spread) @ self._directions)
-        self.style_mean, self.style_spread = style.mean(dim=0), _spread(style)
-
-    def project(self, summaries: Tensor, style: Tensor) -> Tensor:
-        """(N, 1 + C + components)."""
-        components = ((summaries.double() - self._mean) / self._spread) @ self._directions / self._scale
-        return torch.cat((torch.ones(len(summaries), 1, dtype=torch.float64), (style.double() - self.style_mean) / self.style_spread, components), dim=1)
-
-
-def _spread(values: Tensor) -> Tensor:
-    """Standard deviation by column; 1 for a column that never changes."""
-    found = (values - values.mean(dim=0)).square().mean(dim=0).sqrt()         # of no columns too, where std() would warn
-    return torch.where(found > 1e-6, found, torch.ones_like(found))
 
 
 def _numbered(groups: Sequence[Hashable]) -> Tensor:

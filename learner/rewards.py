@@ -20,6 +20,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import NamedTuple
 
 from data.records import Comparison, RatedReply, Task
 from learner.comparisons import PREFERENCE_INFORMATION, TIE_INFORMATION, TIE_WEIGHT, Difference, Known, settle
@@ -28,6 +29,18 @@ from learner.rater_habits import Habit, capped_shares, rater_habits
 
 NEUTRAL_REPLIES = 4.0
 """How many imaginary neutral replies the start of a reply without opinions is shrunk with, as the baseline is (estimator.py)."""
+
+
+class Voice(NamedTuple):
+    """What one rater's part of a reward is made of; without a rater where the reply was only compared."""
+
+    rater_id: str | None
+    value: float
+    """In [-1, 1], as said, and moved as far as comparisons moved the reward."""
+    levelled: float
+    """The same with the rater's habits taken out."""
+    weight: float
+    """In [0, 1]; a reply's voices' weights sum to the reward's."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,8 @@ class Reward:
     """JSON-able: each rater's raw value, level, gain, reward and share of the weight, and each comparison."""
     feedback_ids: dict[str, list[int]] = field(default_factory=dict)
     """The other events that it is made of, by kind: `reasons`, `corrections`, `comparisons`; empty kinds are left out."""
+    voices: tuple[Voice, ...] = ()
+    """What reward models learn from: each rater by themselves, where the reward is what they say together."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +69,8 @@ class _Fused:
     information: float
     """Capped."""
     steps: list[dict]
+    voices: list[Voice]
+    """Weights are capped information."""
 
 
 def rewards(replies: Sequence[RatedReply], trust: Mapping[str, float] = MappingProxyType({})) -> list[Reward]:
@@ -88,15 +105,15 @@ def _information(opinions: Sequence[Opinion], comparisons: Sequence[Comparison],
 
 def _fuse(opinions: Sequence[Opinion], habits: Mapping[str, Habit], shares: Mapping[str, float], trust: Mapping[str, float]) -> _Fused | None:
     """None when nobody has an opinion of the reply."""
-    steps, kept = [], []
+    steps, voices = [], []
     for opinion in opinions:
         habit, cap = habits[opinion.rater_id], shares[opinion.rater_id]
-        kept.append((habit.reward(opinion.value), opinion.information * habit.telling * cap))
+        voices.append(Voice(opinion.rater_id, opinion.value, habit.reward(opinion.value), opinion.information * habit.telling * cap))
         steps.append({"rater": opinion.rater_id, "value": round(opinion.value, 4), "rater_ratings": round(habit.ratings, 4),
                       "rater_mean": round(habit.mean, 4), "rater_level": round(habit.level, 4), "gain": round(habit.gain, 4),
-                      "tells_apart": round(habit.telling, 4), "trust": round(trust.get(opinion.rater_id, 1.0), 4), "cap": round(cap, 4), "reward": round(kept[-1][0], 4)})
-    total = math.fsum(share for _, share in kept)
-    return _Fused(math.fsum(reward * share for reward, share in kept) / total, total, steps) if total else None
+                      "tells_apart": round(habit.telling, 4), "trust": round(trust.get(opinion.rater_id, 1.0), 4), "cap": round(cap, 4), "reward": round(voices[-1].levelled, 4)})
+    total = math.fsum(voice.weight for voice in voices)
+    return _Fused(math.fsum(voice.levelled * voice.weight for voice in voices) / total, total, steps, voices) if total else None
 
 
 def _settle(replies: Sequence[RatedReply], fused: Sequence[_Fused | None], compared: Sequence[Sequence[Comparison]],
@@ -132,4 +149,16 @@ def _reward(rated: RatedReply, value: float, opinions: Sequence[Opinion], compar
     used = {"reasons": sorted(i for o in opinions for i in o.reason_ids), "corrections": sorted(i for o in opinions for i in o.correction_ids),
             "comparisons": sorted(c.id for c in comparisons)}
     return Reward(rated.reply.id, value, weight, tuple(sorted(i for o in opinions for i in o.rating_ids)), explanation,
-                  {kind: ids for kind, ids in used.items() if ids})
+                  {kind: ids for kind, ids in used.items() if ids}, _voices(value, weight, fused))
+
+
+def _voices(value: float, weight: float, fused: _Fused | None) -> tuple[Voice, ...]:
+    """Args: value, weight: the reply's reward after comparisons."""
+    if not fused:
+        return (Voice(None, value, value, weight),)
+    moved, share = value - fused.reward, weight / fused.information
+
+    def at(place: float) -> float:
+        return min(1.0, max(-1.0, place + moved))
+
+    return tuple(Voice(voice.rater_id, at(voice.value), at(voice.levelled), voice.weight * share) for voice in fused.voices)

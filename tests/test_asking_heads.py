@@ -56,7 +56,7 @@ def fit(store: Store, base_model: str = "base", meanwhile=lambda: None) -> dict:
     rated, run = store.rated_replies(base_model), store.start_run(base_model, "shell")
     meanwhile()
     examples = [Example(place, one.reply.prompt_ids, one.reply.completion_ids, 1.0) for place, one in enumerate(rated)]
-    return keep_asking_heads(store, run, rated, rewards(rated), examples, seed=0)
+    return keep_asking_heads(store, run, rated, rewards(rated), examples, {}, seed=0)
 
 
 def test_after_a_run_on_enough_ratings_the_app_asks_where_the_ratings_leave_most_open(store, registry, tiny_base):      # noqa: F811

@@ -1,47 +1,18 @@
-"""Trust in raters, from what others said of other replies."""
+"""Trust in raters, from what everybody said of other replies."""
 
 from __future__ import annotations
 
 import math
 import random
 
-import pytest
 import torch
 
 from data.adapters import AdapterRegistry
 from learner.config import LearnerConfig
-from learner.reliability import PRIOR, QUARANTINE, Heard, fit_logistic, reliabilities, stories
+from learner.reliability import QUARANTINE, Heard, reliabilities
 from learner.rewards import rewards
 from learner.run import train
 from tests.conversations import add_reply, open_store
-
-
-def test_the_stories_weigh_as_computed_by_hand():
-    """With all labels at one half every level explains as much under every story at z = 0: the priors stay."""
-    flat = stories(torch.zeros(3, dtype=torch.float64), torch.full((3,), 0.5, dtype=torch.float64), slope=1.0, level=0.0)
-    assert flat == pytest.approx(PRIOR)
-    # One rating far to the liked side, said "liked": honest and inverted differ by sigmoid(b + 4) against sigmoid(b - 4).
-    levels = [step / 4 for step in range(-12, 13)]
-    normal = [math.exp(-b * b / 2) for b in levels]
-    likely = {story: sum(w / (1 + math.exp(-(b + turn))) for w, b in zip(normal, levels, strict=True)) * PRIOR[story]
-              for story, turn in (("honest", 4), ("careless", 0), ("inverted", -4))}
-    found = stories(torch.tensor([4.0], dtype=torch.float64), torch.tensor([1.0], dtype=torch.float64), slope=1.0, level=0.0)
-    assert found == pytest.approx({story: value / sum(likely.values()) for story, value in likely.items()})
-
-
-def test_with_only_a_constant_and_no_ridge_to_speak_of_the_logistic_fit_is_the_log_odds():
-    features = torch.ones(1000, 1, dtype=torch.float64)
-    labels = torch.tensor([1.0] * 800 + [0.0] * 200, dtype=torch.float64)
-    found = fit_logistic(features, labels, torch.ones_like(labels), ridge=1.0)
-    assert float(found[0]) == pytest.approx(math.log(4), abs=2e-3)             # the constant's own ridge is a tenth
-
-
-def test_a_weight_of_two_is_the_same_as_the_reply_twice():
-    features = torch.tensor([[1.0, -1.0], [1.0, 2.0], [1.0, 0.5]], dtype=torch.float64)
-    labels = torch.tensor([0.0, 1.0, 0.3], dtype=torch.float64)
-    weighted = fit_logistic(features, labels, torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64), 1.0)
-    twice = fit_logistic(features[[0, 1, 1, 2]], labels[[0, 1, 1, 2]], torch.ones(4, dtype=torch.float64), 1.0)
-    assert torch.allclose(weighted, twice)
 
 
 def crowd(conducts, each: int = 12, seed: int = 0, taste: float = 2.5):
@@ -55,32 +26,34 @@ def crowd(conducts, each: int = 12, seed: int = 0, taste: float = 2.5):
         liked = dice.random() < 1 / (1 + math.exp(-taste * float(style[row, 0])))
         value = {"honest": liked, "inverted": not liked, "generous": True, "strict": False}[conducts[rater]]
         said.append(Heard(f"{rater:02} {conducts[rater]}", row, 1.0 if value else -1.0))
-    return said, torch.zeros(count, 0), style, list(range(count))
+    return said, torch.zeros(count, 0), style
 
 
 def test_who_says_the_opposite_is_quarantined_and_who_is_honest_is_not():
-    found = reliabilities(*crowd(["honest"] * 10 + ["inverted"] * 2), seed=0)
+    found = reliabilities(*crowd(["honest"] * 10 + ["inverted"] * 2))
     assert {rater for rater, one in found.items() if one.quarantined} == {"10 inverted", "11 inverted"}
     honest = [one.trust for rater, one in found.items() if "honest" in rater]
     assert min(honest) > 0.5 and all(one.ratings == 12 for one in found.values())
 
 
-def test_who_likes_everything_is_careless_or_honest_but_never_quarantined_for_it():
-    found = reliabilities(*crowd(["honest"] * 10 + ["generous"] * 2), seed=1)
-    assert all(found[rater].honest > QUARANTINE for rater in found)
-    assert max(found["10 generous"].trust, found["11 generous"].trust) < min(one.trust for rater, one in found.items() if "honest" in rater)
+def test_who_likes_everything_whatever_it_is_says_little():
+    found = reliabilities(*crowd(["honest"] * 10 + ["generous"] * 2, seed=1))
+    honest = [one for rater, one in found.items() if "honest" in rater]
+    assert max(found["10 generous"].trust, found["11 generous"].trust) < 0.3 < 0.9 < min(one.trust for one in honest)
 
 
 def test_who_likes_everything_or_nothing_hides_no_one_who_says_the_opposite():
     said = crowd(["honest"] * 10 + ["inverted"] * 2 + ["generous"] * 5 + ["strict"] * 5, each=16, seed=3)
-    assert {rater for rater, one in reliabilities(*said, seed=0).items() if one.quarantined} == {"10 inverted", "11 inverted"}
+    found = reliabilities(*said)
+    assert found["10 inverted"].quarantined and found["11 inverted"].quarantined
+    assert all(one.trust > 0.9 for rater, one in found.items() if "honest" in rater)
 
 
 def test_nobody_is_judged_by_few_raters_or_by_ratings_that_tell_nothing():
-    lonely = reliabilities(*crowd(["honest"] * 3, each=30), seed=0)
+    lonely = reliabilities(*crowd(["honest"] * 3, each=30))
     assert all(one.trust == 1 and one.honest is None for one in lonely.values())
-    noise = reliabilities(*crowd(["honest"] * 8 + ["inverted"] * 2, taste=0.0), seed=0)
-    assert all(one.trust > 0.5 for one in noise.values())                      # about as people are thought of before they rated
+    least = [min(one.honest for one in reliabilities(*crowd(["honest"] * 10, taste=0.0, seed=seed)).values()) for seed in range(8)]
+    assert min(least) > QUARANTINE and sum(one > 0.7 for one in least) >= 7      # about as people are thought of before they rated
 
 
 def rated_by(store, base, rater: str, ids: list[int], thumb: int, number: int) -> str:
@@ -118,7 +91,8 @@ def test_a_run_names_who_rates_against_all_others_and_learns_nothing_from_them(t
     store = open_store(tmp_path)
     theirs = add_crowd(store, tiny_base)
     run = train(store, AdapterRegistry(store, tmp_path / "adapters"), tiny_base, LearnerConfig(lora_rank=4, epochs=1, min_steps=1), trigger="shell")
-    [doubt] = run.report["data"]["raters_in_doubt"]
-    assert doubt["rater"] == "foe" and doubt["ratings"] == 12 and doubt["quarantined"]
+    foe, *others = run.report["data"]["raters_judged"]
+    assert foe["rater"] == "foe" and foe["ratings"] == 12 and foe["quarantined"]
+    assert {one["rater"] for one in others} == {"ann", "ben", "cleo", "dan", "eva"} and not any(one["quarantined"] for one in others)
     assert not any(store.receipts(reply) for reply in theirs) and run.report["ratings_used"] == 60
     assert "60 rated replies from 5 people" in store.version(1).note

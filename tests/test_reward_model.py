@@ -20,7 +20,7 @@ def with_constant(*columns: list[float]) -> torch.Tensor:
 def test_the_share_of_nothing_is_that_of_the_integral_over_all_weights():
     x = [-1.2, -0.8, -0.5, -0.1, 0.2, 0.4, 0.9, 1.1] * 3
     labels = torch.tensor([0.0, 0.0, 1.0, 0.0, 1.0, 0.3, 1.0, 1.0] * 3, dtype=torch.float64)
-    _, shares = average(with_constant(x), labels, torch.ones(24, dtype=torch.float64))
+    _, shares = average(with_constant(x), labels, torch.ones(24, dtype=torch.float64), torch.zeros(24))
 
     b, w = torch.linspace(-8, 8, 801, dtype=torch.float64), torch.linspace(-6, 6, 601, dtype=torch.float64)
     prior_b, prior_w = (-b.square() / 2 / CONSTANT_VARIANCE).exp(), (-w.square() / 2 / WEIGHT_VARIANCE).exp()
@@ -37,8 +37,8 @@ def test_the_share_of_nothing_is_that_of_the_integral_over_all_weights():
 
 def test_a_weight_of_two_is_the_same_as_the_reply_twice_and_a_column_that_never_changes_is_no_feature():
     features, labels = with_constant([-1.0, 2.0, 0.5], [0.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.3], dtype=torch.float64)
-    weighted = average(features, labels, torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64))
-    twice = average(features[[0, 1, 1, 2]], labels[[0, 1, 1, 2]], torch.ones(4, dtype=torch.float64))
+    weighted = average(features, labels, torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64), torch.zeros(3))
+    twice = average(features[[0, 1, 1, 2]], labels[[0, 1, 1, 2]], torch.ones(4, dtype=torch.float64), torch.zeros(4))
     assert all(torch.allclose(a, b) for a, b in zip(weighted, twice, strict=True)) and weighted[0].shape == (2, 3)
 
 
@@ -90,6 +90,26 @@ def test_one_taste_in_two_dozen_features_is_found_by_sixty_four_thumbs_of_which_
 def test_thumbs_by_coin_turn_the_model_off():
     off = [not fit_reward_model(*rated(192, "coin", seed), seed=0, measured=False).fit.useful for seed in range(20)]
     assert sum(off) >= 18
+
+
+def test_a_taste_behind_what_people_say_of_everything_is_seen_where_their_levels_are_known():
+    """Two people of one taste, ten times: one likes nearly everything, the other nearly nothing."""
+    sure = {True: 0, False: 0}
+    for seed in range(10):
+        generator = torch.Generator().manual_seed(seed)
+        style, levels = torch.randn(160, 16, generator=generator), torch.tensor([2.5, -2.5]).repeat(80)
+        liked = torch.rand(160, generator=generator) < torch.sigmoid(levels + 1.5 * style[:, 0])
+        for known in sure:
+            sure[known] += fit_reward_model(torch.zeros(160, 0), style, liked * 2.0 - 1, torch.ones(160), list(range(160)), seed=0, measured=False,
+                                            levels=levels if known else None).fit.sure
+    assert sure[True] >= 9 and sure[False] <= 5
+
+
+def test_a_level_of_everybody_is_as_good_as_none():
+    summaries, style, rewards, weights, groups = rated(64, "length")
+    same = fit_reward_model(summaries, style, rewards, weights, groups, seed=0, levels=torch.full((64,), 0.7))
+    none = fit_reward_model(summaries, style, rewards, weights, groups, seed=0)
+    assert same.fit.told_by.keys() == none.fit.told_by.keys() and abs(same.fit.nothing - none.fit.nothing) < 0.01
 
 
 def test_a_prompts_replies_never_help_to_predict_each_other_and_count_as_one():

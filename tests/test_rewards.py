@@ -135,3 +135,13 @@ def test_a_better_rating_by_the_same_person_is_never_a_worse_reward(events):
     for rater, habit in rater_habits(opinions).items():
         values = sorted(o.value for o in opinions if o.rater_id == rater)
         assert habit.gain > 0 and min(values) - 1e-9 <= habit.mean <= max(values) + 1e-9
+
+
+def test_voices_are_what_each_rater_said_and_together_weigh_as_the_reward():
+    busy = [rated(f"a{i}", ("ann", "thumb", 1 if i % 2 else -1)) for i in range(10)]
+    both = rated("both", ("ann", "thumb", 1), ("bob", "stars", 2))
+    found = rewards([*busy, both])[-1]
+    ann, bob = found.voices
+    assert (ann.rater_id, ann.value, bob.rater_id, bob.value) == ("ann", 1.0, "bob", -0.5)
+    assert ann.weight + bob.weight == pytest.approx(found.weight)
+    assert (ann.levelled * ann.weight + bob.levelled * bob.weight) / found.weight == pytest.approx(found.reward)

@@ -1,0 +1,153 @@
+"""How people rate, each in their own way, explained together with what they rate by.
+
+With one rating a reply no two raters can be compared directly; what they go by carries one's ratings to another's. With x a
+feature of a reply, four stories are told of rater u, on whose own level l_u ~ N(0, 1):
+
+    honest      P(y = 1) = sigmoid(b + l_u + w x)
+    inverted    P(y = 1) = sigmoid(b + l_u - w x)
+    careless    P(y = 1) = sigmoid(b + l_u)
+    constant    always up or always down, but for `SLIPS` of the times
+
+    p(u's ratings | x, b, w) = sum over stories of the story's prior * the integral over l_u of the product of P(y_i)
+
+b and w by expectation maximisation, everybody honest at first; each feature, and none, weighs what its evidence (Laplace) and
+prior (feature_space.py) make of it, and what is said of a rater is the mean over them. One feature at a time: with pairs of
+them hostile people were told as well, in ten times the time.
+
+Sources: Dawid & Skene 1979 (raters as latent classes), here with a regression in the place of repeated labels; levels as in the
+random intercepts of a Rasch model. Models fitted without each rater in turn, then three stories by these, which this replaced,
+told hostile people from honest ones in two crowds of three (docs/experiments.md, 2026-11-28).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from learner.feature_space import CONSTANT_VARIANCE, WEIGHT_VARIANCE, feature_sets
+
+PRIOR = {"honest": 0.83, "inverted": 0.05, "careless": 0.07, "constant": 0.05}
+"""How people are thought of before they rated."""
+TURNS = {"honest": 1.0, "inverted": -1.0, "careless": 0.0}
+"""What w is multiplied with, in the stories that have a level."""
+SLIPS = 0.03
+LEVELS = torch.linspace(-3, 3, 13, dtype=torch.float64)
+"""Places at which a rater's own level is integrated, in standard deviations."""
+LEVEL_PRIOR = torch.log_softmax(-LEVELS.square() / 2, dim=0)
+AT_ONCE = 1
+STEPS = 15
+CHUNK = 300_000
+"""Ratings of all features at a time: bounds memory, not the mathematics."""
+
+
+class Ratings(NamedTuple):
+    """N ratings by U people."""
+
+    labels: Tensor
+    """(N,) in [0, 1]."""
+    weights: Tensor
+    """(N,) what each counts, 1 for a thumb."""
+    rater: Tensor
+    """(N,) whose, 0..U-1."""
+    raters: int
+
+    def by_rater(self, values: Tensor) -> Tensor:
+        """(M, N, ...) to sums (M, U, ...)."""
+        return values.new_zeros(values.shape[0], self.raters, *values.shape[2:]).index_add_(1, self.rater, values)
+
+
+class Crowd(NamedTuple):
+    """What the ratings say of who gave them."""
+
+    honest: Tensor
+    """(U,) probability of the honest story."""
+    level: Tensor
+    """(U,) mean of l_u, on the logit scale; 0 for who is taken to say always the same."""
+    nothing: float
+    """Probability that no feature tells anything."""
+
+
+class _Told(NamedTuple):
+    """Each story of each rater by each of M models."""
+
+    joint: Tensor
+    """(4, M, U) log of prior times likelihood, in the order of `PRIOR`."""
+    levels: Tensor
+    """(3, M, U, L) posterior of the level, in the order of `TURNS`."""
+    likely: Tensor
+    """(3, M, N, L) P(y = 1)."""
+
+    def shares(self) -> Tensor:
+        """(4, M, U)."""
+        return torch.softmax(self.joint, dim=0)
+
+
+def explain(features: Tensor, ratings: Ratings) -> Crowd:
+    """Args: features: (N, 1 + D), of what each rating is of, the first a constant 1."""
+    scores, honest, level = [], [], []
+    for sets, prior in feature_sets(features, AT_ONCE):
+        for some in sets.split(max(1, CHUNK // len(features))):
+            told, evidence = _fit(features, some, ratings)
+            shares = told.shares()
+            scores.append(evidence + prior)
+            honest.append(shares[0])
+            level.append((shares[:3, ..., None] * told.levels * LEVELS).sum(dim=(0, 3)))
+    weigh = torch.softmax(torch.cat(scores), dim=0)
+    return Crowd(weigh @ torch.cat(honest), weigh @ torch.cat(level), float(weigh[0]))
+
+
+def stories(x: Tensor, found: Tensor, ratings: Ratings) -> _Told:
+    """Args: x: (M, N, 1 + size) columns of each model, the first the constant; found: (M, 1 + size) b and w."""
+    joint, levels, likely = [], [], []
+    turned = x[..., 1:] @ found[:, 1:, None]                                                        # (M, N, 1) w x
+    for story, turn in TURNS.items():
+        z = x[..., :1] @ found[:, :1, None] + turn * turned + LEVELS                                 # (M, N, L)
+        said = ratings.labels[:, None] * logsigmoid(z) + (1 - ratings.labels[:, None]) * logsigmoid(-z)
+        of_rater = ratings.by_rater(ratings.weights[:, None] * said) + LEVEL_PRIOR                   # (M, U, L)
+        joint.append(torch.logsumexp(of_rater, dim=2) + math.log(PRIOR[story]))
+        levels.append(torch.softmax(of_rater, dim=2))
+        likely.append(torch.sigmoid(z))
+    joint.append(_constant(ratings).expand_as(joint[0]) + math.log(PRIOR["constant"]))
+    return _Told(torch.stack(joint), torch.stack(levels), torch.stack(likely))
+
+
+def _constant(ratings: Ratings) -> Tensor:
+    """(1, U) log likelihood of the constant story: either direction as likely as the other."""
+    up = ratings.by_rater((ratings.weights * ratings.labels)[None])
+    down = ratings.by_rater((ratings.weights * (1 - ratings.labels))[None])
+    holds, slips = math.log(1 - SLIPS), math.log(SLIPS)
+    return torch.logaddexp(up * holds + down * slips, down * holds + up * slips) - math.log(2)
+
+
+def _fit(features: Tensor, sets: Tensor, ratings: Ratings) -> tuple[_Told, Tensor]:
+    """Returns: the stories by each of M sets of columns, and (M,) the sets' log evidence."""
+    count, size = sets.shape
+    x = torch.cat((features[:, :1].expand(count, -1, -1), features.T[sets].transpose(1, 2)), dim=2)
+    precision = torch.tensor([1 / CONSTANT_VARIANCE] + [1 / WEIGHT_VARIANCE] * size, dtype=torch.float64)
+    found = torch.zeros(count, 1 + size, dtype=torch.float64)
+    told = stories(x, found, ratings)
+    told = told._replace(joint=torch.cat((told.joint[:1], torch.full_like(told.joint[1:], -math.inf))))     # everybody honest at first
+    for _ in range(STEPS):
+        gradient, curvature = _expected(x, found, told, ratings, precision)
+        step = torch.linalg.solve(curvature, gradient)
+        found = found - step * (2.0 / step.abs().amax(dim=1, keepdim=True).clamp(min=2.0))                # far from the optimum Newton overshoots
+        told = stories(x, found, ratings)
+    _, curvature = _expected(x, found, told, ratings, precision)
+    evidence = (torch.logsumexp(told.joint, dim=0).sum(dim=1) - (precision * found.square()).sum(dim=1) / 2 + precision.log().sum() / 2
+                - torch.linalg.slogdet(curvature)[1] / 2)
+    return told, evidence
+
+
+def _expected(x: Tensor, found: Tensor, told: _Told, ratings: Ratings, precision: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient (M, 1 + size) and curvature of the expected negative log posterior, stories and levels as `told` has them."""
+    gradient, curvature = precision * found, torch.diag(precision).expand(len(x), -1, -1)
+    for turn, share, levels, likely in zip(TURNS.values(), told.shares(), told.levels, told.likely, strict=False):
+        counts = (share[..., None] * levels)[:, ratings.rater] * ratings.weights[:, None]                # (M, N, L)
+        turned = torch.cat((x[..., :1], turn * x[..., 1:]), dim=2)
+        gradient = gradient + ((counts * (likely - ratings.labels[:, None])).sum(dim=2)[:, None] @ turned)[:, 0]
+        curvature = curvature + (turned * (counts * likely * (1 - likely)).sum(dim=2)[..., None]).transpose(1, 2) @ turned
+    return gradient, curvature
