@@ -11,13 +11,11 @@ from torch import Tensor
 from data.records import CorrectionReceipt, RatedReply, ReceiptRow
 from data.sentences import Said, said
 from learner.batches import Example
+from learner.crowd import PRIOR
 from learner.opinions import CORRECTED, raters_of
 from learner.reliability import Reliability
 from learner.rewards import Reward
 from learner.steps import StepFigures
-
-MOST_JUDGED = 200
-"""People a report tells of: every run keeps one."""
 
 
 def receipt_rows(replies: Sequence[RatedReply], found: Sequence[Reward], examples: Sequence[Example], advantages: Tensor,
@@ -56,11 +54,11 @@ def data_used(replies: Sequence[RatedReply], found: Sequence[Reward], examples: 
         "mean_reward": round(sum(found[e.index].reward for e in examples) / len(examples), 4) if examples else None}
 
 
-def judged(reliable: Mapping[str, Reliability]) -> list[dict]:
-    """What all ratings say of who gave them, the least honest first, `MOST_JUDGED` at most; in quarantine what they said counts nothing."""
-    told = sorted(((rater, one) for rater, one in reliable.items() if one.honest is not None), key=lambda pair: pair[1].honest)
-    return [{"rater": rater, "ratings": one.ratings, "honest": round(one.honest, 4), "level": round(one.level, 4), "quarantined": one.quarantined}
-            for rater, one in told[:MOST_JUDGED]]
+def in_doubt(raters: Mapping[str, Reliability]) -> list[dict]:
+    """Of whom less is thought than before they rated, the least honest first; in quarantine what they said counts nothing."""
+    doubted = [(rater, one) for rater, one in raters.items() if one.honest is not None and one.honest < PRIOR["honest"]]
+    return [{"rater": rater, "ratings": one.ratings, "honest": round(one.honest, 4), "quarantined": one.quarantined}
+            for rater, one in sorted(doubted, key=lambda pair: pair[1].honest)]
 
 
 def left_out_personal(before: Sequence[Example], after: Sequence[Example]) -> dict:

@@ -7,7 +7,7 @@ nothing is trained on it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 
@@ -15,6 +15,7 @@ from data.records import RatedReply, Run
 from data.reply_features import FEATURES, reply_features
 from data.store import Store
 from learner.batches import Example
+from learner.reliability import People
 from learner.reward_model import fit_reward_model
 from learner.rewards import Reward
 from learner.voices import voices_of
@@ -24,20 +25,21 @@ MIN_REPLIES = 32
 
 
 def keep_asking_heads(store: Store, run: Run, replies: Sequence[RatedReply], found: Sequence[Reward], examples: Sequence[Example],
-                      levels: Mapping[str, float], seed: int) -> dict:
+                      people: People, seed: int) -> dict:
     """Fit on the examples that a version sampled and somebody trusted rated, and store the heads, or that there are none worth asking.
 
-    Args: levels: raters', by id.
+    Args: people: who rated.
     Returns: for the report: `replies` it was made of and, where they are enough, the figures of `Fit`, with whether it is `useful`.
     """
     told = [example.index for example in examples if replies[example.index].reply.behavior_logprobs and found[example.index].weight > 0]
     figures, model = {"replies": len(told), "useful": False}, None
     if len(told) >= MIN_REPLIES:
         features = torch.tensor([reply_features(replies[index].reply) for index in told], dtype=torch.float64)
-        voices = voices_of([found[index] for index in told], levels)
+        voices = voices_of([found[index] for index in told], people)
         fitted = fit_reward_model(torch.zeros(len(voices.rows), 0), features[voices.rows], voices.values, voices.weights,
-                                  [replies[told[row]].reply.prompt_ids for row in voices.rows], seed, FEATURES, levels=voices.levels)
-        figures |= {**fitted.fit.as_dict(), "useful": fitted.fit.useful}
+                                  [replies[told[row]].reply.prompt_ids for row in voices.rows], seed, FEATURES, levels=voices.levels,
+                                  least_nothing=people.nothing)
+        figures = {**fitted.fit.as_dict(), **figures, "useful": fitted.fit.useful}
         model = fitted.as_dict() if fitted.fit.useful else None
     store.add_asking_heads(run, figures, model, [replies[index].reply.id for index in told])
     return figures

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from learner.opinions import raters_of
 from learner.pace import Pace
 from learner.policy import Policy
 from learner.refine import Refinement, Refiner
+from learner.reliability import People
 from learner.reward_model import RewardModel, fit_reward_model
 from learner.rewards import Reward
 from learner.sampler import Sampler
@@ -52,12 +53,12 @@ class Judge(NamedTuple):
 
 
 class Judging:
-    """The run's policy, sampler and base view; what the ratings say of each reply, by example index; and raters' levels."""
+    """The run's policy, sampler and base view; what the ratings say of each reply, by example index; and who gave them."""
 
     def __init__(self, policy: Policy, sampler: Sampler, tokenizer: ChatTokenizer, reference: Reference, found: Sequence[Reward],
-                 levels: Mapping[str, float], config: LearnerConfig, pace: Pace) -> None:
+                 people: People, config: LearnerConfig, pace: Pace) -> None:
         self.policy, self.sampler, self.tokenizer, self.reference = policy, sampler, tokenizer, reference
-        self.found, self.levels, self.config, self.pace = found, levels, config, pace
+        self.found, self.people, self.config, self.pace = found, people, config, pace
 
     def refine(self, examples: Sequence[Example]) -> Refinement:
         """On-policy iterations by what these replies' ratings say. Raises: Stopped; Diverged: the base model's replies cannot be sampled."""
@@ -94,10 +95,10 @@ class Judging:
 
     def _fit(self, examples: Sequence[Example]) -> tuple[RewardModel, Bounds]:
         found = [self.found[example.index] for example in examples]
-        voices = voices_of(found, self.levels)
+        voices = voices_of(found, self.people)
         summaries, style = (table[voices.rows] for table in feature_table(examples, self.reference, self.tokenizer))
         model = fit_reward_model(summaries, style, voices.values, voices.weights, [examples[row].prompt_ids for row in voices.rows], self.config.seed, STYLE,
-                                 levels=voices.levels)
+                                 levels=voices.levels, least_nothing=self.people.nothing)
         rewards, weights = torch.tensor([reward.reward for reward in found]), torch.tensor([reward.weight for reward in found])
         return model, bounds_of(examples, self.reference, rewards, weights, self.tokenizer.eos_ids)
 

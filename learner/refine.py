@@ -131,7 +131,7 @@ class Refiner:
             return answers(base().nonsense, next(seeds))
 
         reached = NOWHERE
-        if self.config.refine.stretches and self.model.fit.sure:
+        if self.config.refine.stretches and self.model.fit.likely:
             own_replies = base()
             try:
                 reached = reach(self, rated, worth, own_replies, look)

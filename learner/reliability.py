@@ -1,33 +1,34 @@
 """Who rates by what the others go by, and on what level of their own, from opinions of replies (crowd.py).
 
-u's trust is the probability of the honest story; below `QUARANTINE` their ratings count nothing. Their level is what the reward
-models take out of what they said.
+u's trust is the probability of the honest story, and half of that of the constant one: who always says the same does not look, or speaks
+up for what they like alone. What others say who are hardly honest counts nothing. Levels, task by task, are what the models of the ratings take out of what people said.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from data.records import RatedReply
+from data.records import RatedReply, Task
 from data.tokenizer import ChatTokenizer
 from learner.anchor import Reference
 from learner.batches import Example
-from learner.crowd import Ratings, explain
+from learner.crowd import PRIOR, Crowd, Ratings, explain
 from learner.feature_space import FeatureSpace
 from learner.opinions import CORRECTED, reply_opinions
 from learner.scoring import feature_table
 
 QUARANTINE = 0.05
-"""Probability of the honest story below which a rater's ratings count nothing."""
+"""Probability of the honest story below which a rater's ratings count nothing, where saying always the same is no likelier than all other stories."""
+MOST_QUARANTINED = 1 / 3
+"""Of the ratings: where more would count nothing, it cannot be told who the others are."""
 MIN_RATERS = 4
 MIN_REPLIES = 48
 """With fewer raters or replies neither trust nor levels are told."""
-
 
 @dataclass(frozen=True)
 class Reliability:
@@ -38,12 +39,30 @@ class Reliability:
     honest: float | None = None
     """Probability of the honest story; None: not told."""
     ratings: int = 0
-    level: float | None = None
-    """How much readier than others they are to like a reply, on the logit scale; None: not told."""
+    levels: dict[Task, float] = field(default_factory=dict)
+    """By task that they rated: how much readier than others they are to like a reply, on the logit scale. Empty: not told."""
 
     @property
     def quarantined(self) -> bool:
         return self.trust == 0.0
+
+
+@dataclass(frozen=True)
+class People:
+    """Everybody who rated, by rater id."""
+
+    raters: Mapping[str, Reliability] = field(default_factory=dict)
+    nothing: float = 0.0
+    """Probability that no feature of a reply tells what they say of it, with everybody's stories and levels thought of; 0 where it is not told."""
+
+    @property
+    def trust(self) -> dict[str, float]:
+        return {rater: one.trust for rater, one in self.raters.items()}
+
+    @property
+    def levels(self) -> dict[tuple[str, Task], float]:
+        """By rater id and task, of those for whom it is told."""
+        return {(rater, task): level for rater, one in self.raters.items() for task, level in one.levels.items()}
 
 
 @dataclass(frozen=True)
@@ -57,38 +76,46 @@ class Heard:
     """In [-1, 1]."""
     information: float = 1.0
     """Against one thumb's 1, which is the most it counts here."""
+    task: Task = "dialogue"
 
 
-def rater_reliabilities(replies: Sequence[RatedReply], examples: Sequence[Example], reference: Reference, tokenizer: ChatTokenizer) -> dict[str, Reliability]:
+def rater_reliabilities(replies: Sequence[RatedReply], examples: Sequence[Example], reference: Reference, tokenizer: ChatTokenizer) -> People:
     """`reliabilities` of everybody who has an opinion of one of these replies; corrected texts tell nothing of their writers."""
     own = [example for example in examples if replies[example.index].reply.engine != CORRECTED]
-    said = [Heard(opinion.rater_id, row, opinion.value, opinion.information)
+    said = [Heard(opinion.rater_id, row, opinion.value, opinion.information, replies[example.index].reply.task)
             for row, example in enumerate(own) for opinion in reply_opinions(replies[example.index])]
-    return reliabilities(said, *feature_table(own, reference, tokenizer)) if said else {}
+    return reliabilities(said, *feature_table(own, reference, tokenizer)) if said else People()
 
 
-def reliabilities(said: Sequence[Heard], summaries: Tensor, style: Tensor) -> dict[str, Reliability]:
-    """Each rater's reliability, by rater id.
+def reliabilities(said: Sequence[Heard], summaries: Tensor, style: Tensor) -> People:
+    """What these opinions tell of who has them.
+
+    A mild opinion is one that counts less, not one half of either kind: beside a clear taste the halves would look careless.
 
     Args: summaries: (N, 2 H), style: (N, C): features of the rated replies.
-    Returns: trust 1 for everybody when raters or replies are too few.
+    Returns: trust 1 for everybody and nothing told when raters or replies are too few.
     """
     counts = Counter(one.rater_id for one in said)
-    place = {rater: number for number, rater in enumerate(sorted(counts))}
-    if len(place) < MIN_RATERS or len({one.row for one in said}) < MIN_REPLIES:
-        return {rater: Reliability(1.0, None, counts[rater]) for rater in place}
-    ratings = Ratings(torch.tensor([(one.value + 1) / 2 for one in said], dtype=torch.float64),
-                      torch.tensor([min(1.0, one.information) for one in said], dtype=torch.float64),
-                      torch.tensor([place[one.rater_id] for one in said]), len(place))
-    crowd = explain(FeatureSpace(summaries, style).project(summaries, style)[[one.row for one in said]], ratings)
-    return {rater: Reliability(honest if honest >= QUARANTINE else 0.0, honest, counts[rater], level)
-            for rater, honest, level in zip(place, crowd.honest.tolist(), crowd.level.tolist(), strict=True)}
+    if len(counts) < MIN_RATERS or len({one.row for one in said}) < MIN_REPLIES:
+        return People({rater: Reliability(1.0, None, count) for rater, count in counts.items()})
+    clear = [one for one in said if one.value * one.information]
+    raters = {rater: place for place, rater in enumerate(sorted(counts))}
+    groups = {key: place for place, key in enumerate(sorted({(one.rater_id, one.task) for one in said}))}
+    ratings = Ratings(torch.tensor([float(one.value > 0) for one in clear], dtype=torch.float64),
+                      torch.tensor([min(1.0, one.information) * abs(one.value) for one in clear], dtype=torch.float64),
+                      torch.tensor([groups[one.rater_id, one.task] for one in clear]), torch.tensor([raters[rater] for rater, _ in groups]))
+    crowd = explain(FeatureSpace(summaries, style).project(summaries, style)[[one.row for one in clear]], ratings)
+    levels: dict[str, dict[Task, float]] = defaultdict(dict)
+    for (rater, task), level in zip(groups, crowd.level.tolist(), strict=True):
+        levels[rater][task] = level
+    trust = _trusted(crowd, counts, list(raters))
+    return People({rater: Reliability(trust[rater], float(crowd.stories[0, place]), counts[rater], levels[rater]) for rater, place in raters.items()}, crowd.nothing)
 
 
-def trusts(reliable: Mapping[str, Reliability]) -> dict[str, float]:
-    return {rater: one.trust for rater, one in reliable.items()}
-
-
-def levels(reliable: Mapping[str, Reliability]) -> dict[str, float]:
-    """Of those whose level is told."""
-    return {rater: one.level for rater, one in reliable.items() if one.level is not None}
+def _trusted(crowd: Crowd, counts: Mapping[str, int], raters: Sequence[str]) -> dict[str, float]:
+    story = dict(zip(PRIOR, crowd.stories.tolist(), strict=True))
+    trust = {rater: honest + constant / 2 for rater, honest, constant in zip(raters, story["honest"], story["constant"], strict=True)}
+    distrusted = {rater for rater, honest, constant in zip(raters, story["honest"], story["constant"], strict=True) if honest < QUARANTINE and constant < 0.5}
+    if sum(counts[rater] for rater in distrusted) > MOST_QUARANTINED * sum(counts.values()):
+        return dict.fromkeys(raters, 1.0)
+    return {rater: 0.0 if rater in distrusted else trust[rater] for rater in raters}

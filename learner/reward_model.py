@@ -36,6 +36,8 @@ FOLDS = 5
 MAX_NOTHING = 0.75
 """Before any rating it is 0.53. Of 192 thumbs by a coin 3 in 40 fall below, of 64 thumbs 24; but of 192 with a quarter flipped 14 in 40 were above 0.65, 4 above this, that told lists, tone,
 length or a composite with a correlation of .45 to .93 on replies nobody had rated: what is lost by not learning is more than what a coin can teach."""
+LIKELY_SOMETHING = 0.5
+"""Of 27 draws between this and the next (five tastes, 192 thumbs a quarter of which is flipped or 64 thumbs) one pointed the wrong way on other topics, with a correlation of -.04; in the mean it was .61."""
 SURELY_SOMETHING = 0.2
 CHUNK = 200_000
 """Rows of all models at a time: bounds memory, not the mathematics."""
@@ -50,9 +52,10 @@ class Fit:
     """What the ratings say, and how well that predicts ratings of prompts it did not see."""
 
     replies: int
+    """What one person said of one reply, each by itself."""
     prompts: int
     correlation: float
-    """Out of fold, with the rewards as they are, noise and all."""
+    """Out of fold, with the rewards as they are, noise and all, but for what their raters' levels account for."""
     low: float
     """Lower end of the correlation's 90% interval (Fisher's z over prompts)."""
     nothing: float
@@ -66,8 +69,13 @@ class Fit:
         return self.nothing < MAX_NOTHING
 
     @property
+    def likely(self) -> bool:
+        """Enough to go far by what it prefers."""
+        return self.nothing < LIKELY_SOMETHING
+
+    @property
     def sure(self) -> bool:
-        """Enough to refuse somebody's work by, and to go far by what it prefers."""
+        """Enough to refuse somebody's work by."""
         return self.nothing < SURELY_SOMETHING
 
     def as_dict(self) -> dict:
@@ -98,7 +106,7 @@ class RewardModel:
 
 
 def fit_reward_model(summaries: Tensor, style: Tensor, rewards: Tensor, weights: Tensor, groups: Sequence[Hashable], seed: int,
-                     names: Sequence[str] = (), measured: bool = True, levels: Tensor | None = None) -> RewardModel:
+                     names: Sequence[str] = (), measured: bool = True, levels: Tensor | None = None, least_nothing: float = 0.0) -> RewardModel:
     """Fit the heads and measure them out of fold; a prompt's replies are always in one fold and count together as one.
 
     Args:
@@ -107,6 +115,7 @@ def fit_reward_model(summaries: Tensor, style: Tensor, rewards: Tensor, weights:
         names: of the C style features, for `Fit.told_by`.
         measured: whether the out-of-fold figures are wanted, which take five more fits.
         levels: (N,) logits by which whoever said it is readier than others to like a reply; None: nobody is.
+        least_nothing: what is known to be the least probability that no feature tells anything.
     """
     group = _numbered(groups)
     count = int(group.max()) + 1
@@ -125,7 +134,7 @@ def fit_reward_model(summaries: Tensor, style: Tensor, rewards: Tensor, weights:
                 held_out[inside] = 2 * torch.sigmoid(features[inside] @ _heads(*average(features[~inside], labels[~inside], weights[~inside], levels[~inside])).T).mean(dim=1) - 1
         correlation, low = measure(held_out, rewards.double() - torch.tanh(levels / 2), weights, count)
     differ = float(labels.max()) > float(labels.min())      # ratings that are all alike fit every model as well as the one of nothing
-    fit = Fit(len(rewards), count, correlation, low, float(shares[0]) if differ else 1.0, _told(models, shares, names) if differ else {})
+    fit = Fit(len(rewards), count, correlation, low, max(least_nothing, float(shares[0])) if differ else 1.0, _told(models, shares, names) if differ else {})
     return RewardModel(space, _heads(models, shares), fit)
 
 

@@ -32,9 +32,11 @@ NEUTRAL_REPLIES = 4.0
 
 
 class Voice(NamedTuple):
-    """What one rater's part of a reward is made of; without a rater where the reply was only compared."""
+    """What one rater's part of a reward is made of."""
 
     rater_id: str | None
+    """None where nobody's level has a part in it: the reply was only compared, or somebody wrote it."""
+    task: Task
     value: float
     """In [-1, 1], as said, and moved as far as comparisons moved the reward."""
     levelled: float
@@ -87,7 +89,7 @@ def rewards(replies: Sequence[RatedReply], trust: Mapping[str, float] = MappingP
     compared = [tuple(c for c in rated.comparisons if {c.first_id, c.second_id} <= here and trust.get(c.rater_id, 1.0) > 0) for rated in replies]
     information = [_information(*of_reply, habits[task], trust) for *of_reply, task in zip(opinions, compared, tasks, strict=True)]
     shares = capped_shares(information)
-    fused = [_fuse(of_reply, habits[task], shares, trust) for of_reply, task in zip(opinions, tasks, strict=True)]
+    fused = [_fuse(of_reply, task, habits[task], shares, trust) for of_reply, task in zip(opinions, tasks, strict=True)]
     settled = _settle(replies, fused, compared, {rater: share * trust.get(rater, 1.0) for rater, share in shares.items()})
     return [_reward(rated, one_value, *of_reply, shares)
             for rated, one_value, *of_reply in zip(replies, settled, opinions, compared, fused, information, strict=True)]
@@ -103,12 +105,12 @@ def _information(opinions: Sequence[Opinion], comparisons: Sequence[Comparison],
     return found
 
 
-def _fuse(opinions: Sequence[Opinion], habits: Mapping[str, Habit], shares: Mapping[str, float], trust: Mapping[str, float]) -> _Fused | None:
+def _fuse(opinions: Sequence[Opinion], task: Task, habits: Mapping[str, Habit], shares: Mapping[str, float], trust: Mapping[str, float]) -> _Fused | None:
     """None when nobody has an opinion of the reply."""
     steps, voices = [], []
     for opinion in opinions:
         habit, cap = habits[opinion.rater_id], shares[opinion.rater_id]
-        voices.append(Voice(opinion.rater_id, opinion.value, habit.reward(opinion.value), opinion.information * habit.telling * cap))
+        voices.append(Voice(opinion.rater_id, task, opinion.value, habit.reward(opinion.value), opinion.information * habit.telling * cap))
         steps.append({"rater": opinion.rater_id, "value": round(opinion.value, 4), "rater_ratings": round(habit.ratings, 4),
                       "rater_mean": round(habit.mean, 4), "rater_level": round(habit.level, 4), "gain": round(habit.gain, 4),
                       "tells_apart": round(habit.telling, 4), "trust": round(trust.get(opinion.rater_id, 1.0), 4), "cap": round(cap, 4), "reward": round(voices[-1].levelled, 4)})
@@ -149,16 +151,16 @@ def _reward(rated: RatedReply, value: float, opinions: Sequence[Opinion], compar
     used = {"reasons": sorted(i for o in opinions for i in o.reason_ids), "corrections": sorted(i for o in opinions for i in o.correction_ids),
             "comparisons": sorted(c.id for c in comparisons)}
     return Reward(rated.reply.id, value, weight, tuple(sorted(i for o in opinions for i in o.rating_ids)), explanation,
-                  {kind: ids for kind, ids in used.items() if ids}, _voices(value, weight, fused))
+                  {kind: ids for kind, ids in used.items() if ids}, _voices(rated, value, weight, fused))
 
 
-def _voices(value: float, weight: float, fused: _Fused | None) -> tuple[Voice, ...]:
+def _voices(rated: RatedReply, value: float, weight: float, fused: _Fused | None) -> tuple[Voice, ...]:
     """Args: value, weight: the reply's reward after comparisons."""
-    if not fused:
-        return (Voice(None, value, value, weight),)
+    if not fused or rated.reply.engine == CORRECTED:
+        return (Voice(None, rated.reply.task, value, value, weight),)
     moved, share = value - fused.reward, weight / fused.information
 
     def at(place: float) -> float:
         return min(1.0, max(-1.0, place + moved))
 
-    return tuple(Voice(voice.rater_id, at(voice.value), at(voice.levelled), voice.weight * share) for voice in fused.voices)
+    return tuple(voice._replace(value=at(voice.value), levelled=at(voice.levelled), weight=voice.weight * share) for voice in fused.voices)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -88,6 +89,11 @@ class Scored:
     def broken(self) -> float:
         """Share that a rule strikes, truncated ones aside."""
         return sum(problem not in ("", "truncated") for problem in self.problems) / len(self.problems)
+
+    def sameness(self) -> float:
+        """Share of pairs of tokens that these replies said before: 1 - distinct-2 (Li et al. 2016, arXiv:1510.03055), of all together."""
+        pairs = [pair for example in self.examples for pair in pairwise(example.completion_ids)]
+        return 1 - len(set(pairs)) / len(pairs) if pairs else 0.0
 
     def truncated(self) -> float:
         """Share that is sound as far as it goes and did not come to an end."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from data.records import BASE_VERSION, IMPORTED, BaseModel, RatedReply, Run
 from data.sentences import Said, reasoned, said, sentence
 from data.store import Store
 from data.tokenizer import ChatTokenizer
-from learner.accounts import data_used, judged, left_out_personal, note_of, receipt_rows, training_figures
+from learner.accounts import data_used, in_doubt, left_out_personal, note_of, receipt_rows, training_figures
 from learner.anchor import Reference, choose_anchor, logprob_pass, reference_pass
 from learner.asking_heads import keep_asking_heads
 from learner.batches import Example, plan_steps
@@ -28,7 +28,7 @@ from learner.opinions import CORRECTED
 from learner.pace import Pace
 from learner.personal import without_personal_data
 from learner.policy import Policy
-from learner.reliability import levels, rater_reliabilities, trusts
+from learner.reliability import People, rater_reliabilities
 from learner.sampler import Sampler
 from learner.steps import Signals, count_steps, train_steps
 from learner.team import Team
@@ -90,7 +90,7 @@ class Stages:
         if not material.examples:
             if not lessons.examples and self.store.live_version(self.base.id) != BASE_VERSION:      # what it was trained on is gone, so it is made of nothing
                 self.store.promote(BASE_VERSION, self.base.id, "nothing that it was trained on is left")
-            self._keep_asking_heads(material, {})
+            self._keep_asking_heads(material, People())
             raise Ended("nothing_to_do", said("nothing_rated") if not lessons.examples else said("nothing_left", tokens=self.config.max_reply_tokens) if short
                         else said("nothing_short_enough", tokens=self.config.max_reply_tokens))
         return material
@@ -109,17 +109,17 @@ class Stages:
                     | self._anchors(lessons.replies, held_out, round(own.anchor_replies * own.held_out_share)))
         visited = [batch for part in (examples, held_out) for batch in policy.micro_batches(part, own.max_batch_tokens)]
         reference = reference_pass(policy, visited, anchored, self.pace.check)
-        reliable = rater_reliabilities(lessons.replies, [*examples, *held_out], reference, tokenizer)
-        lessons = lessons.trusting(trusts(reliable))
-        self._keep_asking_heads(material._replace(lessons=lessons), levels(reliable))
+        people = rater_reliabilities(lessons.replies, [*examples, *held_out], reference, tokenizer)
+        lessons = lessons.trusting(people.trust)
+        self._keep_asking_heads(material._replace(lessons=lessons), people)
         examples, held_out = ([example for example in part if lessons.rewards[example.index].weight > 0] for part in (examples, held_out))   # the others: quarantine
         sampler = self.make_sampler(policy, tokenizer)
-        judging = Judging(policy, sampler, tokenizer, reference, lessons.rewards, levels(reliable), own, self.pace)
+        judging = Judging(policy, sampler, tokenizer, reference, lessons.rewards, people, own, self.pace)
         judge = judging.judge(examples, held_out)
         if judge.unable:                                     # set aside they would serve nothing, and a fifth is much
             examples, held_out = sorted([*examples, *held_out], key=lambda example: example.index), []
         material = Material(lessons, examples, held_out)
-        self.report["data"].update(_data_of(material), raters_judged=judged(reliable))
+        self.report["data"].update(_data_of(material), raters_in_doubt=in_doubt(people.raters))
         self.report["ratings_used"] = sum(len(lessons.rewards[example.index].rating_ids) for example in examples)
         if not examples:
             raise Ended("nothing_to_do", said("nothing_trusted"))
@@ -196,9 +196,9 @@ class Stages:
     def _diverged(self) -> Ended:
         return self._refused(said("diverged", step=self.pace.steps_done(), rate=f"{self.config.learning_rate:g}"))
 
-    def _keep_asking_heads(self, material: Material, own_levels: Mapping[str, float]) -> None:
+    def _keep_asking_heads(self, material: Material, people: People) -> None:
         self.report["asking"] = keep_asking_heads(self.store, self.run, material.lessons.replies, material.lessons.rewards,
-                                                  [*material.examples, *material.held_out], own_levels, self.config.seed)
+                                                  [*material.examples, *material.held_out], people, self.config.seed)
 
     def _anchors(self, replies: Sequence[RatedReply], examples: Sequence[Example], limit: int) -> frozenset[int]:
         sampled_by_base = [replies[e.index].reply.version == BASE_VERSION and replies[e.index].reply.engine not in NOT_SAMPLED for e in examples]

@@ -1,13 +1,14 @@
-"""What reward models learn from: every rater's part of every reward, on that rater's own level where it is told."""
+"""What the models of the ratings learn from: every rater's part of every reward, on that rater's own level where it is told."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from learner.reliability import People
 from learner.rewards import Reward
 
 
@@ -24,9 +25,9 @@ class Voices(NamedTuple):
     """(V,) logits; 0 for whom it is not told: their habits are taken out of the values."""
 
 
-def voices_of(found: Sequence[Reward], levels: Mapping[str, float]) -> Voices:
-    """Args: levels: by rater id, of `reliability.levels`."""
-    said = [(row, voice, levels.get(voice.rater_id) if voice.rater_id else None) for row, reward in enumerate(found) for voice in reward.voices]
+def voices_of(found: Sequence[Reward], people: People) -> Voices:
+    levels = people.levels
+    said = [(row, voice, levels.get((voice.rater_id, voice.task))) for row, reward in enumerate(found) for voice in reward.voices]
     weights = torch.tensor([voice.weight for _, voice, _ in said])
     return Voices([row for row, _, _ in said], torch.tensor([voice.levelled if level is None else voice.value for _, voice, level in said]),
                   weights / weights.mean(), torch.tensor([level or 0.0 for _, _, level in said]))

@@ -19,6 +19,7 @@ from learner.anchor import Reference
 from learner.asking_heads import MIN_REPLIES, keep_asking_heads
 from learner.batches import Example
 from learner.config import LearnerConfig
+from learner.reliability import People
 from learner.reward_model import MAX_NOTHING, fit_reward_model
 from learner.rewards import rewards
 from learner.run import train
@@ -56,7 +57,7 @@ def fit(store: Store, base_model: str = "base", meanwhile=lambda: None) -> dict:
     rated, run = store.rated_replies(base_model), store.start_run(base_model, "shell")
     meanwhile()
     examples = [Example(place, one.reply.prompt_ids, one.reply.completion_ids, 1.0) for place, one in enumerate(rated)]
-    return keep_asking_heads(store, run, rated, rewards(rated), examples, {}, seed=0)
+    return keep_asking_heads(store, run, rated, rewards(rated), examples, People(), seed=0)
 
 
 def test_after_a_run_on_enough_ratings_the_app_asks_where_the_ratings_leave_most_open(store, registry, tiny_base):      # noqa: F811

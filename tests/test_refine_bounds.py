@@ -17,7 +17,7 @@ END = 2
 
 
 def scored(lower: float, nll: float = 1.0, problem: str = "") -> Scored:
-    examples = tuple(Example(place, (5,), (6, END), 0.8) for place in range(4))
+    examples = tuple(Example(place, (5,), (6 + place, END), 0.8) for place in range(4))
     return Scored(examples, Reference({place: torch.full((2,), -nll) for place in range(4)}, {}), torch.full((4,), lower), torch.full((4,), lower),
                   (problem,) * 4)
 
@@ -42,6 +42,20 @@ def test_a_step_is_kept_unless_it_harms_or_clearly_pleases_less():
     some = replace(scored(0.9), problems=("", "", "truncated", "truncated"))
     assert "50% of the fresh replies did not come" in problem(some) and problem(some, knows=True) is None       # two of four still do
     assert "100% of the fresh replies did not come" in problem(scored(0.9, problem="truncated"), knows=True)    # none does
+
+
+def test_replies_that_are_likely_to_the_base_model_and_please_are_too_much_alike_from_a_twenty_fifth_less_different_pairs_on():
+    """A hundred pairs of tokens, all different by the base model."""
+    def of_pairs(different: int) -> Scored:
+        ids = tuple(range(10, 10 + different)) + (10,) * (101 - different)              # the first of the tens after the row is a pair of its own too
+        return replace(scored(0.5), examples=(Example(0, (5,), ids, 0.8),), lower=torch.tensor([0.5]))
+
+    base = of_pairs(101)
+    assert base.sameness() == 0 and of_pairs(50).sameness() == pytest.approx(1 - 51 / 100)      # 49 in the row, back to ten, ten and ten
+    found = {different: crossed(base, of_pairs(different), base, base, 0.10, False) for different in (95, 94)}
+    assert found[95] is None and "vary 5% less from each other" in sentence(found[94].said)
+    none = replace(base, examples=(Example(0, (5,), (END,), 0.8),))
+    assert none.sameness() == 0
 
 
 def test_how_much_of_a_step_would_be_in_bounds_is_guessed():
@@ -84,7 +98,7 @@ def test_on_the_way_a_bound_leaves_room_for_chance():
 
     def of_128(broken: int) -> Scored:
         problems = ("empty",) * broken + ("",) * (128 - broken)
-        return Scored(tuple(Example(place, (5,), (6, END), 0.8) for place in range(128)), Reference({place: torch.full((2,), -1.0) for place in range(128)}, {}),
+        return Scored(tuple(Example(place, (5,), (6 + place, END), 0.8) for place in range(128)), Reference({place: torch.full((2,), -1.0) for place in range(128)}, {}),
                       torch.full((128,), 0.5), torch.full((128,), 0.5), problems)
 
     assert [crossed(base, of_128(broken), base, base, 0.10, False, chance) is None for broken, chance in ((12, 0), (13, 0), (16, 1), (17, 1))] == [True, False, True, False]

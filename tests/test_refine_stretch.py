@@ -21,8 +21,8 @@ from tests.refinements import CONFIG, everything_pleases, same, store_of, weight
 def a_stretch_leads_far(everything_pleases, monkeypatch):
     """Each look pleases more than the one before and harms nothing."""
     pleased = count()
-    monkeypatch.setattr("learner.reward_model.SURELY_SOMETHING", 2.0)
-    monkeypatch.setattr("learner.curve.seen", lambda strength, replies: Seen(strength, Bound(0.0, 0.0, 0.0), float(next(pleased)), replies))
+    monkeypatch.setattr("learner.reward_model.LIKELY_SOMETHING", 2.0)
+    monkeypatch.setattr("learner.curve.seen", lambda strength, replies: Seen(strength, Bound(0.0, 0.0, 0.0, 0.0), float(next(pleased)), replies))
     for module in ("refine", "curve"):
         monkeypatch.setattr(f"learner.{module}.clearly_pleased", lambda *_: True)
     return replace(CONFIG, refine=replace(CONFIG.refine, stretches=2))
@@ -64,7 +64,7 @@ def test_where_it_leads_nowhere_iterations_begin_exactly_at_the_base_model(tmp_p
     elif why == "no look pleases":
         monkeypatch.setattr("learner.curve.clearly_pleased", lambda *_: False)
     else:
-        monkeypatch.setattr("learner.reward_model.SURELY_SOMETHING", 0.0)
+        monkeypatch.setattr("learner.reward_model.LIKELY_SOMETHING", 0.0)
     report = refined(tmp_path / "nowhere", tiny_base, a_stretch_leads_far)
     assert bool(report["reached"]) == (why == "no look pleases") and len(report["iterations"]) == len(plain["iterations"]) == 4
     assert same(weights_of.passes[0], first) and same(weights_of.end, end)

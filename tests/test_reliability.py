@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import torch
 
@@ -30,29 +31,49 @@ def crowd(conducts, each: int = 12, seed: int = 0, taste: float = 2.5):
 
 
 def test_who_says_the_opposite_is_quarantined_and_who_is_honest_is_not():
-    found = reliabilities(*crowd(["honest"] * 10 + ["inverted"] * 2))
+    found = reliabilities(*crowd(["honest"] * 10 + ["inverted"] * 2)).raters
     assert {rater for rater, one in found.items() if one.quarantined} == {"10 inverted", "11 inverted"}
     honest = [one.trust for rater, one in found.items() if "honest" in rater]
     assert min(honest) > 0.5 and all(one.ratings == 12 for one in found.values())
 
 
 def test_who_likes_everything_whatever_it_is_says_little():
-    found = reliabilities(*crowd(["honest"] * 10 + ["generous"] * 2, seed=1))
+    found = reliabilities(*crowd(["honest"] * 10 + ["generous"] * 2, seed=1)).raters
     honest = [one for rater, one in found.items() if "honest" in rater]
-    assert max(found["10 generous"].trust, found["11 generous"].trust) < 0.3 < 0.9 < min(one.trust for one in honest)
+    assert max(found["10 generous"].honest, found["11 generous"].honest) < 0.3 and min(one.trust for one in honest) > 0.9
+    assert not found["10 generous"].quarantined and found["10 generous"].trust < 0.7      # it may be that they speak up for what they like alone
+    assert found["10 generous"].levels["dialogue"] > 0.5 > max(abs(one.levels["dialogue"]) for one in honest) - 1
+
+
+def test_who_speaks_up_for_what_they_like_alone_is_not_in_quarantine_however_much_they_say():
+    said, summaries, style = crowd(["honest"] * 12, each=40, seed=2)
+    selective = [one for one in said if one.rater_id != "11 honest" or one.value > 0]
+    people = reliabilities(selective, summaries, style).raters
+    assert people["11 honest"].trust > 0.3 and all(people[f"{number:02} honest"].trust > 0.9 for number in range(11))
+
+
+def test_who_gives_two_to_four_stars_by_what_others_go_by_is_as_honest_as_who_thumbs():
+    for seed in range(4):
+        said, summaries, style = crowd(["honest"] * 10, each=30, seed=seed)
+        mild = [replace(one, value=one.value / 2) if one.rater_id == "03 honest" else one for one in said]
+        assert reliabilities(mild, summaries, style).raters["03 honest"].honest > 0.9
+
+
+def test_where_two_parties_are_at_odds_nobody_is_distrusted():
+    people = reliabilities(*crowd(["honest"] * 6 + ["inverted"] * 4, each=20, seed=1)).raters
+    assert {one.trust for one in people.values()} == {1.0} and min(one.honest for one in people.values()) < QUARANTINE
 
 
 def test_who_likes_everything_or_nothing_hides_no_one_who_says_the_opposite():
-    said = crowd(["honest"] * 10 + ["inverted"] * 2 + ["generous"] * 5 + ["strict"] * 5, each=16, seed=3)
-    found = reliabilities(*said)
+    found = reliabilities(*crowd(["honest"] * 10 + ["inverted"] * 2 + ["generous"] * 5 + ["strict"] * 5, each=16, seed=3)).raters
     assert found["10 inverted"].quarantined and found["11 inverted"].quarantined
     assert all(one.trust > 0.9 for rater, one in found.items() if "honest" in rater)
 
 
 def test_nobody_is_judged_by_few_raters_or_by_ratings_that_tell_nothing():
     lonely = reliabilities(*crowd(["honest"] * 3, each=30))
-    assert all(one.trust == 1 and one.honest is None for one in lonely.values())
-    least = [min(one.honest for one in reliabilities(*crowd(["honest"] * 10, taste=0.0, seed=seed)).values()) for seed in range(8)]
+    assert all(one.trust == 1 and one.honest is None for one in lonely.raters.values()) and lonely.nothing == 0 and not lonely.levels
+    least = [min(one.honest for one in reliabilities(*crowd(["honest"] * 10, taste=0.0, seed=seed)).raters.values()) for seed in range(8)]
     assert min(least) > QUARANTINE and sum(one > 0.7 for one in least) >= 7      # about as people are thought of before they rated
 
 
@@ -91,8 +112,9 @@ def test_a_run_names_who_rates_against_all_others_and_learns_nothing_from_them(t
     store = open_store(tmp_path)
     theirs = add_crowd(store, tiny_base)
     run = train(store, AdapterRegistry(store, tmp_path / "adapters"), tiny_base, LearnerConfig(lora_rank=4, epochs=1, min_steps=1), trigger="shell")
-    foe, *others = run.report["data"]["raters_judged"]
-    assert foe["rater"] == "foe" and foe["ratings"] == 12 and foe["quarantined"]
-    assert {one["rater"] for one in others} == {"ann", "ben", "cleo", "dan", "eva"} and not any(one["quarantined"] for one in others)
+    [doubt] = run.report["data"]["raters_in_doubt"]
+    assert doubt["rater"] == "foe" and doubt["ratings"] == 12 and doubt["quarantined"]
     assert not any(store.receipts(reply) for reply in theirs) and run.report["ratings_used"] == 60
     assert "60 rated replies from 5 people" in store.version(1).note
+    store.delete_everything("foe")
+    assert store.run(run.id).report["data"]["raters_in_doubt"] == [] and "foe" not in store.row("SELECT report FROM runs")["report"]

@@ -23,6 +23,7 @@ from learner.gate_statistical import verdict as together
 from learner.judging import Judging, split_ratings
 from learner.pace import Pace
 from learner.policy import Policy
+from learner.reliability import People
 from learner.rewards import rewards
 from learner.stages import GATE_ANCHOR
 from serving_sampler import sampler_maker
@@ -44,7 +45,7 @@ def verdict(task: Task, adapter: Path, config: LearnerConfig) -> Verdict:
     """Both gates in the learner's order, as far as `config` uses them, against the base model as the incumbent.
 
     The adapter's file stays as it is. The candidate counts as trained on the ratings that the learner would have trained on, and the
-    others judge it; where they cannot, the learner would have trained on them too, and the reason says so of its own run.
+    others judge it, whoever gave them; where they cannot, the learner would have trained on them too, and the reason says so of its own run.
     """
     policy, tokenizer = Policy(task.base, rank=config.lora_rank, seed=task.seed), ChatTokenizer(task.base.folder)
     store = Store(task.folder / "gate.db")
@@ -62,7 +63,7 @@ def verdict(task: Task, adapter: Path, config: LearnerConfig) -> Verdict:
     if not found.passed:
         return Verdict(False, 0.0, found.reason, "G0")
     pace = Pace(store, store.start_run(task.base.id, "shell").id, lambda progress: None, lambda: False)
-    judging = Judging(policy, sampler, tokenizer, reference, rewards(replies), config, pace)
+    judging = Judging(policy, sampler, tokenizer, reference, rewards(replies), People(), config, pace)
     compared = judging.compare(judging.judge(examples, held_out), AdapterRegistry(store, task.folder / "adapters"), BASE_VERSION)
     if compared.decision == "refused":
         return Verdict(False, 0.0, compared.reason, "G1")

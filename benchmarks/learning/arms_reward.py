@@ -14,9 +14,11 @@ from data.tokenizer import ChatTokenizer
 from learner.anchor import reference_pass
 from learner.config import LearnerConfig
 from learner.policy import Policy
+from learner.reliability import rater_reliabilities
 from learner.reward_model import Fit, fit_reward_model
 from learner.rewards import rewards
 from learner.scoring import as_examples, bounds_of, feature_table, score
+from learner.voices import voices_of
 
 Score = Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], list[float]]
 TRIES = 4
@@ -28,13 +30,16 @@ def reward_model(task: Task) -> tuple[Score, Fit]:
     store = Store(task.folder / "reward.db")
     record(store, task.base, task.rated, task.sampling)
     replies = store.rated_replies(task.base.id)
-    fused = rewards(replies)
-    values, weights = torch.tensor([each.reward for each in fused]), torch.tensor([each.weight for each in fused])
     examples = as_examples([reply.reply.prompt_ids for reply in replies],
                            [Generated(reply.reply.completion_ids, (), 1.0, "stop") for reply in replies], task.sampling.temperature)
     reference = reference_pass(policy, policy.micro_batches(examples, config.max_batch_tokens), frozenset(), lambda: None)
-    model = fit_reward_model(*feature_table(examples, reference, tokenizer), values, weights,
-                             [example.prompt_ids for example in examples], task.seed)
+    people = rater_reliabilities(replies, examples, reference, tokenizer)
+    fused = rewards(replies, people.trust)
+    values, weights = torch.tensor([each.reward for each in fused]), torch.tensor([each.weight for each in fused])
+    voices = voices_of(fused, people)
+    summaries, style = (table[voices.rows] for table in feature_table(examples, reference, tokenizer))
+    model = fit_reward_model(summaries, style, voices.values, voices.weights, [examples[row].prompt_ids for row in voices.rows], task.seed,
+                             levels=voices.levels, least_nothing=people.nothing)
     bounds = bounds_of(examples, reference, values, weights, tokenizer.eos_ids)
 
     def scored(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> list[float]:
