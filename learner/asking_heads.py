@@ -16,9 +16,8 @@ from data.reply_features import FEATURES, reply_features
 from data.store import Store
 from learner.batches import Example
 from learner.reliability import People
-from learner.reward_model import fit_reward_model
 from learner.rewards import Reward
-from learner.voices import voices_of
+from learner.voices import fit_on_voices
 
 MIN_REPLIES = 32
 """With fewer there is no telling whether they predict each other."""
@@ -35,10 +34,8 @@ def keep_asking_heads(store: Store, run: Run, replies: Sequence[RatedReply], fou
     figures, model = {"replies": len(told), "useful": False}, None
     if len(told) >= MIN_REPLIES:
         features = torch.tensor([reply_features(replies[index].reply) for index in told], dtype=torch.float64)
-        voices = voices_of([found[index] for index in told], people)
-        fitted = fit_reward_model(torch.zeros(len(voices.rows), 0), features[voices.rows], voices.values, voices.weights,
-                                  [replies[told[row]].reply.prompt_ids for row in voices.rows], seed, FEATURES, levels=voices.levels,
-                                  least_nothing=people.nothing)
+        fitted = fit_on_voices([found[index] for index in told], people, torch.zeros(len(told), 0), features,
+                               [replies[index].reply.prompt_ids for index in told], seed, FEATURES)
         figures = {**fitted.fit.as_dict(), **figures, "useful": fitted.fit.useful}
         model = fitted.as_dict() if fitted.fit.useful else None
     store.add_asking_heads(run, figures, model, [replies[index].reply.id for index in told])

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from learner.feature_space import CONSTANT_VARIANCE, WEIGHT_VARIANCE, feature_sets
+from learner.feature_space import feature_sets, regression
 
 PRIOR = {"honest": 0.83, "inverted": 0.05, "careless": 0.07, "constant": 0.05}
 """How people are thought of before they rated."""
@@ -136,10 +136,8 @@ def _constant(ratings: Ratings) -> Tensor:
 
 def _fit(features: Tensor, sets: Tensor, ratings: Ratings) -> tuple[_Told, Tensor]:
     """Returns: the stories by each of M sets of columns, and (M,) the sets' log evidence."""
-    count, size = sets.shape
-    x = torch.cat((features[:, :1].expand(count, -1, -1), features.T[sets].transpose(1, 2)), dim=2)
-    precision = torch.tensor([1 / CONSTANT_VARIANCE] + [1 / WEIGHT_VARIANCE] * size, dtype=torch.float64)
-    found = torch.zeros(count, 1 + size, dtype=torch.float64)
+    x, precision = regression(features, sets)
+    found = torch.zeros(len(sets), len(precision), dtype=torch.float64)
     told = stories(x, found, ratings)
     told = told._replace(joint=torch.cat((told.joint[:1], torch.full_like(told.joint[1:], -math.inf))))     # everybody honest at first
     for _ in range(STEPS):

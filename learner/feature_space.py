@@ -39,6 +39,16 @@ def _spread(values: Tensor) -> Tensor:
     return torch.where(found > 1e-6, found, torch.ones_like(found))
 
 
+def regression(features: Tensor, sets: Tensor) -> tuple[Tensor, Tensor]:
+    """What a regression on each of M sets of columns takes: (M, N, 1 + size) the constant and the set's columns, and the diagonal of the weights' prior precision.
+
+    Args: features (N, 1 + D), the first a constant; sets (M, size).
+    """
+    count, size = sets.shape
+    x = torch.cat((features[:, :1].expand(count, -1, -1), features.T[sets].transpose(1, 2)), dim=2)
+    return x, torch.tensor([1 / CONSTANT_VARIANCE] + [1 / WEIGHT_VARIANCE] * size, dtype=torch.float64)
+
+
 def feature_sets(features: Tensor, at_once: int) -> Iterator[tuple[Tensor, float]]:
     """Sets of so many features at most, by size, with the log of each one's prior: P(S) ~ 2^-|S| / C(D, |S|).
 

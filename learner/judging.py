@@ -24,11 +24,11 @@ from learner.pace import Pace
 from learner.policy import Policy
 from learner.refine import Refinement, Refiner
 from learner.reliability import People
-from learner.reward_model import RewardModel, fit_reward_model
+from learner.reward_model import RewardModel
 from learner.rewards import Reward
 from learner.sampler import Sampler
 from learner.scoring import Bounds, bounds_of, feature_table
-from learner.voices import voices_of
+from learner.voices import fit_on_voices
 
 
 def split_ratings(examples: Sequence[Example], replies: Sequence[RatedReply], config: LearnerConfig) -> tuple[list[Example], list[Example]]:
@@ -95,10 +95,8 @@ class Judging:
 
     def _fit(self, examples: Sequence[Example]) -> tuple[RewardModel, Bounds]:
         found = [self.found[example.index] for example in examples]
-        voices = voices_of(found, self.people)
-        summaries, style = (table[voices.rows] for table in feature_table(examples, self.reference, self.tokenizer))
-        model = fit_reward_model(summaries, style, voices.values, voices.weights, [examples[row].prompt_ids for row in voices.rows], self.config.seed, STYLE,
-                                 levels=voices.levels, least_nothing=self.people.nothing)
+        model = fit_on_voices(found, self.people, *feature_table(examples, self.reference, self.tokenizer), [example.prompt_ids for example in examples],
+                              self.config.seed, STYLE)
         rewards, weights = torch.tensor([reward.reward for reward in found]), torch.tensor([reward.weight for reward in found])
         return model, bounds_of(examples, self.reference, rewards, weights, self.tokenizer.eos_ids)
 

@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 from torch import Tensor
 
-from learner.feature_space import CONSTANT_VARIANCE, WEIGHT_VARIANCE, FeatureSpace, feature_sets
+from learner.feature_space import FeatureSpace, feature_sets, regression
 
 AT_ONCE = 3
 HEADS = 64
@@ -159,10 +159,8 @@ def _fit_sets(features: Tensor, sets: Tensor, labels: Tensor, weights: Tensor, l
 
         log p(y | S) = log likelihood + log prior at the mode - 1/2 log det(H) + 1/2 log det(prior precision)     (Laplace)
     """
-    count, size = sets.shape
-    x = torch.cat((features[:, :1].expand(count, -1, -1), features.T[sets].transpose(1, 2)), dim=2)             # (M, N, 1 + size)
-    precision = torch.tensor([1 / CONSTANT_VARIANCE] + [1 / WEIGHT_VARIANCE] * size, dtype=torch.float64)
-    found = torch.zeros(count, 1 + size, dtype=torch.float64)
+    x, precision = regression(features, sets)
+    found = torch.zeros(len(sets), len(precision), dtype=torch.float64)
     for _ in range(steps):
         p = torch.sigmoid((x @ found[..., None])[..., 0] + levels)
         gradient = (x.transpose(1, 2) @ (weights * (p - labels))[..., None])[..., 0] + precision * found

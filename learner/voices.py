@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from learner.reliability import People
+from learner.reward_model import RewardModel, fit_reward_model
 from learner.rewards import Reward
 
 
@@ -31,3 +32,11 @@ def voices_of(found: Sequence[Reward], people: People) -> Voices:
     weights = torch.tensor([voice.weight for _, voice, _ in said])
     return Voices([row for row, _, _ in said], torch.tensor([voice.levelled if level is None else voice.value for _, voice, level in said]),
                   weights / weights.mean(), torch.tensor([level or 0.0 for _, _, level in said]))
+
+
+def fit_on_voices(found: Sequence[Reward], people: People, summaries: Tensor, style: Tensor, groups: Sequence[Hashable], seed: int,
+                  names: Sequence[str] = ()) -> RewardModel:
+    """`fit_reward_model` on everybody's part of N rewards. Args: summaries (N, 2 H), style (N, C), groups (N): of what was rewarded."""
+    voices = voices_of(found, people)
+    return fit_reward_model(summaries[voices.rows], style[voices.rows], voices.values, voices.weights, [groups[row] for row in voices.rows], seed, names,
+                            levels=voices.levels, least_nothing=people.nothing)

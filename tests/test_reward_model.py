@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.reply_features import STYLE, style_features
-from learner.reward_model import CONSTANT_VARIANCE, MAX_NOTHING, WEIGHT_VARIANCE, average, fit_reward_model, measure
+from learner.feature_space import CONSTANT_VARIANCE, WEIGHT_VARIANCE
+from learner.reward_model import MAX_NOTHING, average, fit_reward_model, measure
 
 
 def with_constant(*columns: list[float]) -> torch.Tensor:

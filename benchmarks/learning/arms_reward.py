@@ -15,10 +15,10 @@ from learner.anchor import reference_pass
 from learner.config import LearnerConfig
 from learner.policy import Policy
 from learner.reliability import rater_reliabilities
-from learner.reward_model import Fit, fit_reward_model
+from learner.reward_model import Fit
 from learner.rewards import rewards
 from learner.scoring import as_examples, bounds_of, feature_table, score
-from learner.voices import voices_of
+from learner.voices import fit_on_voices
 
 Score = Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], list[float]]
 TRIES = 4
@@ -36,10 +36,7 @@ def reward_model(task: Task) -> tuple[Score, Fit]:
     people = rater_reliabilities(replies, examples, reference, tokenizer)
     fused = rewards(replies, people.trust)
     values, weights = torch.tensor([each.reward for each in fused]), torch.tensor([each.weight for each in fused])
-    voices = voices_of(fused, people)
-    summaries, style = (table[voices.rows] for table in feature_table(examples, reference, tokenizer))
-    model = fit_reward_model(summaries, style, voices.values, voices.weights, [examples[row].prompt_ids for row in voices.rows], task.seed,
-                             levels=voices.levels, least_nothing=people.nothing)
+    model = fit_on_voices(fused, people, *feature_table(examples, reference, tokenizer), [example.prompt_ids for example in examples], task.seed)
     bounds = bounds_of(examples, reference, values, weights, tokenizer.eos_ids)
 
     def scored(prompts: Sequence[Sequence[int]], completions: Sequence[Sequence[int]]) -> list[float]:
