@@ -32,6 +32,7 @@ def test_a_tap_rates_and_says_why(person, chat_server):
     page.get_by_role("button", name="Bad reply").tap()
     page.get_by_role("button", name="Too long").tap()
     expect(page.locator(".reasons .panel-note").last).to_have_text("Saved")
+    expect(page.locator(".rating-note")).to_have_text("Saved")          # saved on a way of its own, the thumb after the stars
     expect(page.locator(".star.lit")).to_have_count(2)
     assert store_of(page, chat_server) == ({"thumb": -1, "stars": 2}, ("too_long",))
 
