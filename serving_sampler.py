@@ -11,7 +11,8 @@ import random
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -59,17 +60,13 @@ class ServingSampler:
         of_no_use = None
         engine = OpenVinoEngine(self.policy.base, self.cache_dir, ChatTokenizer(self.policy.base.folder).eos_ids, **self._options)
         try:
-            with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.cache_dir) as scratch:
+            with _blamed(self.policy), tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.cache_dir) as scratch:
                 version, adapter = _who_acts(self.policy, Path(scratch))
                 file = started_as_idle_work(partial(engine.prepare, adapter, min(MERGING, usable_cpus())))
                 if adapter is not None and "encoding" in self._options:     # a form that no server loads, of weights that will not be again
                     of_no_use = file
                 started_as_idle_work(partial(engine.load, version, adapter))
-            return _replies(engine, version, prompts, sampling)
-        except (CorruptAdapter, EngineFailed) as error:
-            if self.policy.acting == "base":                 # then it is the engine that fails, not what was learnt
-                raise
-            raise Diverged from error
+                return _replies(engine, version, prompts, sampling)
         finally:
             engine.close()
             if of_no_use:
@@ -103,19 +100,26 @@ class GpuSampler:
         Raises: Diverged. EngineFailed: not even the base model can be asked.
         """
         try:
-            with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.cache_dir) as scratch:
+            with _blamed(self.policy), tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.cache_dir) as scratch:
                 version, adapter = _who_acts(self.policy, Path(scratch))
                 self._engine.load(version, adapter)
-            return _replies(self._engine, version, prompts, sampling)
-        except (CorruptAdapter, EngineFailed) as error:
-            if self.policy.acting == "base":
-                raise
-            raise Diverged from error
+                return _replies(self._engine, version, prompts, sampling)
         finally:
             self._engine.unload(CANDIDATE, at_once=True)
 
     def as_served(self) -> GpuSampler:
         return self
+
+
+@contextmanager
+def _blamed(policy: Policy) -> Iterator[None]:
+    """An engine that fails with an adapter fails because of what was learnt: `Diverged`; with the base model it is the engine that fails."""
+    try:
+        yield
+    except (CorruptAdapter, EngineFailed) as error:
+        if policy.acting == "base":
+            raise
+        raise Diverged from error
 
 
 def _sweep(cache_dir: Path) -> None:

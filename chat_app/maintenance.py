@@ -13,6 +13,8 @@ from chat_app.asking import share_asked
 from chat_app.serving import Serving
 from data.sentences import said
 
+OF_A_REPORT = {"said": ..., "reason": ..., "refinement": ("said", "reason"), "asking": ("nothing", "told_by"), "gate": ("replies",)}
+"""What the page shows of a run's report; the rest, such as whose honesty it doubts, stays in the store."""
 FEW = 5
 """With fewer replies rated by several people their agreement would be an accident."""
 SHOWN = 1000
@@ -74,7 +76,7 @@ class Maintenance:
                           "live": v.number == live, "sha256": v.sha256, "run_id": v.run_id} for v in store.versions(base.id)],
             "promotions": [{"version": p.version, "reason": p.reason, "created_at": p.created_at} for p in store.promotions(base.id)],
             "runs": [{"id": r.id, "state": r.state, "trigger": r.trigger, "started_at": r.started_at, "ended_at": r.ended_at,
-                      "version": r.version, "error": r.error, "progress": vars(r.progress), "report": r.report} for r in runs],
+                      "version": r.version, "error": r.error, "progress": vars(r.progress), "report": r.report and _shown(r.report)} for r in runs],
             "sampling": {"temperature": self.settings.temperature, "top_p": self.settings.top_p, "top_k": self.settings.top_k,
                          "max_new_tokens": self.settings.max_new_tokens},
             "schedule": {"every_ratings": self.settings.train_every_ratings, "every_hours": self.settings.train_every_hours,
@@ -102,6 +104,12 @@ class Maintenance:
             found[kind] = None if len(replies) < FEW else {
                 "replies": len(replies), "same": same_share(replies), "alpha": krippendorff_alpha(replies, distance)}
         return found
+
+
+def _shown(report: dict) -> dict:
+    """Of a run's report what `OF_A_REPORT` names."""
+    return {part: report[part] if names is ... or not report[part] else {name: report[part][name] for name in names if name in report[part]}
+            for part, names in OF_A_REPORT.items() if part in report}
 
 
 def _masked(said: dict) -> dict:
