@@ -39,7 +39,7 @@ class Seen(NamedTuple):
 
 
 def seen(strength: float, replies: Scored) -> Seen:
-    return Seen(strength, Bound(replies.broken(), replies.truncated(), replies.sameness(), replies.surprise()), float(replies.lower.mean()), replies)
+    return Seen(strength, Bound(replies.broken(), replies.truncated(), replies.sameness(), replies.surprise(), replies.text_nll), float(replies.lower.mean()), replies)
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,10 @@ from learner.anchor import Reference, logprob_pass
 from learner.batches import Example
 from learner.config import GateLimits
 from learner.errors import Diverged
+from learner.frozen_text import FrozenText
 from learner.policy import Policy
 from learner.sampler import Sampler
 
-TEXT_WINDOW = 256
-"""Tokens of frozen text per row."""
 MICRO_BATCH_TOKENS = 4096
 
 
@@ -98,7 +97,7 @@ class Gate:
         self.anchor = policy.micro_batches(anchor, MICRO_BATCH_TOKENS)
         self.prompts = fixed_prompts()[:limits.prompts]
         self.prompt_ids = [tuple(tokenizer.render([Message("user", prompt)])) for prompt in self.prompts]
-        self.text = policy.micro_batches(text_windows(tokenizer.encode(frozen_text())), MICRO_BATCH_TOKENS)
+        self.text = FrozenText(policy, tokenizer)
         with policy.reference():
             self.base_replies = self._sample()
             self.base = replace(self._figures(self.base_replies), kl=0.0)
@@ -138,13 +137,13 @@ class Gate:
         if not replies:
             return Figures(False, *[math.nan] * 7)
         _, kl = logprob_pass(self.policy, self.anchor, self.check, self.reference)
-        text, _ = logprob_pass(self.policy, self.text, self.check)
+        text_nll = self.text.nll(self.check)
         own = [Example(place, prompt, tuple(reply), self.temperature)
                for place, (prompt, reply) in enumerate(zip(self.prompt_ids, replies, strict=True)) if reply]
         with self.policy.reference():
             surprise, _ = logprob_pass(self.policy, self.policy.micro_batches(own, MICRO_BATCH_TOKENS), self.check)
         spoken = [[token for token in reply if token not in self.tokenizer.eos_ids] for reply in replies]
-        text_nll, own_nll = -float(torch.cat(list(text.values())).mean()), -float(torch.cat(list(surprise.values())).mean())
+        own_nll = -float(torch.cat(list(surprise.values())).mean())
         kl = 0.0 if kl is None else kl
         return Figures(
             finite=all(map(math.isfinite, (kl, text_nll, own_nll))), kl=kl, text_nll=text_nll, surprise=own_nll,
@@ -177,20 +176,9 @@ def out_of_bounds(candidate: Figures, base: Figures, limits: GateLimits) -> Said
     return None
 
 
-def frozen_text() -> str:
-    """A few paragraphs, written for this purpose, mostly English."""
-    return files("learner").joinpath("frozen_text.txt").read_text(encoding="utf-8")
-
-
 def fixed_prompts() -> list[str]:
     """What every candidate is asked, one prompt a line."""
     return files("learner").joinpath("gate_prompts.txt").read_text(encoding="utf-8").splitlines()
-
-
-def text_windows(ids: Sequence[int]) -> list[Example]:
-    """Frozen text as examples at temperature 1 whose prompt is their first token."""
-    pieces = [ids[start:start + TEXT_WINDOW] for start in range(0, len(ids), TEXT_WINDOW)]
-    return [Example(place, (piece[0],), tuple(piece[1:]), 1.0) for place, piece in enumerate(pieces) if len(piece) > 1]
 
 
 def _mean(values) -> float:

@@ -40,6 +40,7 @@ from learner.along import described, go_as_far, told_of
 from learner.batches import Example, plan_steps
 from learner.config import LearnerConfig
 from learner.errors import Diverged
+from learner.frozen_text import FrozenText
 from learner.nonsense import Nonsense
 from learner.personal import without_personal_data
 from learner.policy import Policy
@@ -119,8 +120,10 @@ class Refiner:
         seeds = itertools.count(2)                                       # a second look at a like strength is to say something new
         asked = [prompt for prompt in check_prompts for _ in range(-(-self.config.refine.check_replies // len(check_prompts)))]
 
+        text = FrozenText(self.policy, self.tokenizer)
+
         def answers(nonsense: Nonsense | None, seed: int) -> Scored:
-            return self._told_by(nonsense)._score(asked, self._sample(asked, seed), temperature=AS_IT_IS)
+            return replace(self._told_by(nonsense)._score(asked, self._sample(asked, seed), temperature=AS_IT_IS), text_nll=text.nll(self.check))
 
         @cache
         def base() -> Scored:

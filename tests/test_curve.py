@@ -10,20 +10,21 @@ from learner.curve import Curve, Seen
 from learner.refine_bounds import Bound
 from tests.test_refine_bounds import scored
 
-BASE = Seen(0.0, Bound(0.02, 0.5, 0.3, 1.0), -0.5, scored(-0.5))
-BOUND = Bound(0.08, 0.65, 0.35, 1.1)
+BASE = Seen(0.0, Bound(0.02, 0.5, 0.3, 1.0, 3.0), -0.5, scored(-0.5))
+BOUND = Bound(0.08, 0.65, 0.35, 1.1, 3.15)
 
 
-def look(strength: float, lower: float, broken: float = 0.02, truncated: float = 0.5, surprise: float = 1.0) -> Seen:
-    return Seen(strength, Bound(broken, truncated, 0.3, surprise), lower, scored(lower))
+def look(strength: float, lower: float, broken: float = 0.02, truncated: float = 0.5, surprise: float = 1.0, text_nll: float = 3.0) -> Seen:
+    return Seen(strength, Bound(broken, truncated, 0.3, surprise, text_nll), lower, scored(lower))
 
 
 def test_the_first_figure_to_meet_its_bound_by_the_square_of_the_strength_is_the_limit():
     """At 3 a twentieth more surprise: a tenth at 3 sqrt 2, beyond which nobody has looked; ten points more broken at 6: 6 at 6 sqrt .6."""
     assert Curve(BASE, [look(3, 0.1, surprise=1.05)]).limit(BOUND) == 3
     curve = Curve(BASE, [look(3, 0.1, surprise=1.05), look(6, 0.2, surprise=1.2)])
-    assert curve.limit(BOUND) == pytest.approx(18**0.5) and curve.limit(Bound(0.08, 0.65, 0.35, 1.05)) == pytest.approx(3)
+    assert curve.limit(BOUND) == pytest.approx(18**0.5) and curve.limit(BOUND._replace(surprise=1.05)) == pytest.approx(3)
     assert Curve(BASE, [look(6, 0.1, surprise=1.05, broken=0.12)]).limit(BOUND) == pytest.approx(6 * 0.6**0.5)
+    assert Curve(BASE, [look(6, 0.1, surprise=1.05, text_nll=3.6)]).limit(BOUND) == pytest.approx(6 * 0.25**0.5)
     assert Curve(BASE, [look(6, 0.1, truncated=0.2)]).limit(BOUND) == 6                          # fewer are no reason to stop
 
 
@@ -40,7 +41,7 @@ def test_a_look_far_beyond_a_bound_tells_by_itself_how_near_it_is():
 def test_nothing_is_kept_beyond_what_pleased_most_nor_where_the_start_is_out_of_bounds_or_pleases_most():
     assert Curve(BASE, [look(3, 0.4), look(6, 0.3)]).limit(BOUND) == 3
     assert Curve(BASE, [look(3, -0.6)]).limit(BOUND) == 0
-    assert Curve(BASE._replace(figures=Bound(0.02, 0.5, 0.3, 1.2)), [look(1, 0.4, surprise=1.2)]).limit(BOUND) == 0
+    assert Curve(BASE._replace(figures=BASE.figures._replace(surprise=1.2)), [look(1, 0.4, surprise=1.2)]).limit(BOUND) == 0
 
 
 def test_the_next_look_is_where_the_bound_is_expected_not_far_beyond_the_last():
@@ -64,7 +65,7 @@ def test_looks_at_one_place_please_by_their_mean_and_none_of_them_holds_back_wha
     curve = Curve(BASE, by_chance)
     assert curve.next_look(BOUND, 2.0) == pytest.approx((0.1 * (81 + 2 * 56.36) / (9 * 0.12 + 2 * 7.508 * 0.03)) ** 0.5, abs=0.01) and curve.next_look(BOUND, 2.0) > 3
     assert curve.limit(BOUND) == 3
-    assert Curve(BASE, [*by_chance, look(6, 0.25)]).limit(Bound(1.0, 1.0, 1.0, 9.0)) == 3, "at 6 it pleases less than the three in the mean, though more than one of them"
+    assert Curve(BASE, [*by_chance, look(6, 0.25)]).limit(Bound(1.0, 1.0, 1.0, 9.0, 9.0)) == 3, "at 6 it pleases less than the three in the mean, though more than one of them"
 
 
 def test_where_replies_may_please_by_chance_a_nearer_one_that_surely_does_is_kept_or_nothing(monkeypatch):

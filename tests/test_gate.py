@@ -16,7 +16,8 @@ from data.tokenizer import ChatTokenizer
 from learner.anchor import reference_pass
 from learner.batches import Example
 from learner.config import GateLimits
-from learner.gate import Figures, Gate, fixed_prompts, frozen_text, out_of_bounds
+from learner.frozen_text import frozen_text
+from learner.gate import Figures, Gate, fixed_prompts, out_of_bounds
 from learner.policy import Policy
 from learner.sampler import PolicySampler
 

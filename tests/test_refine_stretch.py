@@ -22,7 +22,7 @@ def a_stretch_leads_far(everything_pleases, monkeypatch):
     """Each look pleases more than the one before and harms nothing."""
     pleased = count()
     monkeypatch.setattr("learner.reward_model.LIKELY_SOMETHING", 2.0)
-    monkeypatch.setattr("learner.curve.seen", lambda strength, replies: Seen(strength, Bound(0.0, 0.0, 0.0, 0.0), float(next(pleased)), replies))
+    monkeypatch.setattr("learner.curve.seen", lambda strength, replies: Seen(strength, Bound(0.0, 0.0, 0.0, 0.0, 0.0), float(next(pleased)), replies))
     for module in ("refine", "curve"):
         monkeypatch.setattr(f"learner.{module}.clearly_pleased", lambda *_: True)
     return replace(CONFIG, refine=replace(CONFIG.refine, stretches=2))

@@ -15,7 +15,7 @@ from benchmarks.learning.words import coverage, distinct, repeated_share, words
 from data.tokenizer import ChatTokenizer
 from learner.anchor import logprob_pass
 from learner.batches import Example
-from learner.gate import frozen_text, text_windows
+from learner.frozen_text import FrozenText
 from learner.policy import Policy
 
 MICRO_BATCH_TOKENS = 4096
@@ -122,11 +122,8 @@ def reply_rows(policy: Policy, adapter: Path | None, replies: Sequence[Sampled],
 
 def text_nll(policy: Policy, adapter: Path | None, tokenizer: ChatTokenizer) -> float:
     """Nats per token on the frozen text: what the model still knows of language it was not asked about."""
-    ids = tokenizer.encode(frozen_text())
-    windows = policy.micro_batches(text_windows(ids), MICRO_BATCH_TOKENS)
     with policy.reference() if adapter is None else policy.behaving_as(adapter):
-        logprobs, _ = logprob_pass(policy, windows, lambda: None)
-    return -float(torch.cat(list(logprobs.values())).mean())
+        return FrozenText(policy, tokenizer).nll()
 
 
 def _batches(policy: Policy, examples: Sequence[Example]):
