@@ -9,7 +9,7 @@ model of at most `AT_ONCE` features is fitted,
     P(liked) = sigmoid(l + b0 + w . x_S),   S a set of features,   w ~ N(0, 1),  b0 ~ N(0, 4),   soft label (r + 1) / 2,
 
 with l the level of who rates (crowd.py), and weighs what the ratings make of it: its evidence (Laplace's approximation) times the prior P(S) ~ 2^-|S| / C(D, |S|). The
-empty set is one of them, and its share is the probability that the features tell nothing: from `MAX_NOTHING` on the model turns
+empty set is one of them, and its share is the probability that the features tell nothing: from a bound on the model turns
 itself off. Shares of features are what can be told to people. Heads are the other models in proportion to their weight; q = 2 P - 1
 is their mean on the rewards' own scale and cannot leave it, and where they disagree the ratings say little: a reply's score is
 mean - penalty * std over them, times the probability that anything is told at all where it is weighed against something else.
@@ -33,11 +33,13 @@ from learner.feature_space import FeatureSpace, feature_sets, regression
 AT_ONCE = 3
 HEADS = 64
 FOLDS = 5
-MAX_NOTHING = 0.75
-"""Before any rating it is 0.53. Of 192 thumbs by a coin 3 in 40 fall below, of 64 thumbs 24; but of 192 with a quarter flipped 14 in 40 were above 0.65, 4 above this, that told lists, tone,
-length or a composite with a correlation of .45 to .93 on replies nobody had rated: what is lost by not learning is more than what a coin can teach."""
-LIKELY_SOMETHING = 0.5
-"""Of 27 draws between this and the next (five tastes, 192 thumbs a quarter of which is flipped or 64 thumbs) one pointed the wrong way on other topics, with a correlation of -.04; in the mean it was .61."""
+MAX_NOTHING, LIKELY_SOMETHING = 0.75, 0.5
+"""From the first on the model turns itself off; below the second the ratings are told enough to go far by what they prefer. Before any rating the probability is 0.53.
+Of 64 thumbs, a quarter of them flipped, 1 draw of 44 below the second pointed the wrong way on other topics, between the two 10 of 56."""
+MANY, MAX_NOTHING_OF_MANY = 96, 0.85
+"""Of so many prompts and more this is the bound of both: many small tastes, none of which a model of three features is sure of, make one direction by then. Of 128 or 192 thumbs, a quarter of
+them flipped, below .5 no draw of 91 pointed the wrong way, from there to .75 1 of 47 (correlation with the taste on other topics .53 in the mean), to .85 none of 51 (.49), beyond it 4 of 31.
+A coin's 192 thumbs are below .75 in 4 draws of 40 and below .85 in 18: what is lost by not learning is more than what a coin can teach."""
 SURELY_SOMETHING = 0.2
 CHUNK = 200_000
 """Rows of all models at a time: bounds memory, not the mathematics."""
@@ -66,12 +68,12 @@ class Fit:
     @property
     def useful(self) -> bool:
         """Enough to learn by, a little at a time and looked after."""
-        return self.nothing < MAX_NOTHING
+        return self.nothing < (MAX_NOTHING_OF_MANY if self.prompts >= MANY else MAX_NOTHING)
 
     @property
     def likely(self) -> bool:
         """Enough to go far by what it prefers."""
-        return self.nothing < LIKELY_SOMETHING
+        return self.useful and (self.prompts >= MANY or self.nothing < LIKELY_SOMETHING)
 
     @property
     def sure(self) -> bool:
