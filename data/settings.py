@@ -87,7 +87,7 @@ class Settings:
     sync_seconds: float = setting(30.0, at_least=1, at_most=86_400)
     """How often a host sends and looks there: a rating, a deletion or a version has reached the next host after two of these, both being up."""
     refine: bool = setting(True)
-    """A run on 32 rated replies or more learns from fresh replies that small models of the ratings score, where the ratings tell what people go by; else, and when this is off, from the rated replies themselves. From 128 on a fifth of the ratings only judges the candidate, as soon as a fifth suffices for it; until then it trains too."""
+    """A run on 32 rated replies or more learns what small models of the ratings prefer, as far as fresh replies allow, where the ratings tell what people go by; else, and when this is off, from the rated replies as they were rated. From 128 on a fifth of the ratings only judges the candidate, as soon as a fifth suffices for it; until then it trains too."""
     seed: int = setting(0, at_least=0, at_most=2**31 - 1)
     """Seed of a training run: on the same machine the same ratings and seed train the same weights; near one of the gate's limits the strength at which it lets them pass may differ, because it samples."""
 

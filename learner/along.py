@@ -63,6 +63,7 @@ def told_of(strength: float, problem: Said | None, after: Scored | None) -> dict
 
 
 def described(scored: Scored) -> dict:
+    text = {} if scored.text_nll is None else {"text_nll": round(scored.text_nll, 4)}
     return {"lower": round(float(scored.lower.mean()), 4), "mean": round(float(scored.mean.mean()), 4), "surprise": round(scored.surprise(), 4),
-            "tokens": round(scored.tokens(), 1), "broken": round(scored.broken(), 4), "truncated": round(scored.truncated(), 4), "sameness": round(scored.sameness(), 4), "text_nll": round(scored.text_nll, 4),
+            "tokens": round(scored.tokens(), 1), "broken": round(scored.broken(), 4), "truncated": round(scored.truncated(), 4), "sameness": round(scored.sameness(), 4), **text,
             "problems": {problem: scored.problems.count(problem) for problem in sorted(set(scored.problems)) if problem}}

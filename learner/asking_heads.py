@@ -36,7 +36,7 @@ def keep_asking_heads(store: Store, run: Run, replies: Sequence[RatedReply], fou
         features = torch.tensor([reply_features(replies[index].reply) for index in told], dtype=torch.float64)
         fitted = fit_on_voices([found[index] for index in told], people, torch.zeros(len(told), 0), features,
                                [replies[index].reply.prompt_ids for index in told], seed, FEATURES)
-        figures = {**fitted.fit.as_dict(), **figures, "useful": fitted.fit.useful}
-        model = fitted.as_dict() if fitted.fit.useful else None
+        figures = {**fitted.fit.as_dict(), **figures, "useful": fitted.fit.predicts}
+        model = fitted.as_dict() if fitted.fit.predicts else None
     store.add_asking_heads(run, figures, model, [replies[index].reply.id for index in told])
     return figures

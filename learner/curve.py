@@ -39,6 +39,7 @@ class Seen(NamedTuple):
 
 
 def seen(strength: float, replies: Scored) -> Seen:
+    """Args: replies: with what ordinary text costs."""
     return Seen(strength, Bound(replies.broken(), replies.truncated(), replies.sameness(), replies.surprise(), replies.text_nll), float(replies.lower.mean()), replies)
 
 

@@ -1,4 +1,4 @@
-"""Ordinary text, a few paragraphs: how likely a policy finds it is what it still knows of language that nobody rated."""
+"""Ordinary text, a few paragraphs: how likely a policy finds it tells what it still knows of language that nobody rated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from learner.policy import Policy
 
 WINDOW = 256
 """Tokens per row."""
-MICRO_BATCH_TOKENS = 4096
 
 
 def frozen_text() -> str:
@@ -28,14 +27,14 @@ def text_windows(ids: Sequence[int]) -> list[Example]:
     return [Example(place, (piece[0],), tuple(piece[1:]), 1.0) for place, piece in enumerate(pieces) if len(piece) > 1]
 
 
-class FrozenText:
-    """The text as a policy reads it."""
+class OrdinaryText:
+    """Some text as a policy reads it."""
 
-    def __init__(self, policy: Policy, tokenizer: ChatTokenizer) -> None:
-        self._policy = policy
-        self._batches = policy.micro_batches(text_windows(tokenizer.encode(frozen_text())), MICRO_BATCH_TOKENS)
+    def __init__(self, policy: Policy, tokenizer: ChatTokenizer, text: str) -> None:
+        windows = text_windows(tokenizer.encode(text))
+        self._policy, self._batches = policy, policy.micro_batches(windows, WINDOW * len(windows))
 
     def nll(self, check: Callable[[], None] = lambda: None) -> float:
-        """Nats per token, by whatever the policy is at this instant."""
+        """Nats per token, by whatever the policy is at this instant; not finite where it diverged."""
         logprobs, _ = logprob_pass(self._policy, self._batches, check)
         return -float(torch.cat(list(logprobs.values())).mean())

@@ -24,7 +24,7 @@ from learner.anchor import Reference, logprob_pass
 from learner.batches import Example
 from learner.config import GateLimits
 from learner.errors import Diverged
-from learner.frozen_text import FrozenText
+from learner.frozen_text import OrdinaryText, frozen_text
 from learner.policy import Policy
 from learner.sampler import Sampler
 
@@ -97,7 +97,7 @@ class Gate:
         self.anchor = policy.micro_batches(anchor, MICRO_BATCH_TOKENS)
         self.prompts = fixed_prompts()[:limits.prompts]
         self.prompt_ids = [tuple(tokenizer.render([Message("user", prompt)])) for prompt in self.prompts]
-        self.text = FrozenText(policy, tokenizer)
+        self.text = OrdinaryText(policy, tokenizer, frozen_text())
         with policy.reference():
             self.base_replies = self._sample()
             self.base = replace(self._figures(self.base_replies), kl=0.0)

@@ -61,7 +61,7 @@ class Judging:
         self.found, self.people, self.config, self.pace = found, people, config, pace
 
     def refine(self, examples: Sequence[Example]) -> Refinement:
-        """On-policy iterations by what these replies' ratings say. Raises: Stopped; Diverged: the base model's replies cannot be sampled."""
+        """Learn what a model of these replies' ratings prefers. Raises: Stopped; Diverged: the base model's replies cannot be sampled."""
         self.pace.stage("refine")
         model, bounds = self._fit(examples)
         worth, _ = model.predict(*feature_table(examples, self.reference, self.tokenizer))

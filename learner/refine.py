@@ -14,7 +14,8 @@ What the next iteration learns from also tells whether the last one helped: the 
 bounds, or taken back, by what the ensemble's lower bound and the base model say of its replies. Within the bounds it is kept unless it
 clearly pleases less: a taste that few replies meet is learnt in steps too small to be seen on some dozens of replies. A policy that grows
 surer draws less from the tail, so how unlikely its replies have become is taken from where they were likeliest. In the end prompts
-that were kept aside are answered as the chat draws, as they were by the base model: they tell where it settles (settle.py).
+that were kept aside are answered as the chat draws, as they were by the base model: they tell, with what ordinary text costs the policy,
+where it settles (settle.py).
 After a step that was kept in full the next one is half as long again unless its gain was clear, after one that was kept in
 part as much shorter, after one that was taken back half as long; the second one in a row ends it, and so does one for which too few
 replies come to an end. AdamW's moments go on from one iteration to the next, also where it was taken back: begun anew, it makes a full
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -40,7 +42,7 @@ from learner.along import described, go_as_far, told_of
 from learner.batches import Example, plan_steps
 from learner.config import LearnerConfig
 from learner.errors import Diverged
-from learner.frozen_text import FrozenText
+from learner.frozen_text import OrdinaryText, frozen_text
 from learner.nonsense import Nonsense
 from learner.personal import without_personal_data
 from learner.policy import Policy
@@ -119,11 +121,13 @@ class Refiner:
         untouched = self.policy.weights()
         seeds = itertools.count(2)                                       # a second look at a like strength is to say something new
         asked = [prompt for prompt in check_prompts for _ in range(-(-self.config.refine.check_replies // len(check_prompts)))]
-
-        text = FrozenText(self.policy, self.tokenizer)
+        text = OrdinaryText(self.policy, self.tokenizer, frozen_text())
 
         def answers(nonsense: Nonsense | None, seed: int) -> Scored:
-            return replace(self._told_by(nonsense)._score(asked, self._sample(asked, seed), temperature=AS_IT_IS), text_nll=text.nll(self.check))
+            replies, text_nll = self._told_by(nonsense)._score(asked, self._sample(asked, seed), temperature=AS_IT_IS), text.nll(self.check)
+            if not math.isfinite(text_nll):
+                raise Diverged
+            return replace(replies, text_nll=text_nll)
 
         @cache
         def base() -> Scored:

@@ -1,7 +1,8 @@
-"""What a step of the refinement may do to fresh replies: harm none, and not please less."""
+"""What a step of the refinement may do to fresh replies, and to what ordinary text costs: harm none, and not please less."""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -41,7 +42,7 @@ def bound_of(base: Scored, likeliest: Scored, max_surprise_rise: float, knows_tr
     """Args: as `crossed` has them."""
     truncated = max(base.truncated() + MAX_TRUNCATED_RISE, 1 - ENDING_STILL * (1 - base.truncated()) if knows_truncated else 0.0)
     return Bound(min(base.broken() + MAX_BROKEN_RISE, 1.0), min(truncated, 1.0), 1 - (1 - MAX_DISTINCT_FALL) * (1 - base.sameness()),
-                 (1 + max_surprise_rise) * likeliest.surprise(), (1 + MAX_FORGOTTEN) * base.text_nll)
+                 (1 + max_surprise_rise) * likeliest.surprise(), math.inf if base.text_nll is None else (1 + MAX_FORGOTTEN) * base.text_nll)
 
 
 class Crossed(NamedTuple):
@@ -54,7 +55,7 @@ class Crossed(NamedTuple):
 
 def crossed(before: Scored, after: Scored, base: Scored, likeliest: Scored, max_surprise_rise: float, knows_truncated: bool,
             chance: float = 0.0) -> Crossed | None:
-    """Why the step is not kept, None when it is. All four were drawn alike, not always to the same prompts; what ordinary text costs is known of all or of none.
+    """Why the step is not kept, None when it is. All four were drawn alike, not always to the same prompts; what ordinary text costs is not asked between iterations.
 
     Args:
         likeliest: what the rise of the surprise is taken from: the base model's replies, or later ones that it found likelier.
@@ -77,8 +78,8 @@ def crossed(before: Scored, after: Scored, base: Scored, likeliest: Scored, max_
     if after.surprise() > surprise:
         rise = after.surprise() / likeliest.surprise() - 1
         return Crossed(said("fresh_surprising", rise=rise) if likeliest is base else said("fresh_less_likely", rise=rise), _late(before.surprise(), after.surprise(), surprise))
-    if after.text_nll > text_nll:
-        return Crossed(said("text_less_likely", rise=after.text_nll / base.text_nll - 1), _late(before.text_nll, after.text_nll, text_nll))
+    if after.text_nll is not None and after.text_nll > text_nll:
+        return Crossed(said("text_less_likely", rise=after.text_nll / base.text_nll - 1), _late(base.text_nll, after.text_nll, text_nll))
     return None
 
 

@@ -68,8 +68,8 @@ class Scored:
     """Which rule struck, '' for none."""
     nonsense: Nonsense = Nonsense()
     """What it was told by."""
-    text_nll: float = 0.0
-    """Nats per token that ordinary text costs whoever replied, where that was asked."""
+    text_nll: float | None = None
+    """Nats per token that ordinary text costs whoever replied; None where that was not asked."""
 
     def without_expected(self) -> Scored:
         """The same, without what takes memory and is of use for the KL alone."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.curve import Curve, Seen
+from learner.curve import Curve, Seen, seen
 from learner.refine_bounds import Bound
 from tests.test_refine_bounds import scored
 
@@ -26,6 +28,11 @@ def test_the_first_figure_to_meet_its_bound_by_the_square_of_the_strength_is_the
     assert Curve(BASE, [look(6, 0.1, surprise=1.05, broken=0.12)]).limit(BOUND) == pytest.approx(6 * 0.6**0.5)
     assert Curve(BASE, [look(6, 0.1, surprise=1.05, text_nll=3.6)]).limit(BOUND) == pytest.approx(6 * 0.25**0.5)
     assert Curve(BASE, [look(6, 0.1, truncated=0.2)]).limit(BOUND) == 6                          # fewer are no reason to stop
+
+
+def test_what_is_seen_of_replies_is_each_figure_that_has_a_bound():
+    replies = replace(scored(0.2, nll=1.3), problems=("empty", "truncated", "truncated", ""), text_nll=3.2)
+    assert seen(3.0, replies).figures == pytest.approx(Bound(broken=0.25, truncated=0.5, sameness=0.0, surprise=1.3, text_nll=3.2))
 
 
 def test_looks_are_weighed_by_least_squares():

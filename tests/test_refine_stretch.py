@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import math
 from itertools import count
 
 import pytest
 
 from learner.curve import Seen
 from learner.errors import Diverged
+from learner.frozen_text import OrdinaryText
 from learner.refine_bounds import Bound
 from learner.refine_rules import split_prompts
 from learner.run import train
@@ -22,7 +24,7 @@ def a_stretch_leads_far(everything_pleases, monkeypatch):
     """Each look pleases more than the one before and harms nothing."""
     pleased = count()
     monkeypatch.setattr("learner.reward_model.LIKELY_SOMETHING", 2.0)
-    monkeypatch.setattr("learner.curve.seen", lambda strength, replies: Seen(strength, Bound(0.0, 0.0, 0.0, 0.0, 0.0), float(next(pleased)), replies))
+    monkeypatch.setattr("learner.curve.seen", lambda strength, replies: Seen(strength, Bound(0.0, 0.0, 0.0, 0.0, replies.text_nll), float(next(pleased)), replies))
     for module in ("refine", "curve"):
         monkeypatch.setattr(f"learner.{module}.clearly_pleased", lambda *_: True)
     return replace(CONFIG, refine=replace(CONFIG.refine, stretches=2))
@@ -68,6 +70,24 @@ def test_where_it_leads_nowhere_iterations_begin_exactly_at_the_base_model(tmp_p
     report = refined(tmp_path / "nowhere", tiny_base, a_stretch_leads_far)
     assert bool(report["reached"]) == (why == "no look pleases") and len(report["iterations"]) == len(plain["iterations"]) == 4
     assert same(weights_of.passes[0], first) and same(weights_of.end, end)
+
+
+def test_what_ordinary_text_costs_is_asked_of_the_base_model_and_of_each_look_and_bounds_the_stretch(tmp_path, tiny_base, a_stretch_leads_far, monkeypatch):
+    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+    report = train(store, registry, tiny_base, a_stretch_leads_far, trigger="shell").report
+    base, tried = report["refinement"]["base"]["text_nll"], report["refinement"]["reached"]["tried"]
+    assert base == pytest.approx(report["gate"]["base"]["text_nll"], abs=2e-4) and len({base, *(one["text_nll"] for one in tried)}) == 3
+    monkeypatch.setattr("learner.refine_bounds.MAX_FORGOTTEN", -0.01)
+    nowhere = refined(tmp_path / "nowhere", tiny_base, a_stretch_leads_far)["reached"]
+    assert nowhere["strength"] == 0 and "ordinary text" in nowhere["tried"][0]["problem"]
+
+
+def test_a_policy_to_which_ordinary_text_is_no_number_is_not_kept(tmp_path, tiny_base, a_stretch_leads_far, monkeypatch):
+    asked, real = count(), OrdinaryText.nll
+    monkeypatch.setattr(OrdinaryText, "nll", lambda text, *rest: math.nan if next(asked) == 2 else real(text, *rest))       # after the base model and the first look
+    report = refined(tmp_path, tiny_base, a_stretch_leads_far)
+    assert "not finite" in report["reached"]["tried"][1]["problem"] or "sampled" in report["reached"]["tried"][1]["problem"]
+    assert report["reached"]["strength"] == 3
 
 
 def test_a_multiple_that_cannot_be_sampled_is_not_kept(tmp_path, tiny_base, a_stretch_leads_far):

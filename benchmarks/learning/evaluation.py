@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from benchmarks.learning.words import coverage, distinct, repeated_share, words
 from data.tokenizer import ChatTokenizer
 from learner.anchor import logprob_pass
 from learner.batches import Example
-from learner.frozen_text import FrozenText
+from learner.frozen_text import OrdinaryText
 from learner.policy import Policy
 
 MICRO_BATCH_TOKENS = 4096
@@ -121,9 +122,14 @@ def reply_rows(policy: Policy, adapter: Path | None, replies: Sequence[Sampled],
 
 
 def text_nll(policy: Policy, adapter: Path | None, tokenizer: ChatTokenizer) -> float:
-    """Nats per token on the frozen text: what the model still knows of language it was not asked about."""
+    """Nats per token on a text that no learner reads: what the model still knows of language it was not asked about."""
     with policy.reference() if adapter is None else policy.behaving_as(adapter):
-        return FrozenText(policy, tokenizer).nll()
+        return OrdinaryText(policy, tokenizer, ordinary_text()).nll()
+
+
+def ordinary_text() -> str:
+    """Written for this purpose; the learner's own text bounds what it does, so it says less."""
+    return files("benchmarks.learning").joinpath("ordinary_text.txt").read_text(encoding="utf-8")
 
 
 def _batches(policy: Policy, examples: Sequence[Example]):
