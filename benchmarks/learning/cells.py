@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.lines import add_line, read_lines
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key; raised when results of an earlier form can no longer stand beside new ones."""
 
 

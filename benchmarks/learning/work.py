@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.learning.arms import load
-from benchmarks.learning.cells import Cell
+from benchmarks.learning.cells import FORMAT, Cell
 from benchmarks.learning.evaluation import BaseView, Rows, matched, score
 from benchmarks.learning.pool import ReplyPool
 from benchmarks.learning.prompts import split_prompts
@@ -56,7 +56,7 @@ def evaluate(cell: Cell, base: BaseModel, trained: Trained, folder: Path) -> dic
     """Figures on the held-out prompts; an arm that left the base model as it is gets the base model's."""
     from learner.policy import Policy
 
-    view_file = folder / f"base-view-2-{base.id}-{cell.max_new_tokens}-{cell.temperature:g}-{cell.held_out}.json"
+    view_file = folder / f"base-view-{FORMAT}-{base.id}-{cell.max_new_tokens}-{cell.temperature:g}-{cell.held_out}.json"
     if trained.adapter is None and trained.choose is None and view_file.exists():
         return json.loads(view_file.read_text(encoding="utf-8"))["figures"]
     sampling = Sampling(**{**asdict(sampling_of(cell)), "seed": EVALUATION_SEED})
