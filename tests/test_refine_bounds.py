@@ -19,7 +19,7 @@ END = 2
 def scored(lower: float, nll: float = 1.0, problem: str = "") -> Scored:
     examples = tuple(Example(place, (5,), (6 + place, END), 0.8) for place in range(4))
     return Scored(examples, Reference({place: torch.full((2,), -nll) for place in range(4)}, {}), torch.full((4,), lower), torch.full((4,), lower),
-                  (problem,) * 4)
+                  (problem,) * 4, text_nll=3.0)
 
 
 def test_a_step_is_kept_unless_it_harms_or_clearly_pleases_less():
