@@ -24,8 +24,9 @@ ALIKE = 0.15
 """Strengths that differ by less than this share are one place."""
 ENOUGH = 2.5
 """A place is looked at again while all looks together say less of it than so many there would: one said +12% of a step that 88 other prompts said +3% of."""
-FAR_BEYOND = 3.0
-"""A look with so many times the rise that is allowed tells by itself how near the bound is at most: the square has its faults, and far looks weigh most."""
+FAR_BEYOND = Bound(broken=3.0, truncated=3.0, sameness=1.5, surprise=3.0, text_nll=1.5)
+"""A look with so many times the rise that is allowed tells by itself how near the bound is at most: the square has its faults, and far looks weigh most. Of what a look tells nearly without
+chance less is enough: by one look at three times as far a taste for warm words ended where the nearest one had seen nearly twice the sameness that is allowed."""
 
 
 class Seen(NamedTuple):
@@ -82,11 +83,11 @@ class Curve:
     def _meets(self, bound: Bound) -> float:
         """Where the first figure is expected to meet `bound`, by all looks and by each that is far beyond it; infinite where none does."""
         far = math.inf
-        for slope, first, most, *values in zip(self._slopes(), self.start.figures, bound, *(one.figures for one in self.looks), strict=True):
+        for slope, first, most, beyond, *values in zip(self._slopes(), self.start.figures, bound, FAR_BEYOND, *(one.figures for one in self.looks), strict=True):
             if first > most:
                 return 0.0
             room = most - first
-            steepest = max([slope, *((value - first) / one.strength**2 for one, value in zip(self.looks, values, strict=True) if value - first > FAR_BEYOND * room)])
+            steepest = max([slope, *((value - first) / one.strength**2 for one, value in zip(self.looks, values, strict=True) if value - first > beyond * room)])
             if steepest > 0:
                 far = min(far, (room / steepest) ** 0.5)
         return far

@@ -45,6 +45,14 @@ def test_a_look_far_beyond_a_bound_tells_by_itself_how_near_it_is():
     assert Curve(BASE, [look(3, 0.2, broken=1.0), look(1, 0.1, broken=0.5)]).limit(BOUND) == pytest.approx((0.06 / 0.48) ** 0.5)
 
 
+@pytest.mark.parametrize(("figure", "expected"), [("surprise", (82 / (9 * 2.9 + 1.6)) ** 0.5), ("text_nll", 1.6**-0.5)])
+def test_of_what_is_told_without_chance_half_as_much_again_as_is_allowed_is_far_beyond(figure, expected):
+    """2.9 times the allowed rise at 3, 1.6 times at 1: by least squares the bound is at 1.72, by the look at 1 at .79."""
+    before, room = getattr(BASE.figures, figure), getattr(BOUND, figure) - getattr(BASE.figures, figure)
+    curve = Curve(BASE, [look(3, 0.2, **{figure: before + 2.9 * room}), look(1, 0.1, **{figure: before + 1.6 * room})])
+    assert curve.limit(BOUND) == pytest.approx(expected)
+
+
 def test_nothing_is_kept_beyond_what_pleased_most_nor_where_the_start_is_out_of_bounds_or_pleases_most():
     assert Curve(BASE, [look(3, 0.4), look(6, 0.3)]).limit(BOUND) == 3
     assert Curve(BASE, [look(3, -0.6)]).limit(BOUND) == 0
