@@ -15,16 +15,19 @@ class GateLimits:
     """Nats per token, KL(base || candidate) on replies of the base model."""
     max_text_nll_rise: float = 0.3
     """Nats per token above base on the frozen text: what the model knew of language before."""
-    max_surprise_rise: float = 1.0
-    """Nats per token above base: how unlikely the base model finds the candidate's own replies. Nonsense that pleases shows here."""
+    max_surprise_rise: float = 0.12
+    """How much less likely than its own replies, relative nats per token, the base model may find the candidate's. Nonsense that pleases shows here. Drawn from the whole vocabulary its own are
+    so unlikely that a rise of 28% of replies as the chat draws them is 18% here, 14% is 8%."""
     max_repetition_rise: float = 0.2
     """Share of repeated 4-grams in a reply, above base."""
-    max_empty_rise: float = 0.13
-    """Share of empty replies, above base: one of eight is still chance."""
+    max_empty_rise: float = 0.05
+    """Share of empty replies, above base: three of 64 are still chance."""
     min_length_ratio: float = 0.15
     """Mean tokens per reply, against base."""
     prompts: int = 8
     """How many of the fixed prompts are answered."""
+    samples: int = 8
+    """Replies to each: by one alone the figure above differed from draw to draw by 13 points, by eight by some 4."""
     new_tokens: int = 64
     """Length of those answers at most."""
     scales: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)

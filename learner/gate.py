@@ -96,7 +96,7 @@ class Gate:
         self.reference, self.temperature, self.seed, self.check = reference, temperature if temperature > 0 else 1.0, seed, check
         self.anchor = policy.micro_batches(anchor, MICRO_BATCH_TOKENS)
         self.prompts = fixed_prompts()[:limits.prompts]
-        self.prompt_ids = [tuple(tokenizer.render([Message("user", prompt)])) for prompt in self.prompts]
+        self.prompt_ids = [tuple(tokenizer.render([Message("user", prompt)])) for prompt in self.prompts for _ in range(limits.samples)]
         self.text = OrdinaryText(policy, tokenizer, frozen_text())
         with policy.reference():
             self.base_replies = self._sample()
@@ -153,8 +153,8 @@ class Gate:
             ended=_mean(len(reply) < len(whole) for reply, whole in zip(spoken, replies, strict=True)))
 
     def _beside(self, replies: list[list[int]]) -> tuple[tuple[str, str, str], ...]:
-        after = [self.tokenizer.decode(reply) for reply in replies] or ["(not sampled: the numbers are not finite)"] * len(self.prompts)
-        return tuple(zip(self.prompts, [self.tokenizer.decode(reply) for reply in self.base_replies], after, strict=True))
+        before, after = ([self.tokenizer.decode(reply) for reply in some[::self.limits.samples]] for some in (self.base_replies, replies))
+        return tuple(zip(self.prompts, before, after or ["(not sampled: the numbers are not finite)"] * len(self.prompts), strict=True))
 
 
 def out_of_bounds(candidate: Figures, base: Figures, limits: GateLimits) -> Said | None:
@@ -171,8 +171,8 @@ def out_of_bounds(candidate: Figures, base: Figures, limits: GateLimits) -> Said
         return said("shrank", tokens=round(candidate.tokens), base=round(base.tokens))
     if candidate.repetition - base.repetition > limits.max_repetition_rise:
         return said("repeats", share=candidate.repetition, base=base.repetition)
-    if candidate.surprise - base.surprise > limits.max_surprise_rise:
-        return said("surprising", rise=candidate.surprise - base.surprise, limit=limits.max_surprise_rise)
+    if candidate.surprise > (1 + limits.max_surprise_rise) * base.surprise:
+        return said("surprising", rise=candidate.surprise / base.surprise - 1, limit=limits.max_surprise_rise)
     return None
 
 

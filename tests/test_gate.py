@@ -46,6 +46,13 @@ def test_the_untouched_model_passes_at_full_strength_and_answers_as_before(tiny_
     assert figures.kl == pytest.approx(0, abs=1e-6) and figures.text_nll == pytest.approx(report.base.text_nll, abs=1e-5)
 
 
+def test_every_prompt_is_answered_several_times_and_shown_with_the_first_answer(tiny_base):
+    gate = gate_on(tiny_base, GateLimits(prompts=2, samples=3))[0]
+    texts = [gate.tokenizer.decode(reply) for reply in gate.base_replies]
+    assert len(texts) == 6 and len(set(texts)) == 6
+    assert [(before, after) for _, before, after in gate.decide().replies] == [(texts[0], texts[0]), (texts[3], texts[3])]
+
+
 def test_an_adapter_that_turns_the_model_to_noise_is_refused_with_a_reason(tiny_base):
     report = gate_on(tiny_base, GateLimits(), spoil=3.0)[0].decide()
     assert not report.passed and report.scale == 0.0 and len(report.tried) == 4
@@ -76,7 +83,7 @@ def test_numbers_that_are_not_finite_are_refused_at_once(tiny_base):
 
 @pytest.mark.parametrize(("change", "words"), [
     ({"kl": 0.6}, "nats a token from the base"), ({"text_nll": 3.4}, "ordinary text"), ({"empty": 0.25}, "empty"),
-    ({"tokens": 6.0}, "shrank"), ({"repetition": 0.35}, "repeats itself"), ({"surprise": 2.3}, "less likely than its own"),
+    ({"tokens": 6.0}, "shrank"), ({"repetition": 0.35}, "repeats itself"), ({"surprise": 1.38}, "15% less likely per token than its own (limit 12%)"),
     ({"finite": False}, "not finite")])
 def test_each_figure_has_a_limit_of_its_own(change, words):
     assert out_of_bounds(GOOD, GOOD, GateLimits()) is None
