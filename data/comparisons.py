@@ -14,9 +14,12 @@ ASKED_BY = ("person", "app")
 
 # Two replies are one pair whichever was shown first; what a person said of a pair last is current.
 PAIR = "min(first_id, second_id), max(first_id, second_id)"
+NEWEST = """NOT EXISTS (SELECT 1 FROM comparisons AS newer WHERE newer.rater_id = comparisons.rater_id
+    AND min(newer.first_id, newer.second_id) = min(comparisons.first_id, comparisons.second_id)
+    AND max(newer.first_id, newer.second_id) = max(comparisons.first_id, comparisons.second_id) AND newer.id > comparisons.id)"""
 CURRENT = f"""SELECT comparisons.*, first.turn_id AS turn_id
     FROM comparisons JOIN replies AS first ON first.id = first_id JOIN replies AS second ON second.id = second_id JOIN turns ON turns.id = first.turn_id
-    WHERE comparisons.id IN (SELECT max(id) FROM comparisons GROUP BY rater_id, {PAIR}) AND preferred <> 'none'"""
+    WHERE {NEWEST} AND preferred <> 'none'"""
 
 
 class Comparisons(Chats):

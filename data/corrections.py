@@ -12,7 +12,8 @@ MAX_CORRECTION = 20_000
 
 CURRENT = """SELECT corrections.id AS id, corrections.reply_id AS reply_id, corrections.rater_id AS rater_id, corrections.text AS text, corrections.created_at AS created_at
     FROM corrections JOIN replies ON replies.id = corrections.reply_id JOIN turns ON turns.id = replies.turn_id
-    WHERE corrections.id IN (SELECT max(id) FROM corrections GROUP BY reply_id, rater_id) AND corrections.text <> ''"""
+    WHERE NOT EXISTS (SELECT 1 FROM corrections AS newer
+                      WHERE newer.reply_id = corrections.reply_id AND newer.rater_id = corrections.rater_id AND newer.id > corrections.id) AND corrections.text <> ''"""
 
 
 class Corrections(Comparisons):

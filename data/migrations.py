@@ -279,3 +279,16 @@ def m015_asking_heads(db: Database) -> None:
 def m016_why_a_version_failed(db: Database) -> None:
     """`error` as a code with values, JSON, so that pages can say it in their language; NULL where there is none."""
     db.executescript("ALTER TABLE versions ADD COLUMN error_said TEXT;")
+
+
+@migrations()
+def m017_what_is_current_by_what_is_newer(db: Database) -> None:
+    """Asked of each rating whether there is a newer one, a look at one conversation costs the same however many there are elsewhere: the newest of all were grouped first."""
+    db.executescript("""
+        DROP VIEW current_ratings;
+        DROP VIEW newest_ratings;
+        CREATE VIEW newest_ratings AS
+            SELECT * FROM ratings WHERE NOT EXISTS (
+                SELECT 1 FROM ratings AS newer WHERE newer.reply_id = ratings.reply_id AND newer.rater_id = ratings.rater_id AND newer.kind = ratings.kind AND newer.id > ratings.id);
+        CREATE VIEW current_ratings AS SELECT * FROM newest_ratings WHERE value <> 0;
+    """)

@@ -21,7 +21,7 @@ MAX_COMMENT = 2000
 CURRENT = """SELECT reasons.id AS id, reasons.reply_id AS reply_id, reasons.rater_id AS rater_id, tags, comment, reasons.created_at AS created_at, thumbs.value AS thumb
     FROM reasons JOIN replies ON replies.id = reasons.reply_id JOIN turns ON turns.id = replies.turn_id
     LEFT JOIN newest_ratings AS thumbs ON thumbs.reply_id = reasons.reply_id AND thumbs.rater_id = reasons.rater_id AND thumbs.kind = 'thumb'
-    WHERE reasons.id IN (SELECT max(id) FROM reasons GROUP BY reply_id, rater_id)"""
+    WHERE NOT EXISTS (SELECT 1 FROM reasons AS newer WHERE newer.reply_id = reasons.reply_id AND newer.rater_id = reasons.rater_id AND newer.id > reasons.id)"""
 
 
 class ReasonEvents(Corrections):

@@ -21,17 +21,20 @@ class Receipts(Versions):
         tagged = {reply_id for reply_id, said in self.reasons_of(rater_id, conversation_id).items() if said.tags}
         found = {}
         for row in self.rows("""
-                SELECT replies.id AS reply_id, replies.base_model AS base_model,
-                       (SELECT max(version) FROM used_feedback WHERE used_feedback.reply_id = replies.id AND rater_id = ?1) AS version
-                FROM replies JOIN turns ON turns.id = replies.turn_id
-                WHERE turns.conversation_id = ?2 AND replies.state = 'done' AND replies.contributes = 1 AND replies.completion_ids <> '[]'""", rater_id, conversation_id):
+                SELECT replies.id AS reply_id, replies.base_model AS base_model FROM replies JOIN turns ON turns.id = replies.turn_id
+                WHERE turns.conversation_id = ? AND replies.state = 'done' AND replies.contributes = 1 AND replies.completion_ids <> '[]'""", conversation_id):
+            version = self._newest_that_used(row["reply_id"], rater_id)
             run, everything = last.get(row["base_model"]), current.get(row["reply_id"], {})
             # reasons beside other feedback explain it; alone they train when there is a tag among them
             events = {kind: ids for kind, ids in everything.items() if kind != "reasons"} or (everything if row["reply_id"] in tagged else {})
             refused = run["id"] if run and events and run["state"] == "refused" and _saw(run, events) else None
-            if row["version"] or refused:
-                found[row["reply_id"]] = Outcome(row["reply_id"], row["version"], refused)
+            if version or refused:
+                found[row["reply_id"]] = Outcome(row["reply_id"], version, refused)
         return found
+
+    def _newest_that_used(self, reply_id: str, rater_id: str) -> int | None:
+        """The newest version that counts what this person said of a reply. Reply by reply: asked of several at once SQLite reads every receipt there is."""
+        return self.row("SELECT max(version) AS version FROM used_feedback WHERE reply_id = ? AND rater_id = ?", reply_id, rater_id)["version"]
 
     def current_events(self, rater_id: str, conversation_id: str) -> dict[str, dict[str, list[int]]]:
         """The events of all that this person currently says in a conversation, by reply id and kind."""
@@ -73,11 +76,10 @@ class Receipts(Versions):
 
     def second_opinions_used(self, rater_id: str, base_model: str) -> tuple[int, int] | None:
         """How many replies of other people this person rated so that it trained, and the newest version it did; None: none yet."""
-        row = self.row("""SELECT count(version) AS replies, max(version) AS version FROM (
-                            SELECT (SELECT max(version) FROM used_feedback WHERE used_feedback.reply_id = offered.reply_id AND rater_id = ?1) AS version
-                            FROM (SELECT DISTINCT reply_id FROM second_opinions WHERE rater_id = ?1) AS offered
-                            JOIN replies ON replies.id = offered.reply_id WHERE base_model = ?2)""", rater_id, base_model)
-        return (row["replies"], row["version"]) if row["replies"] else None
+        offered = self.rows("""SELECT DISTINCT reply_id FROM second_opinions JOIN replies ON replies.id = reply_id
+                               WHERE rater_id = ? AND base_model = ?""", rater_id, base_model)
+        versions = [version for row in offered if (version := self._newest_that_used(row["reply_id"], rater_id))]
+        return (len(versions), max(versions)) if versions else None
 
     def training_weight(self, version: int) -> tuple[int, float]:
         """How many rated replies trained a version, and the sum of all weights, corrected texts included."""
