@@ -89,12 +89,9 @@ def plan_steps(examples: Sequence[Example], batch_size: int) -> list[list[Exampl
     A step pairs a shorter group with a longer one: where people like short replies, steps of one length would be steps of one opinion.
     """
     ordered = sorted(examples, key=lambda example: (example.tokens, example.index))
-    size = max(1, batch_size // 2)
-    groups = [ordered[start:start + size] for start in range(0, len(ordered), size)]
-    if batch_size == 1:
-        return groups
-    half = (len(groups) + 1) // 2
-    return [groups[place] + (groups[place + half] if place + half < len(groups) else []) for place in range(half)]
+    steps, shorter = -(-len(ordered) // batch_size), max(1, batch_size // 2)
+    longer, short, long = batch_size - shorter, ordered[:steps * shorter], ordered[steps * shorter:]
+    return [short[place * shorter:(place + 1) * shorter] + long[place * longer:(place + 1) * longer] for place in range(steps)]
 
 
 def padded_batches(examples: Sequence[Example], max_batch_tokens: int, lanes: int = 1) -> list[list[Example]]:

@@ -59,7 +59,7 @@ def test_kl_is_the_full_vocabulary_kl_from_base_to_policy_on_anchored_replies_on
             q = dense(policy, example)
         expected += float((q.exp() * (q - p)).sum().detach())
     scores = policy.scores(policy.batch(EXAMPLES), reference.expected)
-    assert scores.kl_tokens == 8 and float(scores.kl_sum) == pytest.approx(expected, abs=1e-3) and expected > 0.01
+    assert scores.kl_tokens == 8 and float(scores.kl_sum.detach()) == pytest.approx(expected, abs=1e-3) and expected > 0.01
 
 
 def test_the_fused_head_gives_the_dense_formulas_numbers_and_gradients():
@@ -192,6 +192,7 @@ def test_steps_and_padded_batches_hold_every_reply_once_and_none_of_these_is_too
     for parts in (steps, split):
         assert sorted(example.index for part in parts for example in part) == list(range(53))
     assert [len(step) for step in steps] == [8, 8, 8, 8, 8, 8, 5]
+    assert [len(step) for step in plan_steps(examples, batch_size=3)] == [3] * 17 + [2] and [len(step) for step in plan_steps(examples, batch_size=1)] == [1] * 53
     assert all(len(micro) * max(e.tokens for e in micro) <= 50 or len(micro) == 1 for micro in split)
     assert shuffled(steps, 3) == shuffled(steps, 3) != shuffled(steps, 4)
 
