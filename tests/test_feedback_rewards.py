@@ -61,6 +61,7 @@ def test_words_without_a_direction_are_no_opinion_and_weigh_nothing():
 def test_a_correction_says_no_to_the_original_as_far_as_it_changed_it_and_yes_to_the_edited_text():
     assert changed_share("a b c d", "a b x y") == 0.5                                        # 1 - 2 * 2 / 8
     assert changed_share("海水是甜的。", "海水是咸的。") == pytest.approx(1 / 6)
+    assert changed_share("的 x" * 2000, "的 x" * 6000) == pytest.approx(0.5)                  # in order this takes hours: 1 - 2 * 4,000 / 16,000
     assert opinion(corrected="a b x y") == (-0.5, 0.25)
     assert opinion(("ann", "thumb", 1), corrected="a b x y") == (0.7, 1.25)
     assert opinion(("ann", "thumb", -1), corrected="a b x y") == (-1.0, 1.25)
