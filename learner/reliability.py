@@ -30,6 +30,7 @@ MIN_RATERS = 4
 MIN_REPLIES = 48
 """With fewer raters or replies neither trust nor levels are told."""
 
+
 @dataclass(frozen=True)
 class Reliability:
     """What all ratings together say of one rater."""
@@ -93,12 +94,12 @@ def reliabilities(said: Sequence[Heard], summaries: Tensor, style: Tensor) -> Pe
     A mild opinion is one that counts less, not one half of either kind: beside a clear taste the halves would look careless.
 
     Args: summaries: (N, 2 H), style: (N, C): features of the rated replies.
-    Returns: trust 1 for everybody and nothing told when raters or replies are too few.
+    Returns: trust 1 for everybody and nothing told when raters or replies of which something clear is said are too few.
     """
     counts = Counter(one.rater_id for one in said)
-    if len(counts) < MIN_RATERS or len({one.row for one in said}) < MIN_REPLIES:
-        return People({rater: Reliability(1.0, None, count) for rater, count in counts.items()})
     clear = [one for one in said if one.value * one.information]
+    if len({one.rater_id for one in clear}) < MIN_RATERS or len({one.row for one in clear}) < MIN_REPLIES:
+        return People({rater: Reliability(1.0, None, count) for rater, count in counts.items()})
     raters = {rater: place for place, rater in enumerate(sorted(counts))}
     groups = {key: place for place, key in enumerate(sorted({(one.rater_id, one.task) for one in said}))}
     ratings = Ratings(torch.tensor([float(one.value > 0) for one in clear], dtype=torch.float64),

@@ -73,6 +73,10 @@ def test_who_likes_everything_or_nothing_hides_no_one_who_says_the_opposite():
 def test_nobody_is_judged_by_few_raters_or_by_ratings_that_tell_nothing():
     lonely = reliabilities(*crowd(["honest"] * 3, each=30))
     assert all(one.trust == 1 and one.honest is None for one in lonely.raters.values()) and lonely.nothing == 0 and not lonely.levels
+    neutral = [replace(one, value=0.0) for one in crowd(["honest"] * 5)[0]]
+    for some in (0, 47):                                                         # three stars have no direction, so these say nothing of anybody
+        told = reliabilities([*crowd(["honest"] * 5)[0][:some], *neutral[some:]], *crowd(["honest"] * 5)[1:])
+        assert all(one.trust == 1 and one.honest is None and one.ratings == 12 for one in told.raters.values())
     least = [min(one.honest for one in reliabilities(*crowd(["honest"] * 10, taste=0.0, seed=seed)).raters.values()) for seed in range(8)]
     assert min(least) > QUARANTINE and sum(one > 0.7 for one in least) >= 7      # about as people are thought of before they rated
 
