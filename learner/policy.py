@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
-from transformers import AutoModelForCausalLM, GgufConfig
+from transformers import AutoModelForCausalLM, GenerationConfig, GgufConfig
 from transformers.utils import logging as transformers_logging
 
 from data.errors import AdapterMismatch, ModelUnavailable
@@ -254,6 +254,7 @@ def _load_base(base: BaseModel, dtype: torch.dtype) -> torch.nn.Module:
     if unusual:
         raise ModelUnavailable(said("learner_cannot_train", base=base.id, feature=unusual[0]))
     model.requires_grad_(False)
+    model.generation_config = GenerationConfig()      # the model's own may bring a penalty on repetition: replies are drawn from what is trained, and from nothing else
     return model
 
 

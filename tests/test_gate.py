@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from data.base_models import import_base_model
 from data.records import Sampling
 from data.reply_features import repeated_share
 from data.sentences import sentence
@@ -20,6 +21,7 @@ from learner.frozen_text import frozen_text
 from learner.gate import Figures, Gate, fixed_prompts, out_of_bounds
 from learner.policy import Policy
 from learner.sampler import PolicySampler
+from tests.hub import transformers_folder
 
 GOOD = Figures(finite=True, kl=0.1, text_nll=3.0, surprise=1.2, repetition=0.1, empty=0.0, tokens=60.0, ended=0.2)
 ANCHOR = [Example(i, (5, 6, 7 + i), tuple(range(20 + i, 40 + i)), 0.8) for i in range(4)]
@@ -119,3 +121,13 @@ def test_samples_are_repeatable_end_where_they_end_and_do_not_disturb_training_r
 def test_the_frozen_text_and_the_prompts_are_there():
     assert len(frozen_text()) > 1500 and "山" in frozen_text()
     assert len(fixed_prompts()) == 8 and all(prompt.strip() for prompt in fixed_prompts())
+
+
+def test_a_penalty_that_a_model_brings_along_does_not_change_what_is_drawn_from_it(tiny_base, tmp_path):
+    folder = transformers_folder(tiny_base, tmp_path / "Tiny-HF")
+    (folder / "generation_config.json").write_text(json.dumps({"repetition_penalty": 5.0, "min_p": 0.5, "eos_token_id": 2}))
+    drawn = []
+    for base in (tiny_base, import_base_model(str(folder), tmp_path / "models")):
+        policy = Policy(base, dtype=torch.float32, device="cpu")
+        drawn.append(PolicySampler(policy, frozenset({2})).sample([(5, 6), (7, 8, 9)], Sampling(max_new_tokens=40, seed=3)))
+    assert drawn[0] == drawn[1]
