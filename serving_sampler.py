@@ -20,12 +20,14 @@ from pathlib import Path
 
 import torch
 
-from chat_app.engines import Engine, EngineFailed
+from chat_app.engines import Engine, EngineDied, EngineFailed
 from chat_app.engines.gguf_merge import ARCHITECTURES
 from chat_app.engines.openvino import MANY, MANY_IN_BF16, OpenVinoEngine
 from data.cpus import usable_cpus
 from data.errors import CorruptAdapter
+from data.files import full_disk_says
 from data.records import BaseModel, Generated, Sampling
+from data.sentences import said
 from data.tokenizer import ChatTokenizer
 from learner.errors import Diverged
 from learner.policy import Policy
@@ -55,13 +57,20 @@ class ServingSampler:
     def sample(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
         """The rounding of numbers aside, the policy as it is.
 
-        Raises: Diverged. EngineFailed: not even the base model can be asked; ModelUnavailable; StorageFull.
+        Raises: Diverged. EngineFailed: not even the base model can be asked, or the engine's process ended twice; ModelUnavailable; StorageFull.
         """
+        try:
+            return self._sample(prompts, sampling)
+        except EngineDied:
+            log.warning("The engine that samples for the learner ended; once more.", exc_info=True)
+            return self._sample(prompts, sampling)
+
+    def _sample(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
         of_no_use = None
         engine = OpenVinoEngine(self.policy.base, self.cache_dir, ChatTokenizer(self.policy.base.folder).eos_ids, **self._options)
         try:
-            with _blamed(self.policy), tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.cache_dir) as scratch:
-                version, adapter = _who_acts(self.policy, Path(scratch))
+            with _blamed(self.policy), _scratch(self.cache_dir) as scratch:
+                version, adapter = _who_acts(self.policy, scratch)
                 file = started_as_idle_work(partial(engine.prepare, adapter, min(MERGING, usable_cpus())))
                 if adapter is not None and "encoding" in self._options:     # a form that no server loads, of weights that will not be again
                     of_no_use = file
@@ -100,8 +109,8 @@ class GpuSampler:
         Raises: Diverged. EngineFailed: not even the base model can be asked.
         """
         try:
-            with _blamed(self.policy), tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self.cache_dir) as scratch:
-                version, adapter = _who_acts(self.policy, Path(scratch))
+            with _blamed(self.policy), _scratch(self.cache_dir) as scratch:
+                version, adapter = _who_acts(self.policy, scratch)
                 self._engine.load(version, adapter)
                 return _replies(self._engine, version, prompts, sampling)
         finally:
@@ -113,13 +122,20 @@ class GpuSampler:
 
 @contextmanager
 def _blamed(policy: Policy) -> Iterator[None]:
-    """An engine that fails with an adapter fails because of what was learnt: `Diverged`; with the base model it is the engine that fails."""
+    """An engine that fails with an adapter fails because of what was learnt: `Diverged`; with the base model, or where its process ends, it is the engine that fails."""
     try:
         yield
     except (CorruptAdapter, EngineFailed) as error:
-        if policy.acting == "base":
+        if policy.acting == "base" or isinstance(error, EngineDied):
             raise
         raise Diverged from error
+
+
+@contextmanager
+def _scratch(cache_dir: Path) -> Iterator[Path]:
+    """A folder for the adapter in training while it is sampled from. Raises: StorageFull."""
+    with full_disk_says(said("no_room_to_serve", folder=str(cache_dir))), tempfile.TemporaryDirectory(prefix=SCRATCH, dir=cache_dir) as folder:
+        yield Path(folder)
 
 
 def _sweep(cache_dir: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from chat_app.engines import EngineFailed, transformers
+from chat_app.engines import EngineDied, EngineFailed, transformers
 from chat_app.engines.gguf import servable_path
 from data.cpus import usable_cpus
 from data.records import Generated, Sampling
@@ -19,7 +20,7 @@ from learner.errors import Diverged
 from learner.policy import Policy
 from learner.sampler import PolicySampler
 from learner.scoring import as_examples
-from serving_sampler import GpuSampler, ServingSampler, sampler_maker
+from serving_sampler import GpuSampler, ServingSampler, _replies, sampler_maker
 
 PROMPTS = [(5, 6, 7), (8, 9, 10, 11), (12, 13)]
 ASKED = Sampling(max_new_tokens=12, seed=1)
@@ -118,6 +119,25 @@ def test_numbers_that_are_not_finite_are_told_as_divergence(policy, on_gpu, tmp_
         sampler.sample(PROMPTS, ASKED)
     with policy.reference():
         assert len(sampler.sample(PROMPTS, ASKED)) == len(PROMPTS), "the base model is whole"
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_an_engine_that_is_killed_is_asked_once_more_and_is_no_verdict_on_what_was_learnt(policy, deaths, tmp_path, monkeypatch):
+    killed = []
+
+    def killing(engine, version, prompts, sampling):
+        if len(killed) < deaths:
+            killed.append(engine)
+            os.kill(engine._workers[version]._process.pid, signal.SIGKILL)
+        return _replies(engine, version, prompts, sampling)
+
+    monkeypatch.setattr("serving_sampler._replies", killing)
+    sampler = ServingSampler(policy, tmp_path / "merged")
+    if deaths == 1:
+        assert len(sampler.sample(PROMPTS, ASKED)) == len(PROMPTS)
+    else:
+        with pytest.raises(EngineDied, match="its process ended"):
+            sampler.sample(PROMPTS, ASKED)
 
 
 def test_the_serving_engine_is_taken_where_it_can_read_the_model(policy, tiny_base, tmp_path):

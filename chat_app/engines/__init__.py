@@ -10,12 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from chat_app.engines.protocol import Engine, EngineAway, EngineFailed, ReplyStream, VersionNotLoaded
+from chat_app.engines.protocol import Engine, EngineAway, EngineDied, EngineFailed, ReplyStream, VersionNotLoaded
 from data.errors import BadSetting
 from data.records import BaseModel
 from data.tokenizer import ChatTokenizer
 
-__all__ = ["Engine", "EngineAway", "EngineFailed", "ReplyStream", "VersionNotLoaded", "engine_name", "make_engine"]
+__all__ = ["Engine", "EngineAway", "EngineDied", "EngineFailed", "ReplyStream", "VersionNotLoaded", "engine_name", "make_engine"]
 
 
 def engine_name(setting: Literal["auto", "openvino", "transformers", "vllm"], base: BaseModel) -> str:

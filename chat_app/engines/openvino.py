@@ -13,7 +13,7 @@ from pathlib import Path
 from chat_app.engines.gguf import servable_gguf, servable_path, sweep_cache
 from chat_app.engines.gguf_merge import Encoding
 from chat_app.engines.openvino_process import Cancel, News, Retire, Start, Version
-from chat_app.engines.protocol import EngineFailed
+from chat_app.engines.protocol import EngineDied, EngineFailed
 from chat_app.engines.streams import FedStream, room_for_reply
 from chat_app.engines.versions import VersionedEngine
 from data.cpus import usable_cpus
@@ -111,7 +111,7 @@ class _Worker:
             self._connection.send(version)
             answer = self._connection.recv()
         except (EOFError, OSError):
-            answer = f"its process ended with code {self._process.wait()}"
+            answer = EngineDied(said("openvino_cannot", file=file.name, error=f"its process ended with code {self._process.wait()}"))
         if answer is not None:
             self._end_process()
             raise answer if isinstance(answer, ChatError) else EngineFailed(said("openvino_cannot", file=file.name, error=answer))
@@ -161,18 +161,18 @@ class _Worker:
             pass
 
     def _listen(self) -> None:
-        error = "its process ended"
+        error, died = "its process ended", True
         try:
             while not isinstance(said := self._connection.recv(), str):
                 for news in said:
                     self._pass_on(news)
-            error = said
+            error, died = said, False
         except (EOFError, OSError):
             pass
         with self._lock:
             self._retired = True
             for stream in self._streams.values():
-                stream.fail(error)
+                stream.fail(error, died=died)
             self._streams.clear()
         self._end_process()
 

@@ -18,6 +18,10 @@ class EngineFailed(ChatError):
     """The engine broke while it was at work; the sentence says what it said."""
 
 
+class EngineDied(EngineFailed):
+    """Its process ended, whatever it was asked: it was killed, or there was no memory left."""
+
+
 class EngineAway(Busy):
     """The engine is a server elsewhere that cannot be used at the moment; it is the fault of no version."""
 

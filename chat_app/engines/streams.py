@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Iterator, Sequence
 
-from chat_app.engines.protocol import EngineFailed
+from chat_app.engines.protocol import EngineDied, EngineFailed
 from data.errors import MessageTooLong
 from data.records import Generated, Sampling
 from data.sentences import Said, said
@@ -30,6 +30,7 @@ class FedStream:
         self._logprobs: list[float] = []
         self._reason: str | None = None
         self._error: Said | str | None = None
+        self._died = False
 
     # the reader's side
 
@@ -39,12 +40,12 @@ class FedStream:
                 batch = self._news.get(timeout=CHECK_SECONDS)
             except queue.Empty:
                 if not self._worker_alive() and self._reason is None:
-                    self.fail(said("worker_died"))
+                    self.fail(said("worker_died"), died=True)
                 continue
             if batch is not None:
                 yield batch
             elif self._error is not None:
-                raise EngineFailed(said("engine_failed", error=self._error))
+                raise (EngineDied if self._died else EngineFailed)(said("engine_failed", error=self._error))
             else:
                 return
 
@@ -81,9 +82,10 @@ class FedStream:
             self._reason = reason
             self._news.put(None)
 
-    def fail(self, error: Said | str) -> None:
+    def fail(self, error: Said | str, *, died: bool = False) -> None:
+        """Args: died: the worker is gone, whatever it was asked."""
         if not self.ended:
-            self._error = error
+            self._error, self._died = error, died
             self._reason = "error"
             self._news.put(None)
 
