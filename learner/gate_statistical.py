@@ -1,6 +1,6 @@
 """G1, the second gate: is the candidate worse than the incumbent, as far as ratings that did not train it can tell?
 
-Part of the ratings is set aside: some people's, or where one person rates alone, some prompts', the same ones run after run.
+Part of the ratings is set aside: all that some people said, of replies that nobody else rated, or where few people rate, some prompts', the same ones run after run.
 A reward model is fitted on them: the judge. Candidate and incumbent answer the same held-out prompts; per prompt p the
 difference of the judge's mean scores is d_p, and prompts are drawn with replacement many times:
 
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence, Set
 from dataclasses import asdict, dataclass
 
 import torch
@@ -37,7 +37,7 @@ CONFIDENCE = 0.95
 DRAWS = 2000
 MIN_PROMPTS = 8
 MIN_RATERS = 4
-"""From this many people on, whole people are held out."""
+"""From this many people on, all that some of them rated is held out, but for what somebody else rated too."""
 
 
 @dataclass(frozen=True)
@@ -63,23 +63,32 @@ class StatisticalReport:
                 **reasoned(self.said), "margin": MARGIN, "confidence": CONFIDENCE, "judge": self.judge and self.judge.as_dict()}
 
 
-def hold_out(raters: Sequence[Hashable], prompts: Sequence[Hashable], share: float, minimum: int, seed: int) -> frozenset[int]:
-    """Places of the ratings that are set aside to judge, and train where they cannot: about `share` of them, whole people or whole prompts; none below `minimum` in all.
+def hold_out(raters: Sequence[Set[Hashable]], prompts: Sequence[Hashable], share: float, minimum: int, seed: int) -> frozenset[int]:
+    """Places of the ratings that are set aside to judge, and train where they cannot: about `share` of them; none below `minimum` in all.
 
-    Args: per rated reply, who rated it (everybody, as one value) and what it answers.
+    All that whole people rated, from `MIN_RATERS` of them on; whole prompts where fewer rate, or where nobody rated so little. What somebody else rated too is not set aside.
+
+    Args: per rated reply, everybody who rated it and what it answers.
     """
-    count = len(prompts)
-    if share <= 0 or count < minimum:
+    if share <= 0 or len(prompts) < minimum:
         return frozenset()
-    by = raters if len(set(raters)) >= MIN_RATERS else prompts
-    members: dict[Hashable, list[int]] = defaultdict(list)
-    for place, key in enumerate(by):
-        members[key].append(place)
-    order = sorted(members, key=lambda key: hashlib.sha256(f"held out {seed} {key}".encode()).digest())   # what others say later moves few
-    chosen: list[int] = []
-    for key in order:
-        if len(chosen) + len(members[key]) <= share * count:      # one person with half of the ratings is never held out
-            chosen += members[key]
+    limit, people = share * len(prompts), set().union(*raters)
+    return (_all_of(raters, limit, seed) if len(people) >= MIN_RATERS else frozenset()) or _all_of([{prompt} for prompt in prompts], limit, seed)
+
+
+def _all_of(owners: Sequence[Set[Hashable]], limit: float, seed: int) -> frozenset[int]:
+    """The places that belong to nobody but some of the owners, who are taken in turn as long as there are no more than `limit` of them."""
+    places: dict[Hashable, list[int]] = defaultdict(list)
+    for place, some in enumerate(owners):
+        for owner in some:
+            places[owner].append(place)
+    left, chosen = [len(some) for some in owners], set()
+    for owner in sorted(places, key=lambda owner: hashlib.sha256(f"held out {seed} {owner}".encode()).digest()):      # what others say later moves few
+        freed = [place for place in places[owner] if left[place] == 1]
+        if len(chosen) + len(freed) <= limit:                     # one person with half of the ratings is never held out
+            chosen.update(freed)
+            for place in places[owner]:
+                left[place] -= 1
     return frozenset(chosen)
 
 

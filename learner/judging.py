@@ -33,7 +33,7 @@ from learner.voices import fit_on_voices
 
 def split_ratings(examples: Sequence[Example], replies: Sequence[RatedReply], config: LearnerConfig) -> tuple[list[Example], list[Example]]:
     """(in training, held out for the judge)."""
-    raters = [tuple(sorted(raters_of(replies[example.index]))) for example in examples]
+    raters = [raters_of(replies[example.index]) for example in examples]
     held = hold_out(raters, [example.prompt_ids for example in examples], config.held_out_share, config.held_out_minimum, config.seed)
     return ([example for place, example in enumerate(examples) if place not in held],
             [example for place, example in enumerate(examples) if place in held])

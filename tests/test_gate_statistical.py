@@ -37,22 +37,36 @@ def test_the_bound_of_equal_differences_is_that_difference_and_of_a_wide_spread_
 
 
 def test_whole_people_are_held_out_and_whole_prompts_where_one_rates_alone():
-    raters = [f"r{place % 10}" for place in range(100)]
+    raters = [{f"r{place % 10}"} for place in range(100)]
     held = hold_out(raters, list(range(100)), share=0.2, minimum=50, seed=0)
-    assert len(held) == 20 and len({raters[place] for place in held}) == 2
+    assert len(held) == 20 and len(set().union(*(raters[place] for place in held))) == 2
     prompts = [place // 4 for place in range(100)]
-    held = hold_out(["ann"] * 100, prompts, share=0.2, minimum=50, seed=0)
+    held = hold_out([{"ann"}] * 100, prompts, share=0.2, minimum=50, seed=0)
     assert len(held) == 20 and not {prompts[place] for place in held} & {prompts[place] for place in range(100) if place not in held}
 
 
+def test_what_several_people_rated_is_not_held_out_unless_they_all_are():
+    raters = [{f"r{place % 20}"} | ({f"r{(place * 7 + 3) % 20}"} if place % 20 == 0 else set()) for place in range(1000)]       # 5% get a second opinion
+    held = hold_out(raters, list(range(1000)), share=0.2, minimum=50, seed=0)
+    people = set().union(*(raters[place] for place in held))
+    assert 150 <= len(held) <= 200 and all(raters[place] & people != raters[place] for place in range(1000) if place not in held)
+
+
+def test_whole_prompts_are_held_out_where_every_person_rated_more_than_that():
+    held = hold_out([{f"r{place % 4}"} for place in range(400)], [place // 2 for place in range(400)], share=0.2, minimum=50, seed=0)
+    assert len(held) == 80 and len({place // 2 for place in held}) == 40
+    pairs = hold_out([{"ann"}, {"ben"}, {"ann", "ben"}, {"cleo"}] * 100, list(range(400)), share=0.2, minimum=50, seed=0)
+    assert len(pairs) == 80 and len({place % 4 for place in pairs}) == 4                        # three people, not four kinds of reply
+
+
 def test_few_ratings_all_train_and_a_person_with_half_of_them_is_never_held_out():
-    assert hold_out(["ann"] * 49, list(range(49)), 0.2, 50, 0) == frozenset()
-    raters = ["busy"] * 50 + [f"r{place}" for place in range(50)]
+    assert hold_out([{"ann"}] * 49, list(range(49)), 0.2, 50, 0) == frozenset()
+    raters = [{"busy"}] * 50 + [{f"r{place}"} for place in range(50)]
     assert all(place >= 50 for seed in range(10) for place in hold_out(raters, list(range(100)), 0.2, 50, seed))
 
 
 def test_who_is_held_out_stays_so_when_others_rate_too():
-    raters = [f"r{place}" for place in range(200)]
+    raters = [{f"r{place}"} for place in range(200)]
     before, after = (hold_out(raters[:n], list(range(n)), 0.2, 50, 0) for n in (150, 200))
     assert len(before) == 30 and len(after) == 40 and len(before & after) >= 24          # by chance alone it would be 6
 
@@ -125,7 +139,7 @@ def test_a_candidate_that_the_judge_likes_less_is_refused_and_nothing_is_publish
         replies.append((add_reply(store, tiny_base, f"question {number}", ids), len(ids) < 20))
     order = {rated.reply.id: place for place, rated in enumerate(_rate_all(store, replies))}
     prompts = [reply.prompt_ids for reply, _ in sorted(replies, key=lambda one: order[one[0].id])]
-    held_out = hold_out([RATER] * 80, prompts, 0.5, 30, 0)
+    held_out = hold_out([{RATER}] * 80, prompts, 0.5, 30, 0)
     for reply, is_short in replies:
         store.add_rating(reply.id, RATER, "thumb", 1 if is_short == (order[reply.id] in held_out) else -1)
     done = train(store, AdapterRegistry(store, tmp_path / "adapters"), tiny_base, config, trigger="shell")
