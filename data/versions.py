@@ -13,6 +13,10 @@ from data.runs import Runs
 from data.sentences import said
 
 
+HOLDS_DELETED = "the version before holds what somebody deleted"
+"""Why the base model went live."""
+
+
 class Versions(Runs):
     """Publication, promotion, rollback and receipts."""
 
@@ -31,13 +35,13 @@ class Versions(Runs):
                                        "feedback_ids": json.dumps(receipt.feedback_ids)}
                                       for receipt in receipts)
             db["correction_receipts"].insert_all({**asdict(receipt), "version": number} for receipt in of_corrections or ())
-            if self._learned_from_deleted(number):
+            if self.learned_from_deleted(number):
                 raise DeletedMeanwhile(said("interrupted_by_deletion"))
             self._promote(number, base_model, "published")
         return self.version(number)
 
-    def _learned_from_deleted(self, number: int) -> bool:
-        """Whether a reply of its receipts is in a deleted conversation, or who rated one deleted everything while its run was under way."""
+    def learned_from_deleted(self, number: int) -> bool:
+        """Whether a reply of its receipts is in a deleted conversation, or who rated one deleted everything since its run began."""
         return self.row("""
             SELECT 1 FROM (SELECT reply_id FROM receipts WHERE version = ?1
                            UNION SELECT reply_id FROM correction_receipts JOIN corrections ON corrections.id = correction_id WHERE version = ?1) AS learned
@@ -93,9 +97,12 @@ class Versions(Runs):
             "SELECT * FROM promotions WHERE base_model = ? ORDER BY id DESC LIMIT ?", base_model, limit)]
 
     def mark_failed(self, number: int, error: ChatError) -> None:
-        """The server could not load it: it is never live again until a maintainer makes it so."""
+        """The server could not load it: it is never live again until a maintainer makes it so. What was live before is, unless it holds what somebody deleted since."""
         with self.write() as db:
             db["versions"].update(number, {"error": str(error), "error_said": error.said and json.dumps(error.said, ensure_ascii=False)})
+            base_model = self.version(number).base_model
+            if self.learned_from_deleted(self.live_version(base_model)):
+                self._promote(BASE_VERSION, base_model, HOLDS_DELETED)
 
     def receipts(self, reply_id: str) -> list[ReceiptRow]:
         """What each version made of this reply's ratings, newest version first."""

@@ -13,6 +13,7 @@ from data.records import BASE_VERSION, IMPORTED, BaseModel, RatedReply, Run
 from data.sentences import Said, reasoned, said, sentence
 from data.store import Store
 from data.tokenizer import ChatTokenizer
+from data.versions import HOLDS_DELETED
 from learner.accounts import data_used, in_doubt, left_out_personal, note_of, receipt_rows, training_figures
 from learner.anchor import Reference, choose_anchor, logprob_pass, reference_pass
 from learner.asking_heads import keep_asking_heads
@@ -88,8 +89,7 @@ class Stages:
         self.report.update(base_model=self.base.id, trigger=self.run.trigger, published=False, version=None, ratings_used=0, gate=None,
                            data={**_data_of(material), "left_out_too_long": len(lessons.examples) - len(short), **left_out_personal(short, usable)})
         if not material.examples:
-            if not lessons.examples and self.store.live_version(self.base.id) != BASE_VERSION:      # what it was trained on is gone, so it is made of nothing
-                self.store.promote(BASE_VERSION, self.base.id, "nothing that it was trained on is left")
+            self._leave_what_is_gone(made_of_nothing=not lessons.examples)
             self._keep_asking_heads(material, People())
             raise Ended("nothing_to_do", said("nothing_rated") if not lessons.examples else said("nothing_left", tokens=self.config.max_reply_tokens) if short
                         else said("nothing_short_enough", tokens=self.config.max_reply_tokens))
@@ -122,6 +122,7 @@ class Stages:
         self.report["data"].update(_data_of(material), raters_in_doubt=in_doubt(people.raters))
         self.report["ratings_used"] = sum(len(lessons.rewards[example.index].rating_ids) for example in examples)
         if not examples:
+            self._leave_what_is_gone()
             raise Ended("nothing_to_do", said("nothing_trusted"))
         return Seen(material, anchored, policy, reference, sampler, judging, judge)
 
@@ -159,7 +160,8 @@ class Stages:
         if not checked.passed:
             raise self._refused(checked.said)
         try:
-            compared = seen.judging.compare(seen.judge, self.registry, self.store.live_version(self.base.id))
+            live = self.store.live_version(self.base.id)
+            compared = seen.judging.compare(seen.judge, self.registry, BASE_VERSION if self.store.learned_from_deleted(live) else live)   # such a one cannot stay
         except Diverged:
             raise self._diverged() from None
         together = verdict(checked, compared)
@@ -189,7 +191,20 @@ class Stages:
         pool = [example for example in seen.material.examples if example.index in seen.anchored]
         return pool if len(pool) <= GATE_ANCHOR else random.Random(self.config.seed).sample(pool, GATE_ANCHOR)
 
+    def _leave_what_is_gone(self, made_of_nothing: bool = False) -> bool:
+        """The base model goes live where the live version holds what somebody deleted, or is `made_of_nothing` that is left, and this run brings none without it.
+
+        One of a learner elsewhere is made of other hosts' ratings too: that learner is to forget these. Returns: whether it did.
+        """
+        live = self.store.live_version(self.base.id)
+        if live == BASE_VERSION or self.store.follows_a_learner(live) or not (made_of_nothing or self.store.learned_from_deleted(live)):
+            return False
+        self.store.promote(BASE_VERSION, self.base.id, "nothing that it was trained on is left" if made_of_nothing else HOLDS_DELETED)
+        return True
+
     def _refused(self, why: Said) -> Ended:
+        if self._leave_what_is_gone():
+            why = said("diverged_left", step=why["step"], rate=why["rate"]) if why["code"] == "diverged" else said("gate_refused_left", problem=why["problem"])
         self.report["gate"] = {**(self.report["gate"] or {}), "passed": False, **reasoned(why)}
         return Ended("refused", why)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pytest
+
 from data.adapters import AdapterRegistry
+from data.errors import ChatError
 from data.records import Progress
 from data.sentences import sentence
 from learner.config import LearnerConfig
@@ -109,6 +112,30 @@ def test_a_refused_candidate_leaves_the_live_version_alone(store, registry, tiny
     run = train(store, registry, tiny_base, replace(CONFIG, gate=replace(CONFIG.gate, max_kl=0.0)), trigger="shell")
     assert run.state == "refused" and "refused because it moved" in run.report["reason"] and not run.report["published"] and "kl" not in run.report
     assert store.live_version(tiny_base.id) == 0 and not store.versions(tiny_base.id) and not list(registry.folder.iterdir())
+
+
+def with_one_who_left(store, registry, base) -> None:
+    """A live version that two people's ratings made, one of whom deleted everything since."""
+    add_rated_replies(store, base, 8)
+    store.add_rating(add_reply(store, base, "mine", [5, 6, 7, 2], rater="leaver").id, "leaver", "thumb", 1)
+    assert train(store, registry, base, CONFIG, trigger="shell").state == "published"
+    store.delete_everything("leaver")
+
+
+@pytest.mark.parametrize("changed", [{"gate": replace(CONFIG.gate, max_kl=0.0)}, {"learning_rate": 1e30, "max_gradient_norm": 1e30}, {"max_reply_tokens": 1}])
+def test_what_somebody_deleted_does_not_live_on_where_no_version_without_it_is_published(store, registry, tiny_base, changed):
+    with_one_who_left(store, registry, tiny_base)
+    run = train(store, registry, tiny_base, replace(CONFIG, **changed), trigger="time")
+    assert run.state in ("refused", "nothing_to_do") and store.live_version(tiny_base.id) == 0
+    assert "holds what somebody deleted" in store.promotions(tiny_base.id)[0].reason
+    assert run.state != "refused" or "so the base model answers from now on" in run.report["reason"] and "stays live" not in run.report["reason"]
+
+
+def test_where_a_version_made_without_what_was_deleted_cannot_be_loaded_the_base_model_answers(store, registry, tiny_base):
+    with_one_who_left(store, registry, tiny_base)
+    assert train(store, registry, tiny_base, CONFIG, trigger="time").version == store.live_version(tiny_base.id) == 2
+    store.mark_failed(2, ChatError("damaged"))
+    assert store.live_version(tiny_base.id) == 0
 
 
 def test_training_that_diverges_is_refused_with_advice(store, registry, tiny_base):
