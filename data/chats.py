@@ -198,6 +198,11 @@ def this_process() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
+def this_holder() -> str:
+    """Another one at each call: two threads of a process do not hold one lease together, nor does one that has lost it."""
+    return f"{this_process()}:{secrets.token_hex(4)}"
+
+
 def _alive(owner: str) -> bool:
     """Whether the process that writes a reply still runs. Our own id means an earlier process that had our number."""
     host, _, pid = owner.rpartition(":")

@@ -56,6 +56,10 @@ class UnknownVersion(ChatError):
     """No such adapter version."""
 
 
+class EndedMeanwhile(ChatError):
+    """Another learner has ended the run whose version was to be published: this one was asleep for too long."""
+
+
 class DeletedMeanwhile(ChatError):
     """Somebody deleted what a version was trained on while it was trained; it is not published."""
 

@@ -94,6 +94,11 @@ class Runs(Ratings):
             db["leases"].upsert({"name": name, "owner": owner, "expires_at": time.time() + seconds}, pk="name")
             return True
 
+    def renew_lease(self, name: str, owner: str, seconds: float) -> bool:
+        """False when it is not this owner's any more: somebody else has taken it since, perhaps given it back."""
+        with self.write() as db:
+            return db.execute("UPDATE leases SET expires_at = ? WHERE name = ? AND owner = ?", [time.time() + seconds, name, owner]).rowcount == 1
+
     def release_lease(self, name: str, owner: str) -> None:
         with self.write() as db:
             db.execute("DELETE FROM leases WHERE name = ? AND owner = ?", [name, owner])

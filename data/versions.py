@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from data.database import now
-from data.errors import ChatError, DeletedMeanwhile, UnknownVersion
+from data.errors import ChatError, DeletedMeanwhile, EndedMeanwhile, UnknownVersion
 from data.records import BASE_VERSION, CorrectionReceipt, Promotion, ReceiptRow, Version
 from data.runs import Runs
 from data.sentences import said
@@ -25,9 +25,11 @@ class Versions(Runs):
         """The publication itself: one transaction inserts the version, its receipts and its promotion.
 
         Call `AdapterRegistry.publish` instead: it puts the files in place first.
-        Raises: DeletedMeanwhile: some of what it learned from was deleted since its run began; nothing is written.
+        Raises: DeletedMeanwhile: some of what it learned from was deleted since its run began; EndedMeanwhile: another learner has ended its run. Nothing is written.
         """
         with self.write() as db:
+            if run_id and self.run(run_id).state != "running":
+                raise EndedMeanwhile(said("interrupted_by_another"))
             number = db["versions"].insert({
                 "base_model": base_model, "sha256": sha256, "folder": folder, "run_id": run_id, "parent": parent,
                 "created_at": now(), "note": note}, pk="number").last_pk

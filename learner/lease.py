@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from data.adapters import LEARNER_LEASE
-from data.chats import this_process
+from data.chats import this_holder
 from data.errors import Busy, ChatError
 from data.sentences import said
 from data.store import Store
@@ -23,7 +23,7 @@ def learner_lease(store: Store, wait: float = 2 * SECONDS, seconds: float = SECO
 
     Raises: Busy: another learner still held it after `wait` seconds.
     """
-    owner = this_process()
+    owner = this_holder()
     give_up = time.monotonic() + wait
     while not store.acquire_lease(LEARNER_LEASE, owner, seconds):
         if time.monotonic() > give_up:
@@ -34,10 +34,13 @@ def learner_lease(store: Store, wait: float = 2 * SECONDS, seconds: float = SECO
     def renew() -> None:
         while not ended.wait(seconds / 4):
             try:
-                if not store.acquire_lease(LEARNER_LEASE, owner, seconds):
+                if not store.renew_lease(LEARNER_LEASE, owner, seconds):
                     lost.set()
             except ChatError:                                # a busy or a full disk: the next renewal comes before the lease runs out
                 continue
+            except Exception:                                # nobody renews it any more
+                lost.set()
+                raise
         store.close()                                        # this thread's connection
 
     thread = threading.Thread(target=renew, name="lease", daemon=True)

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 from data.adapters import AdapterRegistry
-from data.errors import DeletedMeanwhile
+from data.errors import DeletedMeanwhile, EndedMeanwhile
 from data.records import BASE_VERSION, IMPORTED, BaseModel, RatedReply, Run
 from data.sentences import Said, reasoned, said, sentence
 from data.store import Store
@@ -180,7 +180,7 @@ class Stages:
         try:
             version = self.registry.publish(seen.policy.save, base_model=self.base.id, run_id=self.run.id, parent=self.store.live_version(self.base.id),
                                             receipts=receipts, of_corrections=of_corrections, note=sentence(note))
-        except DeletedMeanwhile as error:
+        except (DeletedMeanwhile, EndedMeanwhile) as error:
             raise Ended("interrupted", error.said) from None
         self.report.update(published=True, note=version.note, note_said=note, version=version.number, adapter_sha256=version.sha256,
                            kl=round(checked.tried[-1][1].kl, 5) if self._gate_anchors(seen) else None)

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from data.errors import Busy
+from data.adapters import WEIGHTS, AdapterRegistry
+from data.errors import Busy, EndedMeanwhile
 from learner.lease import learner_lease
 from tests.conversations import store  # noqa: F401
 
@@ -44,3 +45,24 @@ def test_who_slept_until_another_learner_took_the_lease_is_told_so(store):
             db.execute("UPDATE leases SET owner = 'elsewhere:1', expires_at = expires_at + 60 WHERE name = 'learner'")
         assert lost.wait(30)
     assert store.row("SELECT owner FROM leases WHERE name = 'learner'")["owner"] == "elsewhere:1"
+
+
+def test_who_slept_until_another_learner_had_come_and_gone_is_told_so_too(store):
+    with learner_lease(store, seconds=2) as lost:
+        with store.write() as db:
+            db.execute("DELETE FROM leases")
+        assert lost.wait(30)
+
+
+def test_two_threads_of_one_process_do_not_hold_the_lease_together(store):
+    with learner_lease(store), pytest.raises(Busy):
+        with learner_lease(store, wait=0.1):
+            pass
+
+
+def test_a_run_that_another_learner_has_ended_publishes_nothing(store, tmp_path):
+    run = store.start_run("base", "shell")
+    store.finish_run(run.id, "interrupted")
+    with pytest.raises(EndedMeanwhile, match="another learner took over"):
+        AdapterRegistry(store, tmp_path / "adapters").publish(lambda folder: (folder / WEIGHTS).write_bytes(b"x"), base_model="base", run_id=run.id, parent=0)
+    assert not store.versions("base") and not list((tmp_path / "adapters").iterdir())
