@@ -5,10 +5,12 @@ Torch lives in the child alone: its gigabyte is given back when the run ends, an
 
 from __future__ import annotations
 
+import json
 import logging
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from data.adapters import AdapterRegistry
@@ -91,8 +93,16 @@ def _run_child(trigger: str, store: Store, base_model: str, owner: str, stopping
             log.error("%s", error)
     reader.join()
     latest = store.last_run(base_model)
-    if child.returncode != 0 and (latest and latest.id) == (before and before.id):
+    if child.returncode != 0 and (latest and latest.id) == (before and before.id) and not _found_another_at_work(result):
         # It died before it opened a run. Without a row nobody would learn of it, and the next would start at once.
         run = store.start_run(base_model, trigger)
         fail_run(store, run, ChatError(said("learner_did_not_start")))
     log.info("the run ended: %s", result[-1][:500] if result and child.returncode == 0 else f"exit code {child.returncode}")
+
+
+def _found_another_at_work(output: Sequence[str]) -> bool:
+    """Whether a run says so as its last word: what was asked for is still asked for, and tried again."""
+    try:
+        return bool(output) and json.loads(output[-1])["state"] == "busy"
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -58,6 +58,18 @@ def test_while_another_learner_is_at_work_or_not_yet_known_to_be_gone_nothing_is
     assert started == [("maintainer", ["interrupted"])]
 
 
+@pytest.mark.parametrize(("last_word", "runs", "asked_for"), [('{"state": "busy"}', [], "maintainer"), ("oops", ["failed"], None)])
+def test_a_run_that_found_another_learner_at_work_is_asked_for_still_and_one_that_died_unheard_is_told_of(tmp_path, monkeypatch, last_word, runs, asked_for):
+    child = tmp_path / "learner"
+    child.write_text(f"#!/bin/sh\necho '{last_word}'\nexit 1\n")
+    child.chmod(0o755)
+    monkeypatch.setattr(watch.sys, "executable", str(child))
+    store = open_store(tmp_path)
+    store.request_training("maintainer")
+    watch._run_child("maintainer", store, "base", "here:1", threading.Event())
+    assert [run.state for run in store.runs()] == runs and store.waiting_request() == asked_for
+
+
 def test_a_watcher_that_starts_after_a_run_became_due_catches_up_with_it(tiny_base, tmp_path):
     (tmp_path / "models").symlink_to(tiny_base.folder.parent)
     store = Store(tmp_path / "chat.db")
