@@ -11,6 +11,8 @@ from torch import Tensor
 
 COMPONENTS = 6
 """Of the hidden states."""
+ROWS = 4096
+"""So many replies tell the components, drawn from all: 100,000 would take 6 GB, and no other components to speak of."""
 CONSTANT_VARIANCE, WEIGHT_VARIANCE = 4.0, 1.0
 """Prior variances of a regression on these; features are standardised, so a weight of 1 is a taste one notices."""
 
@@ -20,16 +22,18 @@ class FeatureSpace:
 
     def __init__(self, summaries: Tensor, style: Tensor) -> None:
         components = min(COMPONENTS, max(1, len(style) // 8))
-        summaries, style = summaries.double(), style.double()
-        self._mean, self._spread = summaries.mean(dim=0), _spread(summaries)
-        _, _, directions = torch.linalg.svd((summaries - self._mean) / self._spread, full_matrices=False)
+        style = style.double()
+        few = summaries if len(summaries) <= ROWS else summaries[torch.randperm(len(summaries), generator=torch.Generator().manual_seed(0))[:ROWS].sort().values]
+        few = few.double()
+        self._mean, self._spread = few.mean(dim=0), _spread(few)
+        _, _, directions = torch.linalg.svd((few - self._mean) / self._spread, full_matrices=False)
         self._directions = directions[:components].T
-        self._scale = _spread(((summaries - self._mean) / self._spread) @ self._directions)
+        self._scale = _spread(((few - self._mean) / self._spread) @ self._directions)
         self.style_mean, self.style_spread = style.mean(dim=0), _spread(style)
 
     def project(self, summaries: Tensor, style: Tensor) -> Tensor:
         """(N, 1 + C + components)."""
-        components = ((summaries.double() - self._mean) / self._spread) @ self._directions / self._scale
+        components = torch.cat([((some.double() - self._mean) / self._spread) @ self._directions / self._scale for some in summaries.split(ROWS)])
         return torch.cat((torch.ones(len(summaries), 1, dtype=torch.float64), (style.double() - self.style_mean) / self.style_spread, components), dim=1)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.reply_features import STYLE, style_features
-from learner.feature_space import CONSTANT_VARIANCE, WEIGHT_VARIANCE
+from learner.feature_space import CONSTANT_VARIANCE, WEIGHT_VARIANCE, FeatureSpace
 from learner.reward_model import MAX_NOTHING, Fit, average, fit_reward_model, measure
 
 
@@ -153,3 +153,14 @@ def test_ratings_that_are_all_alike_tell_nothing_however_many(label):
     style = torch.randn(41, 16, generator=generator)
     model = fit_reward_model(torch.zeros(41, 0), style, torch.full((41,), label), torch.ones(41), range(41), seed=0, names=[f"f{n}" for n in range(16)])
     assert model.fit.nothing == 1.0 and not model.fit.useful and model.fit.told_by == {}
+
+
+def test_the_components_of_many_replies_are_told_by_some_of_them(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    told, noise = torch.randn(500, 2, generator=generator), torch.randn(500, 12, generator=generator)
+    summaries, style = noise + told @ torch.randn(2, 12, generator=generator) * 4, torch.randn(500, 3, generator=generator)
+    whole = FeatureSpace(summaries, style).project(summaries, style)
+    monkeypatch.setattr("learner.feature_space.ROWS", 64)
+    some = FeatureSpace(summaries, style).project(summaries, style)
+    assert some.shape == whole.shape and torch.equal(some[:, :4], whole[:, :4])
+    assert all(abs(float(torch.corrcoef(torch.stack((some[:, place], whole[:, place])))[0, 1])) > 0.9 for place in (4, 5))
