@@ -24,6 +24,11 @@ COMPARED_REPLIES = 32
 """On how many replies, the newest, the served log-probs are compared."""
 
 
+def comparable(replies: Sequence[RatedReply], examples: Sequence[Example]) -> list[Example]:
+    """The newest replies whose served log-probs are known."""
+    return [example for example in examples if replies[example.index].reply.behavior_logprobs][-COMPARED_REPLIES:]
+
+
 def behavior_pass(policy: Policy, registry: AdapterRegistry, replies: Sequence[RatedReply], examples: Sequence[Example],
                   reference: Reference, max_batch_tokens: int, on_batch: Callable[[], None]) -> tuple[dict[int, Tensor], dict]:
     """Log-probs of every reply under the version that sampled it, at the reply's sampling temperature.
@@ -38,7 +43,7 @@ def behavior_pass(policy: Policy, registry: AdapterRegistry, replies: Sequence[R
     by_version: dict[int, list[Example]] = defaultdict(list)
     for example in examples:
         by_version[replies[example.index].reply.version].append(example)
-    newest = set([example.index for example in examples if replies[example.index].reply.behavior_logprobs][-COMPARED_REPLIES:])
+    newest = {example.index for example in comparable(replies, examples)}
     unreadable, differences = [], []
 
     def compare(of_version: Sequence[Example]) -> None:

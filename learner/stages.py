@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
+from torch import Tensor
+
 from data.adapters import AdapterRegistry
 from data.errors import DeletedMeanwhile, EndedMeanwhile
 from data.records import BASE_VERSION, IMPORTED, BaseModel, RatedReply, Run
@@ -18,7 +20,7 @@ from learner.accounts import data_used, in_doubt, left_out_personal, note_of, re
 from learner.anchor import Reference, choose_anchor, logprob_pass, reference_pass
 from learner.asking_heads import keep_asking_heads
 from learner.batches import Example, plan_steps
-from learner.behavior import behavior_pass
+from learner.behavior import behavior_pass, comparable
 from learner.config import LearnerConfig
 from learner.errors import Diverged, Ended
 from learner.gate import Gate, GateReport
@@ -134,20 +136,24 @@ class Stages:
         steps, tokens = count_steps(len(plan), own), sum(example.tokens for example in examples)
         train_tokens = 3 * tokens * steps // len(plan)
         self.pace.expect(refine=REFINE_TOKENS * refines, train=train_tokens * (not refines), gate=GATE_TOKENS, publish=tokens)
-        behavior, self.report["behavior"] = behavior_pass(seen.policy, self.registry, seen.material.lessons.replies, examples, seen.reference,
-                                                          own.max_batch_tokens, self.pace.check)
         signals, refinement, history = seen.material.lessons.signals(examples, own), None, []
         try:
             if refines:
                 refinement = seen.judging.refine(examples)
             if not (refinement and refinement.kept):
+                behavior, self.report["behavior"] = self._behavior(seen, examples)
                 self.pace.expect(train=train_tokens)
                 self.pace.stage("train", steps=steps)
                 history = train_steps(seen.policy, plan, signals, seen.reference, behavior, own, self.pace.step)
+            else:
+                _, self.report["behavior"] = self._behavior(seen, comparable(seen.material.lessons.replies, examples))
         except Diverged:
             raise self._diverged() from None
         self.report.update(training=training_figures(history), refinement=refinement and refinement.as_dict(), config=asdict(own))
         return signals
+
+    def _behavior(self, seen: Seen, examples: Sequence[Example]) -> tuple[dict[int, Tensor], dict]:
+        return behavior_pass(seen.policy, self.registry, seen.material.lessons.replies, examples, seen.reference, self.config.max_batch_tokens, self.pace.check)
 
     def check(self, seen: Seen) -> GateReport:
         """Both gates: on language, and where ratings were set aside on whether it is better liked. The policy is at the strength that passed."""
