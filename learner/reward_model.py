@@ -114,7 +114,7 @@ class RewardModel:
 
 def fit_reward_model(summaries: Tensor, style: Tensor, rewards: Tensor, weights: Tensor, groups: Sequence[Hashable], seed: int,
                      names: Sequence[str] = (), measured: bool = True, levels: Tensor | None = None, least_nothing: float = 0.0) -> RewardModel:
-    """Fit the heads and measure them out of fold; a prompt's replies are always in one fold and count together as one.
+    """Fit the heads and measure them out of fold; a prompt's replies are always in one fold, and all together count as one for each prompt.
 
     Args:
         summaries: (N, 2 H); style: (N, C); rewards: (N,) in [-1, 1]; weights: (N,) confidences with mean 1.

@@ -43,7 +43,7 @@ GATE_TOKENS = 20_000
 GATE_ANCHOR = 32
 """Replies on which the candidate's KL is taken."""
 NOT_SAMPLED = (IMPORTED, CORRECTED)
-"""Engines of replies that no version sampled: no anchor, as long as there are others."""
+"""Engines of replies that no version sampled: an anchor only where replies of the base model are few, as replies of later versions are."""
 
 
 class Material(NamedTuple):
