@@ -83,11 +83,28 @@ async function ask(name, payload = {}) {
   return answer && typeof answer.ok === 'boolean' ? answer : {ok: false, kind: 'Network'};
 }
 
-// What this browser was told to remember; null where storage is blocked.
-function remembered(key) {
-  try { return localStorage.getItem(key); } catch { return null; }
-}
+// What the browser keeps, for good or until its tab is closed. Where storage is blocked or full, it is kept until the page is left.
+const browserStore = createStore(() => localStorage), tabStore = createStore(() => sessionStorage);
 
-function remember(key, value) {
-  try { localStorage.setItem(key, value); } catch { /* for this visit only, then */ }
+// `area()`: a storage of the browser's; where it is blocked, naming it throws already.
+function createStore(area) {
+  const unstored = new Map();
+  return {
+    get(key) {
+      if (unstored.has(key)) return unstored.get(key);
+      try { return area().getItem(key); } catch { return null; }
+    },
+    set(key, value) {
+      unstored.delete(key);
+      try { area().setItem(key, value); } catch { unstored.set(key, value); }
+    },
+    remove(key) {
+      unstored.delete(key);
+      try { area().removeItem(key); } catch { /* nothing was stored */ }
+    },
+    clear() {
+      unstored.clear();
+      try { area().clear(); } catch { /* nothing was stored */ }
+    },
+  };
 }

@@ -41,7 +41,7 @@ function createTrust({told, changed, gone, announce, complain}) {
   async function deleteEverything() {
     const answer = await ask('ui_delete_everything');
     if (!answer.ok) return complain(problem(answer));
-    sessionStorage.clear();
+    tabStore.clear();
     gone();
     take(answer.person);
     announce(erasureLine(answer.person.erasure));
