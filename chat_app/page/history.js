@@ -34,12 +34,13 @@ function createHistory({resume, deleted, isShown}) {
     timer = setTimeout(refresh, 200);
   }
 
-  async function refresh() {
+  // `trouble`: why something was refused, which the list says when it is drawn anew.
+  async function refresh(trouble = '') {
     if (drawer.hidden || editing) return;
     const wanted = search.value, answer = await ask('ui_history', {search: wanted, limit});
     if (wanted !== search.value || editing) return;
     if (answer.ok) [entries, hasMore] = [answer.entries, answer.more];
-    paint(answer.ok ? '' : problem(answer));
+    paint(answer.ok ? trouble : problem(answer));
   }
 
   // The first of those that were not listed before takes the focus.
@@ -71,10 +72,10 @@ function createHistory({resume, deleted, isShown}) {
     paint();
   }
 
-  function stopEditing() {
+  function stopEditing(trouble) {
     editing = null;
-    paint();
-    refresh();
+    paint(trouble);
+    refresh(trouble);
   }
 
   function choose(id) {
@@ -96,8 +97,7 @@ function createHistory({resume, deleted, isShown}) {
       if (cancelled || editing === null) return;
       const answer = await ask('ui_rename', {conversation: entry.id, title: field.value});
       if (answer.ok) entry.title = answer.title;
-      stopEditing();
-      if (!answer.ok) paint(problem(answer));
+      stopEditing(answer.ok ? '' : problem(answer));
     }
     return make('li', {class: 'history-row editing'}, make('form', {on: {submit: save}}, field, make('button', {class: 'quiet-button'}, words.done)));
   }
@@ -106,13 +106,13 @@ function createHistory({resume, deleted, isShown}) {
     async function remove() {
       const answer = await ask('ui_delete', {conversation: entry.id});
       if (answer.ok) entries = entries.filter(each => each !== entry);
-      stopEditing();
-      if (!answer.ok) return paint(problem(answer));
+      stopEditing(answer.ok ? '' : problem(answer));
+      if (!answer.ok) return;
       search.focus();
       deleted(entry.id, answer.ratings);
     }
     return make('li', {class: 'history-row editing', role: 'group', 'aria-label': words.remove}, make('p', {}, say('remove_sure', {title: entry.title || words.history_untitled})),
-      make('div', {class: 'buttons'}, make('button', {type: 'button', class: 'quiet-button focus-me', on: {click: stopEditing}}, words.keep),
+      make('div', {class: 'buttons'}, make('button', {type: 'button', class: 'quiet-button focus-me', on: {click: () => stopEditing()}}, words.keep),
         make('button', {type: 'button', class: 'danger-button', on: {click: remove}}, words.remove)));
   }
 
