@@ -1,5 +1,6 @@
 """The maintainer's page in Chromium: who gets in, what they see, what they change."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,26 @@ def test_a_version_goes_live_and_is_rolled_back_while_a_reply_is_being_written(p
     expect(page.get_by_text(sentence(refined, "zh"))).to_be_visible()
     expect(page.locator(".goes-by")).to_have_text("评分看重的是：字数少一些（93%）、列表项多一些（12%）。")
     expect(page.locator(".run.failed .problem")).to_have_text([sentence(stuck, "zh"), "As in an older store."])
+
+
+def test_that_the_server_did_not_answer_a_look_is_said_until_it_answers_one_and_what_else_failed_longer(person, chat_server):
+    page = sign_in(person(), chat_server)
+    expect(page.locator(".training")).to_be_visible()
+    notice, failing = page.locator("#maintainer .notice"), {"ui_overview"}
+    page.route(re.compile("component_server"), lambda route: route.abort() if route.request.post_data_json["fn_name"] in failing else route.continue_())
+    look = lambda: page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    look()
+    expect(notice).to_contain_text("The server did not answer")
+    failing.clear()
+    look()
+    expect(notice).to_be_hidden()
+    failing.add("ui_train")
+    page.get_by_role("button", name="Start training").click()
+    expect(notice).to_contain_text("The server did not answer")
+    with page.expect_response(lambda response: "ui_overview" in (response.request.post_data or "")):
+        look()
+    page.wait_for_timeout(500)
+    expect(notice).to_be_visible()
 
 
 def test_the_page_fits_a_phone_and_a_desk(person, chat_server):
