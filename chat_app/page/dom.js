@@ -77,6 +77,19 @@ function arrange(parent, wanted) {
   while (parent.children.length > wanted.length) parent.lastChild.remove();
 }
 
+// Puts rows that were made anew into `list`. The focus stays in its row, which `key` names in the dataset: on the button of the
+// same name, else on the first. Returns whether it is lost, as that row is gone or has no button.
+function replaceRows(list, rows, key) {
+  const focused = document.activeElement, before = [...list.children].find(row => row.contains(focused));
+  list.replaceChildren(...rows);
+  if (!before) return false;
+  const nameOf = button => button.getAttribute('aria-label') ?? button.textContent;
+  const buttons = [...(rows.find(row => row.dataset[key] === before.dataset[key])?.querySelectorAll('button') ?? [])];
+  const button = buttons.find(each => nameOf(each) === nameOf(focused)) ?? buttons[0];
+  button?.focus({preventScroll: true});
+  return !button;
+}
+
 // Asks the server. Gradio resolves `undefined` when the network or the server failed, and never rejects.
 async function ask(name, payload = {}) {
   const answer = await server[name](payload);

@@ -25,6 +25,11 @@ function createHistory({resume, deleted, isShown}) {
     if (!isOpen) return button.focus();
     editing = null;
     refresh();
+    focusHead();
+  }
+
+  // Not the search on a phone: it would raise the keyboard.
+  function focusHead() {
     if (matchMedia('(hover: hover)').matches) search.focus(); else close.focus();
   }
 
@@ -52,7 +57,8 @@ function createHistory({resume, deleted, isShown}) {
   }
 
   function paint(trouble = '') {
-    list.replaceChildren(...entries.map(entry => editing?.id === entry.id ? editing.row(entry) : row(entry)));
+    const rows = entries.map(entry => editing?.id === entry.id ? editing.row(entry) : row(entry));
+    if (replaceRows(list, rows, 'conversation')) focusHead();
     more.hidden = !hasMore;
     none.hidden = entries.length > 0 && !trouble;
     setText(none, trouble || (search.value.trim() ? words.history_not_found : words.history_none));
@@ -99,7 +105,7 @@ function createHistory({resume, deleted, isShown}) {
       if (answer.ok) entry.title = answer.title;
       stopEditing(answer.ok ? '' : problem(answer));
     }
-    return make('li', {class: 'history-row editing'}, make('form', {on: {submit: save}}, field, make('button', {class: 'quiet-button'}, words.done)));
+    return make('li', {class: 'history-row editing', 'data-conversation': entry.id}, make('form', {on: {submit: save}}, field, make('button', {class: 'quiet-button'}, words.done)));
   }
 
   function deleteRow(entry) {
@@ -107,11 +113,9 @@ function createHistory({resume, deleted, isShown}) {
       const answer = await ask('ui_delete', {conversation: entry.id});
       if (answer.ok) entries = entries.filter(each => each !== entry);
       stopEditing(answer.ok ? '' : problem(answer));
-      if (!answer.ok) return;
-      search.focus();
-      deleted(entry.id, answer.ratings);
+      if (answer.ok) deleted(entry.id, answer.ratings);
     }
-    return make('li', {class: 'history-row editing', role: 'group', 'aria-label': words.remove}, make('p', {}, say('remove_sure', {title: entry.title || words.history_untitled})),
+    return make('li', {class: 'history-row editing', 'data-conversation': entry.id, role: 'group', 'aria-label': words.remove}, make('p', {}, say('remove_sure', {title: entry.title || words.history_untitled})),
       make('div', {class: 'buttons'}, make('button', {type: 'button', class: 'quiet-button focus-me', on: {click: () => stopEditing()}}, words.keep),
         make('button', {type: 'button', class: 'danger-button', on: {click: remove}}, words.remove)));
   }
