@@ -71,9 +71,14 @@ def test_a_maintainer_signs_in_sees_ratings_and_signs_out(person, chat_server):
 def test_a_run_is_asked_for_watched_and_stopped(person, chat_server):
     store, base = chat_server.store, chat_server.base
     page = sign_in(person(), chat_server)
-    page.get_by_role("button", name="Start training").click()
+    start, asked = page.get_by_role("button", name="Start training"), []
+    page.on("request", lambda request: asked.append(request) if "ui_train" in (request.post_data or "") else None)
+    start.click()
     expect(page.locator(".stage")).to_contain_text("Asked for")
-    expect(page.get_by_role("button", name="Start training")).to_be_disabled()
+    expect(start).to_be_disabled()
+    expect(start).to_be_focused()
+    page.keyboard.press("Enter")
+    assert len(asked) == 1
 
     # The test takes the learner's part: its run answers the request and reports its progress.
     assert store.waiting_request() == "maintainer"
@@ -89,13 +94,15 @@ def test_a_run_is_asked_for_watched_and_stopped(person, chat_server):
     page.get_by_role("button", name="Stop training").click()
     expect(page.locator("#maintainer .notice")).to_contain_text("Stopping")
     assert store.stop_requested(run.id)
+    expect(page.get_by_role("button", name="Stop training")).to_be_focused()
     store.finish_run(run.id, "refused", report={"reason": "It repeats itself too often.", "gate": {
         "passed": False, "scale": 0, "reason": "It repeats itself too often.", "replies": [
             {"prompt": "Say hi", "before": "Hi!", "after": "<b>hi hi hi</b>"}]}})
     expect(page.locator(".run.refused").first).to_contain_text("It repeats itself too often.")
+    expect(start).to_be_focused()
     page.locator("summary").first.click()
     expect(page.locator(".pair").first).to_contain_text("<b>hi hi hi</b>")
-    expect(page.get_by_role("button", name="Start training")).to_be_enabled()
+    expect(start).to_be_enabled()
 
 
 def test_a_version_goes_live_and_is_rolled_back_while_a_reply_is_being_written(person, endless_server):
@@ -129,10 +136,13 @@ def test_a_version_goes_live_and_is_rolled_back_while_a_reply_is_being_written(p
     page.get_by_role("button", name="Roll back").click()
     expect(page.locator("[data-version='0'] .mark-live")).to_be_visible()
     expect(page.locator("#maintainer .notice")).to_have_text("Base model is live now.")
+    heading = page.get_by_role("heading", name="Versions")
+    expect(heading).to_be_focused()                                       # the button, of no use now, is gone
     expect(chat.locator(".version-pill .pill-version")).to_have_text("base model", timeout=30_000)
     page.get_by_role("button", name=f"Make live: version {number}").click()
     expect(page.locator(f"[data-version='{number}'] .mark-live")).to_be_visible()
     expect(page.locator("#maintainer .notice")).to_have_text(f"Version {number} is live now.")
+    expect(heading).to_be_focused()
 
     broken = endless_server.publish(seed=2)
     altered = CorruptAdapter(said("version_altered", version=broken))
