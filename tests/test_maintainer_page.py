@@ -1,5 +1,6 @@
 """The maintainer's page in Chromium: who gets in, what they see, what they change."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -70,9 +71,14 @@ def test_a_maintainer_signs_in_sees_ratings_and_signs_out(person, chat_server):
 def test_a_run_is_asked_for_watched_and_stopped(person, chat_server):
     store, base = chat_server.store, chat_server.base
     page = sign_in(person(), chat_server)
-    page.get_by_role("button", name="Start training").click()
+    start, asked = page.get_by_role("button", name="Start training"), []
+    page.on("request", lambda request: asked.append(request) if "ui_train" in (request.post_data or "") else None)
+    start.click()
     expect(page.locator(".stage")).to_contain_text("Asked for")
-    expect(page.get_by_role("button", name="Start training")).to_be_disabled()
+    expect(start).to_be_disabled()
+    expect(start).to_be_focused()
+    page.keyboard.press("Enter")
+    assert len(asked) == 1
 
     # The test takes the learner's part: its run answers the request and reports its progress.
     assert store.waiting_request() == "maintainer"
@@ -88,13 +94,15 @@ def test_a_run_is_asked_for_watched_and_stopped(person, chat_server):
     page.get_by_role("button", name="Stop training").click()
     expect(page.locator("#maintainer .notice")).to_contain_text("Stopping")
     assert store.stop_requested(run.id)
+    expect(page.get_by_role("button", name="Stop training")).to_be_focused()
     store.finish_run(run.id, "refused", report={"reason": "It repeats itself too often.", "gate": {
         "passed": False, "scale": 0, "reason": "It repeats itself too often.", "replies": [
             {"prompt": "Say hi", "before": "Hi!", "after": "<b>hi hi hi</b>"}]}})
     expect(page.locator(".run.refused").first).to_contain_text("It repeats itself too often.")
+    expect(start).to_be_focused()
     page.locator("summary").first.click()
     expect(page.locator(".pair").first).to_contain_text("<b>hi hi hi</b>")
-    expect(page.get_by_role("button", name="Start training")).to_be_enabled()
+    expect(start).to_be_enabled()
 
 
 def test_a_version_goes_live_and_is_rolled_back_while_a_reply_is_being_written(person, endless_server):
@@ -128,10 +136,13 @@ def test_a_version_goes_live_and_is_rolled_back_while_a_reply_is_being_written(p
     page.get_by_role("button", name="Roll back").click()
     expect(page.locator("[data-version='0'] .mark-live")).to_be_visible()
     expect(page.locator("#maintainer .notice")).to_have_text("Base model is live now.")
+    heading = page.get_by_role("heading", name="Versions")
+    expect(heading).to_be_focused()                                       # the button, of no use now, is gone
     expect(chat.locator(".version-pill .pill-version")).to_have_text("base model", timeout=30_000)
     page.get_by_role("button", name=f"Make live: version {number}").click()
     expect(page.locator(f"[data-version='{number}'] .mark-live")).to_be_visible()
     expect(page.locator("#maintainer .notice")).to_have_text(f"Version {number} is live now.")
+    expect(heading).to_be_focused()
 
     broken = endless_server.publish(seed=2)
     altered = CorruptAdapter(said("version_altered", version=broken))
@@ -149,6 +160,26 @@ def test_a_version_goes_live_and_is_rolled_back_while_a_reply_is_being_written(p
     expect(page.get_by_text(sentence(refined, "zh"))).to_be_visible()
     expect(page.locator(".goes-by")).to_have_text("评分看重的是：字数少一些（93%）、列表项多一些（12%）。")
     expect(page.locator(".run.failed .problem")).to_have_text([sentence(stuck, "zh"), "As in an older store."])
+
+
+def test_that_the_server_did_not_answer_a_look_is_said_until_it_answers_one_and_what_else_failed_longer(person, chat_server):
+    page = sign_in(person(), chat_server)
+    expect(page.locator(".training")).to_be_visible()
+    notice, failing = page.locator("#maintainer .notice"), {"ui_overview"}
+    page.route(re.compile("component_server"), lambda route: route.abort() if route.request.post_data_json["fn_name"] in failing else route.continue_())
+    look = lambda: page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    look()
+    expect(notice).to_contain_text("The server did not answer")
+    failing.clear()
+    look()
+    expect(notice).to_be_hidden()
+    failing.add("ui_train")
+    page.get_by_role("button", name="Start training").click()
+    expect(notice).to_contain_text("The server did not answer")
+    with page.expect_response(lambda response: "ui_overview" in (response.request.post_data or "")):
+        look()
+    page.wait_for_timeout(500)
+    expect(notice).to_be_visible()
 
 
 def test_the_page_fits_a_phone_and_a_desk(person, chat_server):

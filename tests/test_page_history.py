@@ -85,6 +85,57 @@ def test_a_deleted_conversation_is_gone_here_in_other_tabs_and_from_training(per
     expect(other.locator(".notice")).to_contain_text("no conversation")
 
 
+def test_why_a_rename_or_a_deletion_failed_stays_when_the_list_is_drawn_anew(person, chat_server):
+    context = person()
+    page, store = open_chat(context, chat_server), chat_server.store
+    rater = store.ensure_rater(chat_server.rater_of(context))
+    gone = [store.new_conversation(rater, title).id for title in ("Rivers", "Stars")]
+    page.get_by_role("button", name="Conversations").click()
+    page.get_by_role("button", name="Rename: Rivers").click()
+    store.delete_conversation(gone[0], rater)                                    # in another tab
+    page.get_by_label("Rename", exact=True).fill("Water")
+    page.keyboard.press("Enter")
+    expect(page.locator(".history-title")).to_have_text(["Stars"])
+    expect(page.locator(".drawer [role=status]")).to_contain_text("no conversation")
+    page.get_by_role("button", name="Delete: Stars").click()
+    store.delete_conversation(gone[1], rater)
+    page.get_by_role("button", name="Delete", exact=True).click()
+    expect(page.locator(".history-title")).to_have_count(0)
+    expect(page.locator(".drawer [role=status]")).to_contain_text("no conversation")
+
+
+def test_the_focus_stays_with_its_conversation_when_an_edit_ends_and_the_list_is_drawn_anew(person, chat_server):
+    context = person()
+    page, store = open_chat(context, chat_server), chat_server.store
+    rater = store.ensure_rater(chat_server.rater_of(context))
+    for title in ("Rivers", "Stars"):
+        store.new_conversation(rater, title)
+    page.get_by_role("button", name="Conversations").click()
+    row, keys = page.locator(".history-open", has_text="Rivers"), page.keyboard
+
+    def ended(*, row=row, other):
+        """The list was fetched anew: what another tab began stands in it."""
+        store.new_conversation(rater, other)
+        keys.press("Enter")
+        expect(page.locator(".history-title").first).to_have_text(other)
+        expect(row).to_be_focused()
+
+    page.get_by_role("button", name="Rename: Rivers").press("Enter")
+    expect(page.get_by_label("Rename", exact=True)).to_be_focused()
+    keys.press("Escape")
+    expect(row).to_be_focused()
+    page.get_by_role("button", name="Delete: Rivers").press("Enter")
+    expect(page.get_by_role("button", name="Keep")).to_be_focused()
+    ended(other="Moons")
+    page.get_by_role("button", name="Rename: Rivers").press("Enter")
+    page.get_by_label("Rename", exact=True).fill("Water")
+    ended(row=page.locator(".history-open", has_text="Water"), other="Suns")
+    page.get_by_role("button", name="Delete: Stars").press("Enter")
+    page.get_by_role("button", name="Delete", exact=True).press("Enter")
+    expect(page.locator(".history-title")).to_have_text(["Suns", "Moons", "Water"])
+    expect(page.get_by_label("Search conversations")).to_be_focused()
+
+
 def test_on_a_phone_the_drawer_lies_over_the_page_and_leaves_when_one_chooses(person, chat_server):
     page = open_chat(person(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True), chat_server)
     talk(page, "First", "Second")

@@ -61,6 +61,7 @@ def test_a_reply_is_rated_by_a_second_person_once_they_have_rated_their_own(pers
     assert {(r.rater_id, r.kind, r.value) for r in store.rated_replies(base)[0].ratings} >= {(ben, "thumb", -1), (ben, "stars", 2)}
     card.get_by_role("button", name="Done").click()
     expect(card).to_be_hidden()
+    expect(page.locator(".composer textarea")).to_be_focused()
 
     version = train_on(server, theirs[1].id).version                             # a learner used what Ben said of it
     expect(page.locator(".toast")).to_contain_text(f"Version {version} is live now", timeout=30_000)

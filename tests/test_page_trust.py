@@ -29,6 +29,7 @@ def test_one_is_asked_once_and_what_was_rated_trains_only_after_a_yes(person, ch
     expect(waits).to_be_visible()
     assert reply not in training()
     contribute(page)
+    expect(page.locator(".composer textarea")).to_be_focused()
     expect(waits).to_be_hidden()
     assert reply in training()
     page.reload()
@@ -80,6 +81,7 @@ def test_ones_data_is_downloaded_and_then_deleted_with_a_receipt(person, chat_se
     page.get_by_role("button", name="Delete everything").click()
     expect(page.locator(".erased")).to_have_text("Your data is deleted, and no version in use has learned from it.")
     expect(page.locator(".turn")).to_have_count(0)
+    expect(page.get_by_role("button", name="Menu")).to_be_focused()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert reply not in [r.reply.id for r in chat_server.store.rated_replies(chat_server.base.id)]
     assert chat_server.store.conversations(chat_server.rater_of(context)) == []

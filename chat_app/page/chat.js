@@ -7,12 +7,12 @@ const composer = createComposer({send, stop: () => ask('ui_stop', {conversation:
 const status = createStatus({wentLive: version => { showToast(say('now_live', {version: versionName(version)})); trust.refresh(); }});
 const announcer = make('p', {class: 'sr', role: 'status'});
 const toast = make('p', {class: 'toast', hidden: true});
-const trust = createTrust({announce, complain: composer.showNotice, gone: () => leave('replace'),
+const trust = createTrust({announce, refocus, complain: composer.showNotice, gone: () => leave('replace'),
   told: ({contributes, opinions}) => { welcome.setContributes(contributes); status.setContributes(contributes); opinion.setUsed(opinions); },
   changed: () => state.conversation && reopen(state.conversation)});           // its replies now say whether they train
 const task = make('h2', {class: 'task', hidden: true});
 const drawer = createHistory({resume, deleted, isShown: id => id === state.conversation});
-const opinion = createOpinion({isQuiet, appear, announce});
+const opinion = createOpinion({isQuiet, appear, announce, refocus});
 const welcome = createWelcome({begin: text => composer.submit(text), changed: refresh, foot: [opinion.used, trust.erased]});
 const lookout = createLookout({conversation, shown: () => state.conversation, isOpened: () => state.opened, openAgain: openFirst, looked, grew, outdated: reopen});
 
@@ -62,7 +62,7 @@ async function open(id, {fresh = false} = {}) {
   show(answer.conversation, askedAt);
   conversation.takeMarks(answer.marks, askedAt);
   if (answer.conversation) toBottom();
-  if (matchMedia('(hover: hover)').matches) composer.focus();      // on a phone it would raise the keyboard
+  refocus();
 }
 
 // A conversation, or none, as the server knew it `askedAt`: what was said here since is not repainted.
@@ -208,6 +208,11 @@ function showToast(text) {
   announce(text);
   clearTimeout(showToast.timer);
   showToast.timer = setTimeout(() => { toast.hidden = true; }, 8000);
+}
+
+// Where the focus belongs while nothing else asks for it. On a phone it would raise the keyboard.
+function refocus() {
+  if (matchMedia('(hover: hover)').matches) composer.focus();
 }
 
 function announce(text) { announcer.textContent = text; }

@@ -15,7 +15,7 @@ function createComparison(turnId, ids, askedBy, {moved, judged}) {
     make('div', {class: 'sides'}, ...sides), make('div', {class: 'choices', role: 'group', 'aria-label': words.compare}, ...choices), make('div', {class: 'panel-end'}, note, done));
   const line = make('button', {type: 'button', class: 'quiet-line compare-line', on: {click: open}}, icon('pair'), make('span'));
   const saves = createSaves('ui_compare');
-  let isOpen = sessionStorage.getItem(key) !== null, confirmed = null, shown = null;
+  let isOpen = tabStore.get(key) !== null, confirmed = null, shown = null;
 
   function side(title) {
     return make('div', {class: 'side', role: 'group', 'aria-label': title}, make('h3', {}, title));
@@ -28,7 +28,7 @@ function createComparison(turnId, ids, askedBy, {moved, judged}) {
   // Open ones are remembered until they are closed, so that a reload finds them.
   function setOpen(opening) {
     isOpen = opening;
-    if (isOpen) sessionStorage.setItem(key, JSON.stringify({ids, askedBy})); else sessionStorage.removeItem(key);
+    if (isOpen) tabStore.set(key, JSON.stringify({ids, askedBy})); else tabStore.remove(key);
     moved();
   }
 
@@ -91,5 +91,5 @@ function createComparison(turnId, ids, askedBy, {moved, judged}) {
 
 // The comparison that was open in this turn before a reload, as {ids, askedBy}, or null.
 function openComparison(turnId) {
-  return JSON.parse(sessionStorage.getItem(`compare-${turnId}`));
+  return JSON.parse(tabStore.get(`compare-${turnId}`));
 }

@@ -11,7 +11,7 @@ function createComposer({send, stop}) {
 
   function onInput() {
     fit();
-    sessionStorage.setItem('draft', field.value);
+    tabStore.set('draft', field.value);
     hideNotice();
     refresh();
   }
@@ -59,7 +59,7 @@ function createComposer({send, stop}) {
 
   function setDraft(text) {
     field.value = text;
-    sessionStorage.setItem('draft', text);
+    tabStore.set('draft', text);
     fit();
   }
 
@@ -78,7 +78,7 @@ function createComposer({send, stop}) {
   function showNotice(text) { setText(notice, text); notice.hidden = false; }
   function hideNotice() { notice.hidden = true; }
 
-  setDraft(sessionStorage.getItem('draft') || '');
+  setDraft(tabStore.get('draft') || '');
   refresh();
   return {
     node: make('div', {class: 'composer-box'}, notice, form),

@@ -14,7 +14,7 @@ function createCorrection(replyId) {
   const saves = createSaves('ui_correct');
   let confirmed = '', original = '';
 
-  function onInput() { sessionStorage.setItem(draftKey, field.value); }
+  function onInput() { tabStore.set(draftKey, field.value); }
 
   function onKey(event) {
     if (event.key === 'Escape') cancel();
@@ -22,7 +22,7 @@ function createCorrection(replyId) {
   }
 
   function open() {
-    field.value = sessionStorage.getItem(draftKey) ?? (confirmed || original);
+    field.value = tabStore.get(draftKey) ?? (confirmed || original);
     setText(note, '');
     show(true);
     field.style.height = `${Math.min(field.scrollHeight + 4, 360)}px`;
@@ -36,7 +36,7 @@ function createCorrection(replyId) {
   }
 
   function cancel() {
-    sessionStorage.removeItem(draftKey);
+    tabStore.remove(draftKey);
     show(false);
     button.focus();
   }
@@ -64,7 +64,7 @@ function createCorrection(replyId) {
     setOriginal(plain) {
       if (original || !plain) return;
       original = plain;
-      if (sessionStorage.getItem(draftKey) !== null) open();
+      if (tabStore.get(draftKey) !== null) open();
     },
     take(correction, askedAt) {
       if (saves.isNews(askedAt)) paint(correction || '');

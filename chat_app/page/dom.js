@@ -77,17 +77,47 @@ function arrange(parent, wanted) {
   while (parent.children.length > wanted.length) parent.lastChild.remove();
 }
 
+// Puts rows that were made anew into `list`. The focus stays in its row, which `key` names in the dataset: on the button of the
+// same name, else on the first. Returns whether it is lost, as that row is gone or has no button.
+function replaceRows(list, rows, key) {
+  const focused = document.activeElement, before = [...list.children].find(row => row.contains(focused));
+  list.replaceChildren(...rows);
+  if (!before) return false;
+  const nameOf = button => button.getAttribute('aria-label') ?? button.textContent;
+  const buttons = [...(rows.find(row => row.dataset[key] === before.dataset[key])?.querySelectorAll('button') ?? [])];
+  const button = buttons.find(each => nameOf(each) === nameOf(focused)) ?? buttons[0];
+  button?.focus({preventScroll: true});
+  return !button;
+}
+
 // Asks the server. Gradio resolves `undefined` when the network or the server failed, and never rejects.
 async function ask(name, payload = {}) {
   const answer = await server[name](payload);
   return answer && typeof answer.ok === 'boolean' ? answer : {ok: false, kind: 'Network'};
 }
 
-// What this browser was told to remember; null where storage is blocked.
-function remembered(key) {
-  try { return localStorage.getItem(key); } catch { return null; }
-}
+// What the browser keeps, for good or until its tab is closed. Where storage is blocked or full, it is kept until the page is left.
+const browserStore = createStore(() => localStorage), tabStore = createStore(() => sessionStorage);
 
-function remember(key, value) {
-  try { localStorage.setItem(key, value); } catch { /* for this visit only, then */ }
+// `area()`: a storage of the browser's; where it is blocked, naming it throws already.
+function createStore(area) {
+  const unstored = new Map();
+  return {
+    get(key) {
+      if (unstored.has(key)) return unstored.get(key);
+      try { return area().getItem(key); } catch { return null; }
+    },
+    set(key, value) {
+      unstored.delete(key);
+      try { area().setItem(key, value); } catch { unstored.set(key, value); }
+    },
+    remove(key) {
+      unstored.delete(key);
+      try { area().removeItem(key); } catch { /* nothing was stored */ }
+    },
+    clear() {
+      unstored.clear();
+      try { area().clear(); } catch { /* nothing was stored */ }
+    },
+  };
 }

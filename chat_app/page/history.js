@@ -25,6 +25,11 @@ function createHistory({resume, deleted, isShown}) {
     if (!isOpen) return button.focus();
     editing = null;
     refresh();
+    focusHead();
+  }
+
+  // Not the search on a phone: it would raise the keyboard.
+  function focusHead() {
     if (matchMedia('(hover: hover)').matches) search.focus(); else close.focus();
   }
 
@@ -34,12 +39,13 @@ function createHistory({resume, deleted, isShown}) {
     timer = setTimeout(refresh, 200);
   }
 
-  async function refresh() {
+  // `trouble`: why something was refused, which the list says when it is drawn anew.
+  async function refresh(trouble = '') {
     if (drawer.hidden || editing) return;
     const wanted = search.value, answer = await ask('ui_history', {search: wanted, limit});
     if (wanted !== search.value || editing) return;
     if (answer.ok) [entries, hasMore] = [answer.entries, answer.more];
-    paint(answer.ok ? '' : problem(answer));
+    paint(answer.ok ? trouble : problem(answer));
   }
 
   // The first of those that were not listed before takes the focus.
@@ -51,7 +57,8 @@ function createHistory({resume, deleted, isShown}) {
   }
 
   function paint(trouble = '') {
-    list.replaceChildren(...entries.map(entry => editing?.id === entry.id ? editing.row(entry) : row(entry)));
+    const rows = entries.map(entry => editing?.id === entry.id ? editing.row(entry) : row(entry));
+    if (replaceRows(list, rows, 'conversation')) focusHead();
     more.hidden = !hasMore;
     none.hidden = entries.length > 0 && !trouble;
     setText(none, trouble || (search.value.trim() ? words.history_not_found : words.history_none));
@@ -71,10 +78,10 @@ function createHistory({resume, deleted, isShown}) {
     paint();
   }
 
-  function stopEditing() {
+  function stopEditing(trouble) {
     editing = null;
-    paint();
-    refresh();
+    paint(trouble);
+    refresh(trouble);
   }
 
   function choose(id) {
@@ -96,23 +103,20 @@ function createHistory({resume, deleted, isShown}) {
       if (cancelled || editing === null) return;
       const answer = await ask('ui_rename', {conversation: entry.id, title: field.value});
       if (answer.ok) entry.title = answer.title;
-      stopEditing();
-      if (!answer.ok) paint(problem(answer));
+      stopEditing(answer.ok ? '' : problem(answer));
     }
-    return make('li', {class: 'history-row editing'}, make('form', {on: {submit: save}}, field, make('button', {class: 'quiet-button'}, words.done)));
+    return make('li', {class: 'history-row editing', 'data-conversation': entry.id}, make('form', {on: {submit: save}}, field, make('button', {class: 'quiet-button'}, words.done)));
   }
 
   function deleteRow(entry) {
     async function remove() {
       const answer = await ask('ui_delete', {conversation: entry.id});
       if (answer.ok) entries = entries.filter(each => each !== entry);
-      stopEditing();
-      if (!answer.ok) return paint(problem(answer));
-      search.focus();
-      deleted(entry.id, answer.ratings);
+      stopEditing(answer.ok ? '' : problem(answer));
+      if (answer.ok) deleted(entry.id, answer.ratings);
     }
-    return make('li', {class: 'history-row editing', role: 'group', 'aria-label': words.remove}, make('p', {}, say('remove_sure', {title: entry.title || words.history_untitled})),
-      make('div', {class: 'buttons'}, make('button', {type: 'button', class: 'quiet-button focus-me', on: {click: stopEditing}}, words.keep),
+    return make('li', {class: 'history-row editing', 'data-conversation': entry.id, role: 'group', 'aria-label': words.remove}, make('p', {}, say('remove_sure', {title: entry.title || words.history_untitled})),
+      make('div', {class: 'buttons'}, make('button', {type: 'button', class: 'quiet-button focus-me', on: {click: () => stopEditing()}}, words.keep),
         make('button', {type: 'button', class: 'danger-button', on: {click: remove}}, words.remove)));
   }
 

@@ -2,6 +2,7 @@
 
 const SOON = 1000, LATER = 4000;             // ms between looks at the server, while something trains and else
 let timer = null, expected = null;           // `expected`: the version that was chosen here and is on its way
+let missed = false;                          // whether the notice is about a look that failed, and goes with the next one
 
 const training = createTraining({train: () => act('ui_train'), stopTraining: () => act('ui_stop_training', {}, () => words.stopping)});
 const versions = createVersions({
@@ -29,9 +30,10 @@ document.addEventListener('visibilitychange', () => { if (!document.hidden) look
 async function look() {
   clearTimeout(timer);
   const answer = await ask('ui_overview');
+  if (answer.ok && missed) notice.hidden = true;
   if (answer.ok) show(answer.overview);
   else if (answer.kind === 'NotAllowed') showSignIn();
-  else showNotice(problem(answer), true);
+  else { showNotice(problem(answer), true); missed = true; }
   const moving = answer.ok && (answer.overview.waiting || answer.overview.change || answer.overview.runs[0]?.state === 'running');
   if (!document.hidden && answer.kind !== 'NotAllowed') timer = setTimeout(look, moving ? SOON : LATER);
 }
@@ -120,6 +122,7 @@ function showSignIn() {
 }
 
 function showNotice(text, isProblem) {
+  missed = false;
   notice.classList.toggle('problem', isProblem);
   setText(notice, text);
   notice.hidden = false;

@@ -5,7 +5,7 @@ function createMenu({setContributes, download, deleteEverything}) {
     make('span', {}, words.contribute), make('i', {class: 'switch', 'aria-hidden': 'true'}));
   const sure = make('div', {class: 'menu-sure', hidden: true, role: 'group', 'aria-label': words.delete_all}, make('p', {}, words.delete_all_sure),
     make('div', {class: 'buttons'}, make('button', {type: 'button', class: 'quiet-button', on: {click: () => { sure.hidden = true; remove.focus(); }}}, words.keep),
-      make('button', {type: 'button', class: 'danger-button', on: {click: () => { toggle(false); deleteEverything(); }}}, words.delete_all_yes)));
+      make('button', {type: 'button', class: 'danger-button', on: {click: () => { toggle(false); button.focus(); deleteEverything(); }}}, words.delete_all_yes)));
   const remove = item(words.delete_all, () => { sure.hidden = false; sure.querySelector('button').focus(); });
   const trouble = make('p', {class: 'menu-note problem', role: 'alert', hidden: true});
   const panel = make('div', {id: 'menu', class: 'menu', hidden: true, role: 'group', 'aria-label': words.menu},

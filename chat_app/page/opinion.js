@@ -1,8 +1,9 @@
 // A second opinion: somebody else's exchange, to be rated like one's own, at a quiet moment and only if one likes.
 // It stands below the conversation, takes no focus and is in nobody's way; a message sent meanwhile puts it off.
 
-// `isQuiet()`: whether nothing is being written, here or by the model; `appear(show)` calls `show` and keeps the foot of the page in sight.
-function createOpinion({isQuiet, appear, announce}) {
+// `isQuiet()`: whether nothing is being written, here or by the model; `appear(show)` calls `show` and keeps the foot of the page in sight;
+// `refocus()` takes the focus, which the card had as it left.
+function createOpinion({isQuiet, appear, announce, refocus}) {
   const title = make('h2', {class: 'panel-title', id: 'opinion-title'}, words.opinion_title);
   const task = make('p', {class: 'opinion-task'});
   const exchange = make('div', {class: 'opinion-exchange'});
@@ -47,9 +48,11 @@ function createOpinion({isQuiet, appear, announce}) {
 
   // Away for now; unanswered, it comes again after another rating.
   function leave() {
+    const hadFocus = node.contains(document.activeElement);
     wanted = false;
     shown = null;
     node.hidden = true;
+    if (hadFocus) refocus();
   }
 
   // What came of those that this person gave before: {replies, version}, or nothing yet.

@@ -20,7 +20,7 @@ function createReasons(replyId, {better}) {
   let thumb = 0, canBetter = false, isOld = false, tags = [], confirmed = {tags: [], comment: ''};
 
   function onInput() {
-    sessionStorage.setItem(draftKey, comment.value);
+    tabStore.set(draftKey, comment.value);
   }
 
   function onKey(event) {
@@ -50,16 +50,16 @@ function createReasons(replyId, {better}) {
   }
 
   function isDirty() {
-    return sessionStorage.getItem(draftKey) !== null;
+    return tabStore.get(draftKey) !== null;
   }
 
   function save() {
     const said = {tags: [...tags], comment: comment.value};
-    if (said.comment.trim() === confirmed.comment && String([...said.tags].sort()) === String([...confirmed.tags].sort())) return sessionStorage.removeItem(draftKey);
+    if (said.comment.trim() === confirmed.comment && String([...said.tags].sort()) === String([...confirmed.tags].sort())) return tabStore.remove(draftKey);
     setText(note, words.saving);
     saves.save({reply: replyId, ...said}, (answer, isLast) => {
       if (answer.ok) confirmed = answer.reasons;
-      if (answer.ok && comment.value === said.comment) sessionStorage.removeItem(draftKey);
+      if (answer.ok && comment.value === said.comment) tabStore.remove(draftKey);
       if (isLast) noteSaved(note, answer, words.saved);
       if (!answer.ok) open(true);
       paint();
@@ -87,7 +87,7 @@ function createReasons(replyId, {better}) {
     for (const chip of chips.children) chip.setAttribute('aria-pressed', tags.includes(chip.dataset.tag));
   }
 
-  comment.value = sessionStorage.getItem(draftKey) || '';
+  comment.value = tabStore.get(draftKey) || '';
   return {
     line, panel,
     // The thumb as it is shown now; `pressed`: by the person, just now.

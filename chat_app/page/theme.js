@@ -5,7 +5,7 @@ systemDark.addEventListener('change', applyTheme);
 applyTheme();
 
 function chosenTheme() {
-  const theme = remembered('theme');
+  const theme = browserStore.get('theme');
   return ['light', 'dark'].includes(theme) ? theme : 'system';
 }
 
@@ -15,13 +15,13 @@ function applyTheme() {
 }
 
 function chooseTheme(theme) {
-  remember('theme', theme);
+  browserStore.set('theme', theme);
   applyTheme();
 }
 
 // The page is drawn anew in the other language; a draft survives that.
 function chooseLanguage(code) {
-  remember('language', code);
+  browserStore.set('language', code);
   const url = new URL(location.href);
   url.searchParams.delete('lang');
   location.replace(url);

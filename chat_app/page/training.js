@@ -2,7 +2,7 @@
 
 function createTraining({train, stopTraining}) {
   const count = make('strong', {class: 'big-number'}), countLabel = make('span', {});
-  const start = make('button', {type: 'button', class: 'main-button', on: {click: train}}, words.train);
+  const start = make('button', {type: 'button', class: 'main-button', on: {click: onStart}}, words.train);
   const stop = make('button', {type: 'button', class: 'quiet-button', hidden: true, on: {click: stopTraining}}, words.stop_training);
   const schedule = make('p', {class: 'muted'});
   const stage = make('p', {class: 'stage', role: 'status'});
@@ -11,6 +11,10 @@ function createTraining({train, stopTraining}) {
   const running = make('div', {class: 'running', hidden: true}, stage, bar, figures);
   const runs = make('ul', {class: 'run-list'});
   const runsCard = make('section', {class: 'card', 'aria-labelledby': 'runs-title'}, make('h2', {id: 'runs-title'}, words.runs), runs);
+
+  function onStart() {
+    if (start.getAttribute('aria-disabled') !== 'true') train();
+  }
 
   function showProgress(run) {
     const at = run.progress, known = at.steps > 0;
@@ -65,8 +69,10 @@ function createTraining({train, stopTraining}) {
       const run = overview.runs[0], isRunning = run?.state === 'running', asked = overview.waiting && !isRunning;
       setText(count, String(overview.fresh_ratings));
       setText(countLabel, say('fresh_ratings', {n: overview.fresh_ratings}));
-      start.disabled = isRunning || asked;
+      const hadFocus = document.activeElement === stop;
+      start.setAttribute('aria-disabled', isRunning || asked);            // disabled, it would lose the focus
       stop.hidden = !isRunning && !asked;
+      if (hadFocus && stop.hidden) start.focus();
       running.hidden = !isRunning && !asked;
       if (isRunning) showProgress(run);
       if (asked) { setText(stage, words.asked); bar.classList.add('unknown'); figures.replaceChildren(); }

@@ -1,7 +1,8 @@
 // Consent on first use, in one sentence; and what a person may do with their own data at any time.
 
-// `told(person)`: what the server knows of them; `changed()`: their consent did; `gone()`: everything of theirs is deleted; `complain(sentence)`: something was refused.
-function createTrust({told, changed, gone, announce, complain}) {
+// `told(person)`: what the server knows of them; `changed()`: their consent did; `gone()`: everything of theirs is deleted; `complain(sentence)`: something was refused;
+// `refocus()` takes the focus, which the question had as it left.
+function createTrust({told, changed, gone, announce, complain, refocus}) {
   const sent = make('p', {hidden: true}, words.consent_sent);
   const consent = make('section', {class: 'consent', hidden: true, 'aria-label': words.consent_title}, make('p', {}, words.consent), sent,
     make('div', {class: 'buttons'}, make('button', {type: 'button', class: 'quiet-button', on: {click: () => setContributes(false)}}, words.consent_no),
@@ -11,7 +12,9 @@ function createTrust({told, changed, gone, announce, complain}) {
 
   function take(person) {
     const {contributes, sent_elsewhere, erasure} = person;
+    const hadFocus = consent.contains(document.activeElement);
     consent.hidden = contributes !== null;
+    if (hadFocus && consent.hidden) refocus();
     sent.hidden = !sent_elsewhere;
     menu.show(contributes);
     told(person);
@@ -41,7 +44,7 @@ function createTrust({told, changed, gone, announce, complain}) {
   async function deleteEverything() {
     const answer = await ask('ui_delete_everything');
     if (!answer.ok) return complain(problem(answer));
-    sessionStorage.clear();
+    tabStore.clear();
     gone();
     take(answer.person);
     announce(erasureLine(answer.person.erasure));

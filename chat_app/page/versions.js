@@ -1,6 +1,7 @@
 // The list of versions: what each was trained on, which one answers, which one is on its way, and the two ways to change that.
 
 function createVersions({makeLive, rollBack}) {
+  const title = make('h2', {id: 'versions-title', tabindex: '-1'}, words.versions);
   const list = make('ul', {class: 'version-list'});
   const change = make('p', {class: 'change', role: 'status', hidden: true});
   const none = make('p', {class: 'muted'}, words.no_versions);
@@ -35,15 +36,17 @@ function createVersions({makeLive, rollBack}) {
 
   return {
     node: make('section', {class: 'card', 'aria-labelledby': 'versions-title'},
-      make('div', {class: 'card-head'}, make('h2', {id: 'versions-title'}, words.versions), back), change, list, none),
+      make('div', {class: 'card-head'}, title, back), change, list, none),
     show(overview) {
       showChange(overview);
       const rows = [...overview.versions, {number: 0, note: words.base_note, created_at: null, error: null}];
       const key = JSON.stringify([rows, overview.live, overview.serving, overview.loaded, overview.change?.version]);
+      const hadFocus = document.activeElement === back;
       back.hidden = overview.live === 0;
+      if (hadFocus && back.hidden) title.focus({preventScroll: true});
       if (list.shownKey === key) return;                 // an unchanged list keeps its nodes, so a focused button stays
       list.shownKey = key;
-      list.replaceChildren(...rows.map(version => row(version, overview)));
+      if (replaceRows(list, rows.map(version => row(version, overview)), 'version')) title.focus({preventScroll: true});        // the version that was made live has no button
       none.hidden = overview.versions.length > 0;
     },
   };

@@ -21,7 +21,7 @@ function createWelcome({begin, changed, foot}) {
   }
 
   function choose(name) {
-    sessionStorage.setItem('task', name);
+    tabStore.set('task', name);
     if (name === task) return;
     task = name;
     radios.forEach((radio, i) => {
@@ -34,7 +34,7 @@ function createWelcome({begin, changed, foot}) {
 
   // A reload in the middle of a first message keeps its task; the server checks it anyway.
   function begins() {
-    const kept = sessionStorage.getItem('task');
+    const kept = tabStore.get('task');
     choose(TASK_NAMES.includes(kept) ? kept : TASK_NAMES[0]);
   }
 

@@ -1,6 +1,6 @@
 // What the page says: in the chosen language, else the browser's (`?lang=en` or `?lang=zh` overrides both).
 
-const language = (new URLSearchParams(location.search).get('lang') || remembered('language') || navigator.language || 'en').toLowerCase().startsWith('zh') ? 'zh' : 'en';
+const language = (new URLSearchParams(location.search).get('lang') || browserStore.get('language') || navigator.language || 'en').toLowerCase().startsWith('zh') ? 'zh' : 'en';
 const words = props.strings[language];
 document.documentElement.lang = language === 'zh' ? 'zh-CN' : 'en';
 
