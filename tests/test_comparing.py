@@ -8,8 +8,12 @@ from tests.service_fixtures import finished, server  # noqa: F401
 
 
 def two_attempts(server):
-    first = finished(server.service.send("me", None, "hello"))
-    return first, finished(server.service.regenerate("me", first.conversation_id))
+    """Of a model of noise, which says nothing at all at times: a conversation does not go on from that."""
+    first = second = None
+    while not (first and first.text and second.text and first.text != second.text):
+        first = finished(server.service.send("me", None, "hello"))
+        second = finished(server.service.regenerate("me", first.conversation_id))
+    return first, second
 
 
 def prompt_after(server, answer: str, message: str) -> tuple[int, ...]:
