@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+from chat_app.bounds import bounds
 from chat_app.engines import engine_name, make_engine
 from chat_app.identity import Identity, cookie_key
 from chat_app.maintenance import Maintenance
@@ -68,7 +69,7 @@ def serve(settings: Settings) -> int:
     pages = build_pages(service, identity, maintenance, settings)
     open_queue(pages, max_size=4 * (settings.max_streams + settings.max_waiting))
     _, local_url, _ = pages.launch(server_name=settings.host, server_port=settings.port or None, prevent_thread_lock=True,
-                                   quiet=True, **launch_arguments(door.middleware()))
+                                   quiet=True, **launch_arguments([*bounds(settings), *door.middleware()]))
     url = local_url.rstrip("/")
     print(f"\n  Chat:       {url}\n  Maintainer: {url}/maintainer", flush=True)
     door.announce_link()
