@@ -81,7 +81,7 @@ class _DoorMiddleware:
             return await (await self._sign_in(request))(scope, receive, send)
         if path == "/sign-out" and request.method == "POST":
             response = RedirectResponse(MAINTAINER_PAGE, status_code=303)
-            response.delete_cookie(MAINTAINER_COOKIE)
+            response.headers.append("set-cookie", self._cookie(request, MAINTAINER_COOKIE, "", 0))        # browsers delete only what is named as it was set
             return await response(scope, receive, send)
         if request.method == "GET" and path in ("/", MAINTAINER_PAGE) and not self.identity.rater_of_cookie(request.cookies.get(RATER_COOKIE)):
             cookie = self._cookie(request, RATER_COOKIE, self.identity.new_rater_cookie(), RATER_SECONDS)
