@@ -108,11 +108,12 @@ def test_an_empty_password_or_token_never_opens(identity):
         assert browser.get("/other").text == "False"
 
 
-def test_guessing_is_slowed_down_for_everybody(identity):
+def test_guessing_is_slowed_down_for_everybody_and_the_right_password_is_not_called_wrong(identity):
     browser, _ = site(identity, "secret")
     for _ in range(ATTEMPTS_A_MINUTE):
         browser.post("/sign-in", data={"password": "guess"})
-    assert "refused" in browser.post("/sign-in", data={"password": "secret"}).headers["location"]
+    assert browser.post("/sign-in", data={"password": "secret"}).headers["location"] == "/maintainer?refused=wait"
+    assert browser.get("/other").text == "False"
 
 
 def test_the_key_is_made_once_and_readable_by_its_owner_alone(tmp_path):
