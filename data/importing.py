@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.characters import storable
 from data.errors import ChatError, ModelUnavailable
 from data.ratings import check_rating
 from data.records import TASKS, BaseModel, Message, Task
@@ -100,7 +101,7 @@ def _checked(base: BaseModel, tokenizer: ChatTokenizer, file: Path) -> list[_Ent
             refused[roles] = _refusal(roles, tokenizer)
         if refused[roles]:
             raise BadImport(f"Nothing was imported because conversation {number} of {file} cannot be read by {base.name}: {refused[roles]}")
-        entries.append(_Entry("imported:" + _sha256([base.id, entry, file.name]), messages, rating, str(entry.get("rater") or file.name), task))
+        entries.append(_Entry("imported:" + _sha256([base.id, entry, file.name]), messages, rating, storable(str(entry.get("rater") or file.name)), task))
     return entries
 
 
@@ -158,7 +159,7 @@ def _messages(entry: dict, number: int, file: Path) -> list[Message]:
     for message in found:
         if not isinstance(message, dict) or message.get("role") not in ROLES or not isinstance(message.get("content"), str) or not message["content"].strip():
             raise bad(f'has a message that is not {{"role": one of {", ".join(ROLES)}, "content": some text}}')
-    messages = [Message(message["role"], message["content"]) for message in found]
+    messages = [Message(message["role"], storable(message["content"])) for message in found]
     roles = [message.role for message in messages]
     if "assistant" not in roles or "user" not in roles[:roles.index("assistant")]:
         raise bad("needs a user's message and an assistant's answer to it")
@@ -182,4 +183,4 @@ def _task(entry: dict, number: int, file: Path) -> Task:
 
 
 def _sha256(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(storable(json.dumps(value, ensure_ascii=False, sort_keys=True)).encode()).hexdigest()
