@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from chat_app.bounds import bounds
 from chat_app.engines import engine_name, make_engine
 from chat_app.identity import Identity, cookie_key
 from chat_app.maintenance import Maintenance
@@ -27,6 +29,11 @@ from data.store import Store
 from data.sync.sync import sync_thread
 
 log = logging.getLogger("app")
+
+LOG_BYTES = 10_000_000
+"""A log that is larger is put aside, under its name with a number ..."""
+LOGS_KEPT = 3
+"""... and so many of the server's are kept; of the learner's, which writes a few lines a run, one."""
 
 
 def main() -> int:
@@ -68,7 +75,7 @@ def serve(settings: Settings) -> int:
     pages = build_pages(service, identity, maintenance, settings)
     open_queue(pages, max_size=4 * (settings.max_streams + settings.max_waiting))
     _, local_url, _ = pages.launch(server_name=settings.host, server_port=settings.port or None, prevent_thread_lock=True,
-                                   quiet=True, **launch_arguments(door.middleware()))
+                                   quiet=True, **launch_arguments([*bounds(settings), *door.middleware()]))
     url = local_url.rstrip("/")
     print(f"\n  Chat:       {url}\n  Maintainer: {url}/maintainer", flush=True)
     door.announce_link()
@@ -123,6 +130,8 @@ class LearnerProcess:
             self._child = None
             self._again_at = time.monotonic() + 10
         if time.monotonic() >= self._again_at:
+            if self._log.exists() and self._log.stat().st_size > LOG_BYTES:
+                self._log.replace(self._log.with_name(f"{self._log.name}.1"))
             with open(self._log, "ab") as output:
                 self._child = subprocess.Popen([sys.executable, "-m", "learner", "--watch", "--until-stdin-closes"],
                                                stdin=subprocess.PIPE, stdout=output, stderr=output)
@@ -136,10 +145,14 @@ class LearnerProcess:
                 self._child.kill()                # safe at any instant: nothing half-published survives
 
 
+def server_log(folder: Path) -> logging.Handler:
+    return RotatingFileHandler(folder / "server.log", maxBytes=LOG_BYTES, backupCount=LOGS_KEPT, encoding="utf-8")
+
+
 def set_up_logging(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-                        handlers=[logging.FileHandler(folder / "server.log", encoding="utf-8")])
+                        handlers=[server_log(folder)])
     logging.getLogger("httpx").setLevel(logging.WARNING)       # else a line for every reply of a vLLM server
 
 

@@ -11,8 +11,8 @@ import gradio as gr
 from chat_app.identity import Identity
 from chat_app.replies import ReplyJob
 from chat_app.service import ChatService
+from data.characters import storable
 from data.errors import ChatError
-
 
 LOOK_SECONDS = 1 / 20
 SPARE = 8
@@ -31,25 +31,25 @@ def add_api(service: ChatService, identity: Identity) -> None:
         `task`: what a new conversation is for: dialogue (the default), writing, translation or check.
         `contribute`: whether what is said of the reply may train; False: nothing of it is kept for training.
         """
-        async for part in _stream(lambda: service.send(identity.rater(request), conversation_id or None, message, task=task or None, unasked=contribute is True)):
+        async for part in _stream(lambda: service.send(identity.rater(request), storable(conversation_id) or None, message, task=task or None, unasked=contribute is True)):
             yield part
 
     async def regenerate(conversation_id: str, contribute: bool = True, request: gr.Request = None) -> AsyncIterator[dict[str, Any]]:
         """Stream another attempt at the last message, as /send does, with its `contribute`; earlier attempts keep their ratings."""
-        async for part in _stream(lambda: service.regenerate(identity.rater(request), conversation_id, unasked=contribute is True)):
+        async for part in _stream(lambda: service.regenerate(identity.rater(request), storable(conversation_id), unasked=contribute is True)):
             yield part
 
     def rate(reply_id: str, kind: str, value: int, request: gr.Request) -> dict[str, int]:
         """Rate a reply: kind `thumb` (1, -1) or `stars` (1..5); 0 takes it back. Returns that reply's current ratings."""
         try:
-            return service.rate(identity.rater(request), reply_id, kind, value)
+            return service.rate(identity.rater(request), storable(reply_id), kind, value)
         except ChatError as error:
             raise gr.Error(str(error), print_exception=False) from error
 
     def compare(first_id: str, second_id: str, preferred: str, request: gr.Request) -> dict[str, str]:
         """Say which of two attempts at one message is better: `first`, `second`, `same`, or `none` to take it back. Returns {preferred}."""
         try:
-            return {"preferred": preferred if service.compare(identity.rater(request), first_id, second_id, preferred) else "none"}
+            return {"preferred": preferred if service.compare(identity.rater(request), storable(first_id), storable(second_id), preferred) else "none"}
         except ChatError as error:
             raise gr.Error(str(error), print_exception=False) from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from data.adapters import AdapterRegistry
 from data.agreement import interval, krippendorff_alpha, nominal, same_share
-from data.errors import Busy, UnknownVersion
+from data.errors import Busy, NoLearnerHere, UnknownVersion
 from data.masking import mask
 from data.records import BASE_VERSION, BaseModel
 from data.settings import Settings
@@ -28,8 +28,10 @@ class Maintenance:
     def train_now(self) -> None:
         """Ask the learner for a run.
 
-        Raises: Busy: a run is going on.
+        Raises: Busy: a run is going on. NoLearnerHere: the learner is on another host, which hears of no request made here.
         """
+        if self.settings.sync_url and not self.settings.learner:
+            raise NoLearnerHere(said("learner_elsewhere"))
         run = self.store.last_run(self.base.id)
         if run and run.state == "running":
             raise Busy(said("run_goes_on"))

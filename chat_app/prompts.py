@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from data.characters import storable
 from data.errors import EmptyMessage, MessageTooLong
 from data.records import Message, Turn
 from data.sentences import said
@@ -27,8 +28,7 @@ def check_message(text: str, max_chars: int) -> str:
     """
     if not isinstance(text, str | None):
         raise EmptyMessage(said("message_not_text", kind=type(text).__name__))
-    # half of a surrogate pair is no character: it can be neither stored nor read by the model
-    text = (text or "").encode("utf-8", "replace").decode().strip()
+    text = storable(text or "").strip()
     if not text:
         raise EmptyMessage(said("empty_message"))
     if len(text) > max_chars:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from chat_app.line import Ticket
 from chat_app.serving import Started
-from data.errors import ChatError, StorageFull
+from data.errors import Busy, ChatError, StorageFull
 from data.records import Generated, Reply
 from data.sentences import said
 from data.store import Store
@@ -41,7 +41,7 @@ class ReplyJob:
         self.text, self.done = "", False
         self.error: ChatError | None = None
         self.unsaved = False
-        """True while a finished reply waits in memory for room on the disk."""
+        """True while a finished reply waits in memory, for room on the disk or for another process to leave the database."""
         self._stream, self._store, self._tokenizer = started and started.stream, store, tokenizer
         self._begun = started.begun if started else 0.0
         self._ticket, self._begin, self._ended = ticket, begin, ended
@@ -135,17 +135,17 @@ class ReplyJob:
             log.warning("%s", error)
 
     def _store_finally(self, write, text: str, error: ChatError | None) -> None:
-        """Store the end of the reply, waiting for room on the disk if need be; the text is kept here until then."""
+        """Store the end of the reply, waiting for room on the disk and for other writers if need be; the text is kept here until then."""
         while True:
             try:
                 write()
                 self.unsaved = False
                 self._show(text, done=True, error=error)
                 return
-            except StorageFull:
+            except (StorageFull, Busy) as trouble:
                 self.unsaved = True
-                self._show(text, done=True, error=StorageFull(said("kept_in_memory")))
-                log.error("Reply %s waits in memory: the disk is full", self.reply_id)
+                self._show(text, done=True, error=StorageFull(said("kept_in_memory")) if isinstance(trouble, StorageFull) else Busy(said("kept_while_locked")))
+                log.error("Reply %s waits in memory: %s", self.reply_id, trouble)
             except Exception:
                 log.exception("Reply %s cannot be stored", self.reply_id)
                 self.unsaved = False

@@ -51,7 +51,8 @@ class ChatService:
         `after`: the attempt at the last message that this one answers to; the conversation goes on from it. A reply
         to another message says nothing: the conversation has grown elsewhere meanwhile.
         `unasked`: whether the reply contributes while its person was not asked; None: it waits for their answer; False:
-        it never does, whatever they said.
+        it never does, whatever they said. Nor does it in a conversation that holds a reply which must not train: the prompt
+        repeats that one.
 
         Raises:
             EmptyMessage, MessageTooLong, UnknownConversation, BadTask, StorageFull: nothing was stored.
@@ -90,8 +91,6 @@ class ChatService:
             if not conversation.turns:
                 raise UnknownConversation(said("nothing_to_regenerate"))
             *earlier, last = conversation.turns
-            if any(reply.contributes is False for reply in last.replies):      # the message was not to train then, so it is not in another prompt either
-                unasked = False
 
             def same_turn() -> str:
                 self._check_free(conversation_id, rater_id)
@@ -181,9 +180,11 @@ class ChatService:
         if self.store.written_elsewhere(conversation_id):
             raise Busy(said("still_written"))
 
-    def _contributes(self, rater_id: str, unasked: bool | None) -> bool | None:
+    def _contributes(self, rater_id: str, turn_id: str, unasked: bool | None) -> bool | None:
+        if unasked is False or self.store.has_private_replies(turn_id):      # what was not to train then is not in another prompt either
+            return False
         consent = self.store.consent(rater_id)
-        return unasked if consent is None or unasked is False else consent
+        return unasked if consent is None else consent
 
     def _start_aside(self, reply: Reply) -> ReplyJob:
         """Another attempt at what `reply` answered, for a comparison. Raises: UnknownReply: its conversation was deleted."""
@@ -201,7 +202,8 @@ class ChatService:
 
         Where others are before it, it is stored and waits in line. Which version answers is known when its turn comes.
 
-        Consent is read in that transaction: an answer given at the same moment is either seen here or sees this reply.
+        Consent, the conversation's earlier replies' included, is read in that transaction: an answer given at the same moment
+        is either seen here or sees this reply.
         """
         sampling = sampling or replace(self.settings.sampling, seed=secrets.randbelow(2**31),
                                        max_new_tokens=min(self.settings.max_new_tokens, prompt.room))
@@ -214,9 +216,10 @@ class ChatService:
             started = begin() if ticket.place == 0 else None
             with self.store.write():
                 version, sha256 = (started.version, started.adapter_sha256) if started else self.serving.live
-                reply = self.store.start_reply(turn_id(), version, sha256, self.base.id,
+                turn = turn_id()
+                reply = self.store.start_reply(turn, version, sha256, self.base.id,
                                                self.serving.engine.name, sampling, prompt.ids, prompt.dropped_turns,
-                                               self._contributes(rater_id, unasked), aside or again_of is not None, again_of)
+                                               self._contributes(rater_id, turn, unasked), aside or again_of is not None, again_of)
         except BaseException:
             ticket.leave()
             if started:

@@ -23,6 +23,10 @@ MAX_FORM_BYTES = 4096
 MAINTAINER_PAGE = "/maintainer"
 
 
+class TooManyWrong(Exception):
+    """Passwords within a minute, from everybody together: not even a right one is looked at."""
+
+
 class Door:
     """Lets maintainers in: by password, or by a link that works once and was printed on the terminal.
 
@@ -46,6 +50,8 @@ class Door:
         """Whether the password, or the one-time token, is right. A right token is used up.
 
         Only passwords can be guessed, so only their attempts are counted: nobody can keep a link from working.
+
+        Raises: TooManyWrong: it was not looked at.
         """
         with self._lock:
             if self.password is None:
@@ -55,7 +61,7 @@ class Door:
             recent = [t for t in self._wrong if t > time.monotonic() - 60]
             self._wrong = recent
             if len(recent) >= ATTEMPTS_A_MINUTE:
-                return False
+                raise TooManyWrong
             if password and hmac.compare_digest(self.password.encode(), password.encode()):
                 return True
             self._wrong.append(time.monotonic())
@@ -81,7 +87,7 @@ class _DoorMiddleware:
             return await (await self._sign_in(request))(scope, receive, send)
         if path == "/sign-out" and request.method == "POST":
             response = RedirectResponse(MAINTAINER_PAGE, status_code=303)
-            response.delete_cookie(MAINTAINER_COOKIE)
+            response.headers.append("set-cookie", self._cookie(request, MAINTAINER_COOKIE, "", 0))        # browsers delete only what is named as it was set
             return await response(scope, receive, send)
         if request.method == "GET" and path in ("/", MAINTAINER_PAGE) and not self.identity.rater_of_cookie(request.cookies.get(RATER_COOKIE)):
             cookie = self._cookie(request, RATER_COOKIE, self.identity.new_rater_cookie(), RATER_SECONDS)
@@ -102,7 +108,11 @@ class _DoorMiddleware:
                 if len(body) > MAX_FORM_BYTES:
                     return PlainTextResponse("That is no sign-in form.", status_code=413)
             password = parse_qs(body.decode("utf-8", "replace")).get("password", [""])[0]
-            allowed = self.door.opens_for(password=password)
+            try:
+                allowed = self.door.opens_for(password=password)
+            except TooManyWrong:
+                log.warning("A maintainer sign-in was refused unseen: there were %s wrong passwords within a minute", ATTEMPTS_A_MINUTE)
+                return RedirectResponse(f"{MAINTAINER_PAGE}?refused=wait", status_code=303)
         elif self.door.password is None and request.query_params.get("token"):
             allowed = self.door.opens_for(token=request.query_params["token"])
         else:

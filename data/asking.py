@@ -23,7 +23,7 @@ class Asking(Receipts):
         return [row["id"] for row in self.rows(RECENT_LIKE, reply.base_model, reply.id, limit)]
 
     def add_asking_heads(self, run: Run, fit: dict, model: dict[str, list] | None, reply_ids: Sequence[str]) -> None:
-        """Append what a run made of these replies' ratings; it is current from now on.
+        """Append what a run made of these replies' ratings; it is current from now on. Of the lineage's earlier ones only how they fitted is kept.
 
         When somebody deleted something since the run began, the model is not kept: it may hold that.
 
@@ -35,6 +35,8 @@ class Asking(Receipts):
             deleted = self.row("""SELECT 1 FROM conversations WHERE deleted_at >= ?1 UNION ALL SELECT 1 FROM erasures WHERE created_at >= ?1 LIMIT 1""",
                                run.started_at)
             kept = None if model is None or deleted else json.dumps({"features": FEATURES, **model})
+            db.execute("DELETE FROM asking_heads_replies WHERE heads_id IN (SELECT id FROM asking_heads WHERE base_model = ?)", [run.base_model])
+            db.execute("UPDATE asking_heads SET model = NULL WHERE base_model = ? AND model IS NOT NULL", [run.base_model])
             added = db["asking_heads"].insert({"run_id": run.id, "base_model": run.base_model, "fit": json.dumps(fit), "model": kept,
                                                "created_at": now()}, pk="id").last_pk
             db["asking_heads_replies"].insert_all({"reply_id": reply_id, "heads_id": added} for reply_id in reply_ids if kept)

@@ -82,6 +82,11 @@ class Chats(Database):
                             SELECT 1 FROM turns AS later WHERE later.conversation_id = turns.conversation_id AND later.position > turns.position)""",
                        [turn_id, reply_id])
 
+    def has_private_replies(self, turn_id: str) -> bool:
+        """Whether the conversation of this turn holds a reply that must not train."""
+        return self.row("""SELECT 1 FROM turns AS this JOIN turns ON turns.conversation_id = this.conversation_id JOIN replies ON replies.turn_id = turns.id
+                           WHERE this.id = ? AND contributes = 0 LIMIT 1""", turn_id) is not None
+
     def start_reply(self, turn_id: str, version: int, adapter_sha256: str | None, base_model: str, engine: str,
                     sampling: Sampling, prompt_ids: tuple[int, ...], dropped_turns: int = 0, contributes: bool | None = True,
                     aside: bool = False, again_of: str | None = None) -> Reply:

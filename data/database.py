@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import sqlite3
 import threading
@@ -17,8 +18,14 @@ from data.errors import BadSetting, Busy, StorageFull
 from data.migrations import migrations
 from data.sentences import said
 
+log = logging.getLogger(__name__)
+
 BUSY_SECONDS = 30
 """How long a writer waits for another writer. Every transaction here lasts milliseconds."""
+EMPTY_SECONDS = 2.0
+"""How long somebody who erased a text waits for readers to leave the write-ahead log, so that it can be emptied ..."""
+EMPTY_LATER_SECONDS = 0.01
+"""... and how long everybody does who writes after that, until it is empty: no other writer can go on meanwhile."""
 
 
 def now() -> str:
@@ -40,6 +47,7 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self._local = threading.local()
+        self._erasures, self._emptied = 1, 0      # how many there were, and how many are out of the log: a process may have been killed between the two
         with _clear_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600))       # what people say is for the server's eyes alone
@@ -51,6 +59,8 @@ class Database:
             except BaseException:
                 migrations_db.rollback()
                 raise
+            else:
+                self._empty_log(migrations_db, EMPTY_LATER_SECONDS)
             finally:
                 migrations_db.close()
 
@@ -91,8 +101,32 @@ class Database:
                 yield db
                 db.conn.execute("COMMIT")
             except BaseException:
+                vars(self._local).pop("erased", None)
                 db.rollback()
                 raise
+            erased = vars(self._local).pop("erased", False)
+            self._erasures += erased
+            if self._emptied < self._erasures:
+                self._empty_log(db, EMPTY_SECONDS if erased else EMPTY_LATER_SECONDS)
+
+    def erased(self) -> None:
+        """Called in a transaction that overwrites what somebody deleted: the write-ahead log, which holds what was there before, is emptied after it.
+
+        While a reader needs the log, that waits for a later transaction of this process.
+        """
+        self._local.erased = True
+
+    def _empty_log(self, db: SqliteUtilsDatabase, seconds: float) -> None:
+        """Never raises: what was written is written."""
+        erasures = self._erasures
+        try:
+            db.conn.execute(f"PRAGMA busy_timeout = {round(1000 * seconds)}")
+            if not db.conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                self._emptied = max(self._emptied, erasures)
+        except sqlite3.Error as error:
+            log.warning("What was erased stays readable in %s-wal for now (%s)", self.path, error)
+        finally:
+            db.conn.execute(f"PRAGMA busy_timeout = {round(1000 * BUSY_SECONDS)}")
 
     def rows(self, sql: str, *parameters: object) -> list[sqlite3.Row]:
         with _clear_errors(self.path):

@@ -64,6 +64,10 @@ class DeletedMeanwhile(ChatError):
     """Somebody deleted what a version was trained on while it was trained; it is not published."""
 
 
+class NoLearnerHere(ChatError):
+    """This host follows the versions that a learner on another one publishes."""
+
+
 class NothingNewer(ChatError):
     """No version that is newer than a reply's own answers now."""
 

@@ -39,7 +39,7 @@ class History(Asking):
     def delete_conversation(self, conversation_id: str, rater_id: str) -> int:
         """Erase a conversation and take its ratings back, a second person's too; returns how many of its owner's that were.
 
-        Its texts and tokens are overwritten, it is gone for its person, and nobody can rate it any more. Taking the
+        Its texts and tokens are overwritten (see `erased`), it is gone for its person, and nobody can rate it any more. Taking the
         ratings back is what makes the next version be trained without them: until then the weights still hold them. The
         small model that the app asks by is forgotten at once where they went into it.
         A reply that is being written meanwhile is not stored.
@@ -47,6 +47,7 @@ class History(Asking):
         Raises: UnknownConversation: nothing is written.
         """
         with self.write() as db:
+            self.erased()
             self.check_owner(conversation_id, rater_id)
             db["conversations"].update(conversation_id, {"deleted_at": now(), "title": "", "task": TASKS[0]})
             replies = self.rows("SELECT replies.id AS id, turn_id FROM replies JOIN turns ON turns.id = turn_id WHERE conversation_id = ?", conversation_id)

@@ -18,6 +18,14 @@ FEEDBACK = ("ratings", "reasons", "corrections", "comparisons")
 ALLOWED = {"thumb": (-1, 0, 1), "stars": (0, 1, 2, 3, 4, 5)}
 
 
+def check_rating(kind: object, value: object) -> None:
+    """Raises: BadRating: unknown kind, or a value outside -1, 0, 1 (thumb) or 0..5 (stars)."""
+    if not isinstance(kind, str) or kind not in ALLOWED:
+        raise BadRating(said("no_such_rating", kind=repr(str(kind)[:40])))
+    if isinstance(value, bool) or not isinstance(value, int | float) or value not in ALLOWED[kind]:
+        raise BadRating(said("no_such_value", value=repr(str(value)[:40]), kind=kind, values=", ".join(map(str, ALLOWED[kind]))))
+
+
 class Ratings(SecondOpinions):
     """Rating events and the questions asked of them."""
 
@@ -32,10 +40,7 @@ class Ratings(SecondOpinions):
             UnknownReply: no such reply; nothing is written.
             NotYourReply: the reply was shown to somebody else and is not offered to this person; nothing is written.
         """
-        if not isinstance(kind, str) or kind not in ALLOWED:
-            raise BadRating(said("no_such_rating", kind=repr(str(kind)[:40])))
-        if isinstance(value, bool) or not isinstance(value, int | float) or value not in ALLOWED[kind]:
-            raise BadRating(said("no_such_value", value=repr(str(value)[:40]), kind=kind, values=", ".join(map(str, ALLOWED[kind]))))
+        check_rating(kind, value)
         with self.write() as db:
             takes_back = value == 0 and isinstance(reply_id, str) and self._current(reply_id, rater_id)      # also where nothing more may be said
             reply = self.reply(reply_id) if takes_back else self.reply_to_rate(reply_id, rater_id)

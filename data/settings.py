@@ -138,6 +138,9 @@ def load_settings(environment: Mapping[str, str] = os.environ, file: Path | None
     for name in _NAMES:
         if environment.get(name.upper(), "") != "":          # an empty variable means "not set", as in most hosts' forms
             values[name] = environment[name.upper()]
+    for name in _NAMES:
+        if values.get(name) == "" and _TYPES[name] == str | None:       # so does an empty value in the file: nobody could give an empty password
+            del values[name]
     return Settings(**{name: _convert(name, value) for name, value in values.items()})
 
 

@@ -70,6 +70,7 @@ class Trust(History):
         and write down that it happened, in numbers alone.
         """
         with self.write() as db:
+            self.erased()                         # also of somebody without conversations a report may have told something
             trained = self._may_have_trained(rater_id)
             ratings = sum(self.delete_conversation(entry.id, rater_id) for entry in self.history(rater_id))
             self.forget_asking_heads([row["reply_id"] for row in self.rows(

@@ -130,6 +130,17 @@ def test_a_deletion_takes_what_it_taught_out_of_what_is_asked_by_and_no_other_do
     assert store.asking_heads("base").replies == 47
 
 
+def test_only_the_newest_model_of_a_lineage_is_kept_and_told_of(store):      # noqa: F811
+    rated, others = add_rated(store), add_rated(store, base_model="another")
+    fit(store), fit(store, "another")
+    store.add_rating(rated[0].id, RATER, "thumb", 0)
+    fit(store)
+    assert [store.taught_what_to_ask(reply.id) for reply in (rated[0], rated[1], others[0])] == [False, True, True]
+    assert [tuple(row) for row in store.rows("SELECT base_model, model IS NOT NULL FROM asking_heads ORDER BY id")] == [("base", 0), ("another", 1), ("base", 1)]
+    assert store.row("SELECT count(*) AS n FROM asking_heads_replies")["n"] == 47 + 48
+    assert store.asking_heads("base").replies == 47 and store.asking_heads("another").replies == 48
+
+
 def test_somebody_elses_opinion_leaves_it_too_when_they_delete_everything(store):      # noqa: F811
     rated = add_rated(store)
     for rater in (RATER, "ben", "cem"):

@@ -80,6 +80,16 @@ def test_the_right_password_signs_in_and_the_wrong_one_does_not(identity):
     assert browser.get("/other").text == "False"
 
 
+@pytest.mark.parametrize("headers", [{}, {"x-forwarded-proto": "https"}])
+def test_signing_out_deletes_the_cookie_as_it_was_set(identity, headers):
+    browser, _ = site(identity, "secret")
+    given = browser.post("/sign-in", data={"password": "secret"}, headers=headers).headers["set-cookie"]
+    taken = browser.post("/sign-out", headers=headers).headers["set-cookie"]
+    attributes = lambda cookie: [part for part in cookie.split("; ")[1:] if not part.startswith("Max-Age")]
+    assert attributes(taken) == attributes(given) and "maintainer=; " in taken and "Max-Age=0" in taken
+    assert ("Partitioned" in taken) is bool(headers)
+
+
 def test_the_printed_link_works_once_and_the_next_one_is_printed(identity):
     browser, links = site(identity)
     assert browser.get(links[0]).headers["location"] == "/maintainer" and browser.get("/other").text == "True"
@@ -98,11 +108,12 @@ def test_an_empty_password_or_token_never_opens(identity):
         assert browser.get("/other").text == "False"
 
 
-def test_guessing_is_slowed_down_for_everybody(identity):
+def test_guessing_is_slowed_down_for_everybody_and_the_right_password_is_not_called_wrong(identity):
     browser, _ = site(identity, "secret")
     for _ in range(ATTEMPTS_A_MINUTE):
         browser.post("/sign-in", data={"password": "guess"})
-    assert "refused" in browser.post("/sign-in", data={"password": "secret"}).headers["location"]
+    assert browser.post("/sign-in", data={"password": "secret"}).headers["location"] == "/maintainer?refused=wait"
+    assert browser.get("/other").text == "False"
 
 
 def test_the_key_is_made_once_and_readable_by_its_owner_alone(tmp_path):

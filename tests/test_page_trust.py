@@ -54,6 +54,11 @@ def test_one_chats_without_contributing_and_the_page_says_so(person, chat_server
     expect(switch).to_have_attribute("aria-checked", "true")
     page.keyboard.press("Escape")
     expect(switch).to_be_hidden()
+    write(page, "And what did I say?")                                      # the answer repeats what was private
+    finished(page)
+    expect(page.locator(".turn").last.locator(".reply-notes")).to_contain_text("Not used for training.")
+    page.get_by_role("button", name="New conversation").click()
+    expect(page.locator(".turn")).to_have_count(0)
     write(page, "And now?")
     finished(page)
     given = rated(page)

@@ -34,7 +34,8 @@ def test_the_settings_table_is_the_settings():
         default = str(field.default).lower() if isinstance(field.default, bool) else field.default
         expected.append(f"| `{field.name.upper()}` | {f'`{default}`' if default not in (None, '') else ''} | {meaning[field.name]} |")
     table = README.split("<!-- settings -->\n")[1].split("\n<!-- /settings -->")[0].splitlines()
-    assert table[2:] == expected
+    assert table[2:-1] == expected
+    assert table[-1].startswith("| `SETTINGS_FILE` | `settings.toml` | ")      # says where the others are: read before them, and no setting itself
 
 
 def commands(readme: str) -> list[list[str]]:

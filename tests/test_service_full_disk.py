@@ -1,11 +1,13 @@
-"""A chat service whose disk is full: messages are refused, and what was written is kept."""
+"""A chat service that cannot store, its disk being full or its database locked: messages are refused, and what was written is kept."""
 
+import sqlite3
 import threading
 
 import pytest
 
 import chat_app.replies as replies
-from data.errors import StorageFull
+import data.database as database
+from data.errors import Busy, StorageFull
 from tests.service_fixtures import Server, finished
 from tests.waiting import until
 
@@ -46,6 +48,28 @@ def test_a_full_disk_refuses_a_message_and_keeps_a_finished_reply_until_there_is
         assert server.store.reply(job.reply_id).state == "done" and server.store.reply(job.reply_id).text == job.text
         assert server.service.send("you", None, "hello again").error is None
     finally:
+        server.close()
+
+
+def test_a_reply_that_ends_while_another_process_holds_the_database_is_kept_and_saved_afterwards(endless_base, tmp_path, monkeypatch):
+    monkeypatch.setattr(replies, "RETRY_SECONDS", 0.1)
+    monkeypatch.setattr(database, "BUSY_SECONDS", 0.1)
+    server = Server(endless_base, tmp_path, max_new_tokens=3000)
+    other = sqlite3.connect(server.store.path, isolation_level=None)
+    try:
+        job = server.service.send("me", None, "hello")
+        until(lambda: len(job.text) > 200)
+        other.execute("BEGIN IMMEDIATE")
+        job.cancel()
+        finished(job)
+        assert isinstance(job.error, Busy) and "kept in memory" in str(job.error) and server.store.reply(job.reply_id).state == "streaming"
+        with pytest.raises(Busy):                                     # its conversation waits for it
+            server.service.send("me", job.conversation_id, "hello again")
+        other.execute("COMMIT")
+        until(lambda: job.error is None)
+        assert server.store.reply(job.reply_id).state == "done" and server.store.reply(job.reply_id).text == job.text
+    finally:
+        other.close()
         server.close()
 
 

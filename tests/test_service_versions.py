@@ -1,10 +1,13 @@
 """The version that the chat service answers with: a new one, a rolled back, a corrupt one, and one that cannot be loaded yet."""
 
+from dataclasses import replace
+
 import pytest
 
 import chat_app.serving as serving
+from chat_app.maintenance import Maintenance
 from data.base_models import import_base_model
-from data.errors import CorruptAdapter, ModelUnavailable, StorageFull, UnknownVersion
+from data.errors import CorruptAdapter, ModelUnavailable, NoLearnerHere, StorageFull, UnknownVersion
 from tests.random_adapter import write_random_adapter
 from tests.service_fixtures import Server, finished, server  # noqa: F401
 from tests.tiny import write_tiny_gguf
@@ -120,3 +123,16 @@ def test_a_model_file_that_is_gone_keeps_a_new_version_waiting_until_it_is_back_
         assert finished(server.service.send("me", None, "and now?")).version == number
     finally:
         server.close()
+
+
+def test_a_host_that_follows_a_learner_on_another_one_takes_no_request_that_nobody_would_hear(server):
+    def maintenance(**settings):
+        return Maintenance(server.store, server.registry, server.serving, server.base, replace(server.settings, **settings))
+
+    with pytest.raises(NoLearnerHere, match="maintainer page of that host"):
+        maintenance(sync_url="file:///somewhere", learner=False).train_now()
+    assert server.store.waiting_request() is None
+    for its_own in ({"sync_url": "file:///somewhere"}, {"learner": False}):         # beside this server, or started by hand
+        maintenance(**its_own).train_now()
+        assert server.store.waiting_request() == "maintainer"
+        server.store.request_stop()

@@ -24,6 +24,13 @@ def test_an_empty_variable_counts_as_unset(tmp_path, monkeypatch):
     assert load_settings({"MAINTAINER_PASSWORD": "", "PORT": ""}) == Settings()
 
 
+def test_an_empty_value_in_the_file_counts_as_unset_where_there_need_be_none(tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text('maintainer_password = ""\ncookie_secret = ""\nvllm_url = ""\nsystem_prompt = ""\n')
+    assert load_settings({}, file) == Settings()
+    assert load_settings({"MAINTAINER_PASSWORD": "hush"}, file).maintainer_password == "hush"
+
+
 def test_inside_a_space_the_server_listens_for_its_proxy_unless_told_otherwise(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load_settings({"SPACE_ID": "me/chat"}).host == "0.0.0.0"

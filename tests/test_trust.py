@@ -42,6 +42,26 @@ def test_a_reply_trains_only_when_its_person_lets_it(server):                   
     assert [bool(store.reply(r).behavior_logprobs) for r in (waiting, private, given)] == [False, False, True]           # kept for training alone
 
 
+def test_what_is_added_to_a_conversation_with_private_messages_stays_private_too(server):   # noqa: F811
+    service, store = server.service, server.store
+    store.set_consent("me", False)
+    private = finished(service.send("me", None, "my secret", unasked=None))
+    waiting = finished(service.send("you", None, "hello", unasked=False))               # not asked yet: a script said so
+    assert store.reply(finished(service.send("you", waiting.conversation_id, "and?", unasked=None)).reply_id).contributes is False
+    store.set_consent("me", True)
+    added = finished(service.send("me", private.conversation_id, "and what of it?", unasked=None))
+    another = finished(service.regenerate("me", private.conversation_id, unasked=None))
+    aside, again = (start(store.reply(private.reply_id)) for start in (service._start_aside, service._start_again))
+    for job in (aside, again):
+        job.start()
+        finished(job)
+    elsewhere = finished(service.send("me", None, "hello", unasked=None))
+    assert [store.reply(job.reply_id).contributes for job in (added, another, aside, again, elsewhere)] == [False, False, False, False, True]
+    for job in (added, elsewhere):
+        service.rate("me", job.reply_id, "thumb", 1)
+    assert [rated.reply.id for rated in store.rated_replies(server.base.id)] == [elsewhere.reply_id]
+
+
 def test_the_log_probs_of_a_reply_that_waits_for_an_answer_are_erased_by_a_no_and_kept_by_a_yes(store):
     for rater, contributes in (("yes", True), ("no", False)):
         reply = add_reply(store, rater)

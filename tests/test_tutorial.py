@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
 import torch
 
+import data.importing as importing
 from data.adapters import AdapterRegistry
 from data.errors import BadRating
 from data.importing import BadImport, end_token, import_conversations
@@ -104,3 +107,39 @@ def test_a_malformed_file_is_refused_whole_with_a_sentence_that_says_where(tmp_p
     assert store.rated_replies(tiny_base.id) == [] and store.conversations("imported") == []
     with pytest.raises(BadImport, match="cannot be read"):
         import_conversations(store, tiny_base, ChatTokenizer(tiny_base.folder), tmp_path / "none.json")
+
+
+def test_a_long_file_is_written_in_parts_and_importing_it_again_adds_what_an_interrupted_import_left_out(tmp_path, tiny_base, monkeypatch):
+    monkeypatch.setattr(importing, "TOGETHER", 2)
+    store, tokenizer, file = open_store(tmp_path), ChatTokenizer(tiny_base.folder), tmp_path / "five.json"
+    file.write_text(json.dumps([{**GOOD, "rater": f"rater {n}"} for n in (1, 2, 3, 4, 5, 5)]))
+    other, there, encode = sqlite3.connect(store.path, timeout=0), [], tokenizer.encode
+
+    def encode_while_others_write(text):
+        there.append(len(store.rated_replies(tiny_base.id)))
+        other.execute("BEGIN IMMEDIATE")                              # fails while somebody holds the writer's lock
+        other.execute("ROLLBACK")
+        if len(there) == 4:
+            raise KeyboardInterrupt
+        return encode(text)
+
+    monkeypatch.setattr(tokenizer, "encode", encode_while_others_write)
+    with pytest.raises(KeyboardInterrupt):
+        import_conversations(store, tiny_base, tokenizer, file)
+    assert there == [0, 0, 2, 2] and len(store.rated_replies(tiny_base.id)) == 2
+    again = import_conversations(store, tiny_base, tokenizer, file)
+    assert (again.conversations, again.replies, again.already_there) == (3, 3, 3)       # one is there twice
+    assert len({rating.rater_id for rated in store.rated_replies(tiny_base.id) for rating in rated.ratings}) == 5
+    other.close()
+
+
+def test_an_order_of_messages_that_the_models_template_refuses_is_named_before_anything_is_written(tmp_path, tiny_base):
+    store, file, folder = open_store(tmp_path), tmp_path / "talk.json", tmp_path / "strict"
+    shutil.copytree(tiny_base.folder, folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config["chat_template"] = "{% if messages[0].role == 'system' %}{{ raise_exception('no system message') }}{% endif %}" + config["chat_template"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    file.write_text(json.dumps([GOOD, {**GOOD, "messages": [{"role": "system", "content": "Be kind."}, *GOOD["messages"]]}]))
+    with pytest.raises(BadImport, match="conversation 2 of .* no system message"):
+        import_conversations(store, tiny_base, ChatTokenizer(folder), file)
+    assert store.rated_replies(tiny_base.id) == []

@@ -6,6 +6,7 @@ import functools
 import logging
 from collections.abc import Callable
 
+from data.characters import storable
 from data.errors import ChatError
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,8 @@ def answering(function: Callable[..., dict]) -> Callable[..., dict]:
 
 
 def field(payload: object, name: str, kind: type = str):
-    """`payload[name]` when it is of that kind (a number: one that a database holds), else None: whoever speaks HTTP can send anything."""
+    """`payload[name]` when it is of that kind (a number or a text: one that a database holds), else None: whoever speaks HTTP can send anything."""
     value = payload.get(name) if isinstance(payload, dict) else None
     if not isinstance(value, kind) or (kind is int and (isinstance(value, bool) or abs(value) >= 2**63)):
         return None
-    return value
+    return [storable(one) for one in value] if kind is list else storable(value)

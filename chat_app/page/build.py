@@ -35,13 +35,14 @@ def open_queue(pages: gr.Blocks, max_size: int) -> None:
 
 
 def launch_arguments(middleware: list) -> dict:
-    """What `Blocks.launch` needs for these pages, beside host and port; `middleware` sets the cookies and signs people in."""
+    """What `Blocks.launch` needs for these pages, beside host and port; `middleware` keeps out what is too large, sets the cookies and signs people in."""
     return {
         "app_kwargs": {"middleware": middleware},
         "css": read(*STYLES),
         "theme": theme(),
         "favicon_path": str(Path(__file__).with_name("icon.svg")),
         "footer_links": [],
+        "max_file_size": "1kb",     # nobody has a file to send, and chat_app/bounds.py lets none in
         "max_threads": 200,         # a script's stream waits in a thread of its own; ratings must find one too
         "run_history": False,       # on by default; it would keep prompts and replies in the browser's storage
         "ssr_mode": False,

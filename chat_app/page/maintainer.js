@@ -110,8 +110,8 @@ function askingWords({share, model}) {
 function showSignIn() {
   signOut.hidden = true;
   if (main.querySelector('.sign-in')) return;
-  const refused = new URLSearchParams(location.search).has('refused');
-  const failed = refused ? make('p', {class: 'problem', role: 'alert'}, words.sign_in_failed) : null;
+  const refused = new URLSearchParams(location.search).get('refused');
+  const failed = refused ? make('p', {class: 'problem', role: 'alert'}, refused === 'wait' ? words.sign_in_wait : words.sign_in_failed) : null;
   const form = make('form', {class: 'sign-in-form', method: 'post', action: 'sign-in'},
     make('label', {for: 'password'}, words.password),
     make('input', {id: 'password', name: 'password', type: 'password', autocomplete: 'current-password', required: true}),
