@@ -36,37 +36,27 @@ class GateLimits:
 
 @dataclass(frozen=True)
 class RefineConfig:
-    """On-policy iterations: fresh replies, scored by a reward model fitted on the ratings. The ratings' own replies train where that comes to nothing."""
+    """As far towards what a reward model of the ratings prefers as fresh replies allow. The ratings' own replies train where that comes to nothing."""
 
     enabled: bool = False
     """Whether a run refines at all."""
     min_replies: int = 32
     """With fewer rated replies there is no reward model."""
-    stretches: int = 4
-    """Looks at multiples of the first small step, which the rated replies teach, at most; 0: there is no such step."""
-    iterations: int = 4
-    """Where such a stretch leads nowhere, at most; two in a row that are taken back end it earlier, and so does one for which too few replies come to an end."""
-    prompts: int = 32
-    """Prompts of rated replies that are answered anew in an iteration, at most."""
-    samples: int = 4
-    """Fresh replies to each; each one's baseline is the mean of the others."""
-    least_gain: float = 0.25
-    """Fresh replies whose advantage is smaller than this share of all advantages' standard deviation take no gradient: it costs as much, and says little."""
+    looks: int = 4
+    """At multiples of the small step that the rated replies teach, at most."""
     check_prompts: int = 96
-    """Further prompts of rated replies, of which a first stretch imitates none and no iteration is made, that say whether it helped; at most half of all."""
+    """Prompts of rated replies, of which none is imitated, that are answered anew at each look; at most half of all."""
     check_replies: int = 128
     """Replies to those in all, at least, as many to each, by the base model and by what is to be kept. How unlikely they are differs more from prompt to prompt than between replies
     to one: a rise of a tenth is told to 5.1 points by three to each of 24, to 4.2 by one to each of 70."""
     max_new_tokens: int = 320
     """A fresh reply ends here at the latest, and at the longest rated reply's length."""
     learning_rate: float = 7.5e-4
-    """AdamW's, for the one pass over an iteration's fresh replies; longer after a step that was kept in full, shorter after one that was kept in part or taken back."""
-    kl_coefficient: float = 0.03
-    """beta in these iterations: with that of the logged ratings, 0.1, the policy hardly moved."""
+    """AdamW's, for the small step."""
     disagreement_penalty: float = 0.25
     """lambda: standard deviations over the reward model's heads that are taken off a reply's reward."""
     max_surprise_rise: float = 0.09
-    """How much less likely than its own replies, relative nats per token, the base model may find those of the result; the same between iterations, of the likeliest so far."""
+    """How much less likely than its own replies, relative nats per token, the base model may find those of the result."""
 
 
 @dataclass(frozen=True)

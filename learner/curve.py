@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import NamedTuple
 
-from learner.along import attempt
-from learner.refine_bounds import Bound, Crossed, clearly_pleased
+from data.sentences import Said
+from learner.looks import attempt
+from learner.refine_bounds import Bound, clearly_pleased
 from learner.scoring import Scored
 
 ALIKE = 0.15
@@ -104,7 +105,7 @@ def _alike(one: Seen, strength: float) -> bool:
 
 
 def explore(start: Seen, first: float, count: int, growth: float, bound: Bound, go: Callable[[float], None], look: Callable[[], Scored],
-            problem_with: Callable[[Scored], Crossed | None]) -> tuple[Curve, list[dict]]:
+            problem_with: Callable[[Scored], Said | None]) -> tuple[Curve, list[dict]]:
     """Look at up to `count` strengths, at `first` and then where `bound` may be: (the curve through them, JSON-able what was seen).
 
     Args:
@@ -116,7 +117,7 @@ def explore(start: Seen, first: float, count: int, growth: float, bound: Bound, 
     curve, strength, tried, lost = Curve(start, looks), first, [], math.inf
     while strength and len(tried) < count:
         go(strength)
-        after, _, told = attempt(strength, look, problem_with)
+        after, told = attempt(strength, look, problem_with)
         tried.append(told)
         if after:
             looks.append(seen(strength, after))

@@ -40,9 +40,9 @@ def help_along(team: ManyProcesses, base: BaseModel, config: LearnerConfig) -> N
             with in_role(policy, role), suppress(Diverged):
                 PolicySampler(policy, eos_ids).sample(prompts, sampling)
             continue
-        weights, plan, signals, reference, behavior, learning, moments = work
+        weights, plan, signals, reference, behavior, learning = work
         policy.set_weights(weights)
         try:
-            train_steps(policy, plan, signals, Reference.heard(reference, team, policy.device), behavior, learning, lambda step: None, moments)
+            train_steps(policy, plan, signals, Reference.heard(reference, team, policy.device), behavior, learning, lambda step: None)
         except (Diverged, Stopped) as reason:                # the first process knows it too, and tells people
             log.info("the steps ended early: %s", type(reason).__name__)

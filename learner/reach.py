@@ -1,12 +1,11 @@
-"""The first stretch of a refinement, which needs no fresh replies to learn from: a direction out of the rated replies, and how far it leads.
+"""The stretch of a refinement, which needs no fresh replies to learn from: a direction out of the rated replies, and how far it leads.
 
 A few optimizer steps make those rated replies likelier that the reward model prefers, the others are left alone:
 
     L = -mean_i (q_i - mean q)^+ log pi(y_i) / L_max         over replies clearly above the mean
 
 What comes of it is small, and right: it is multiplied by 3 at first (the B halves of the adapter, in which its effect is linear), and fresh replies to
-prompts kept aside tell by a curve (curve.py) how often it may be taken until the first bound of the refinement is met. No iteration follows: at as many tokens a
-reply the base model found what came of one some 5% less likely, and a look costs less than half of it.
+prompts kept aside tell by a curve (curve.py) how often it may be taken until the first bound of the refinement is met.
 Sources: reward-weighted regression, arXiv:1910.00177; extrapolation of what little training did, arXiv:2404.16792.
 """
 
@@ -70,9 +69,9 @@ def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Score
     imitated, knows_truncated = preferred(worth), refiner.bounds.knows_truncated
     most = refiner.config.refine.max_surprise_rise * min(1.0, len({example.prompt_ids for example in base.examples}) / MANY_PROMPTS) ** 0.5
     steps = _learn(refiner, rated, worth, imitated)
-    policy, full, bound = refiner.policy, refiner.policy.lora_b(), bound_of(base, base, most, knows_truncated)
-    curve, tried = explore(seen(0.0, base), FIRST, refiner.config.refine.stretches if steps else 0, GROWTH, bound, lambda strength: policy.set_scale(strength, full), look,
-                           lambda after: crossed(base, after, base, base, most, knows_truncated))
+    policy, full, bound = refiner.policy, refiner.policy.lora_b(), bound_of(base, most, knows_truncated)
+    curve, tried = explore(seen(0.0, base), FIRST, refiner.config.refine.looks if steps else 0, GROWTH, bound, lambda strength: policy.set_scale(strength, full), look,
+                           lambda after: crossed(base, after, most, knows_truncated))
     strength = curve.keeps(base, bound)
     policy.set_scale(strength, full)
     return Reached(strength, {"steps": steps, "imitated": len(imitated), "strength": round(strength, 3), "tried": tried})

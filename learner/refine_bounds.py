@@ -1,4 +1,4 @@
-"""What a step of the refinement may do to fresh replies, and to what ordinary text costs: harm none, and not please less."""
+"""What a refinement may do to fresh replies, and to what ordinary text costs: harm none, and not please less."""
 
 from __future__ import annotations
 
@@ -39,59 +39,40 @@ class Bound(NamedTuple):
     """Nats per token of ordinary text."""
 
 
-def bound_of(base: Scored, likeliest: Scored, max_surprise_rise: float, knows_truncated: bool) -> Bound:
+def bound_of(base: Scored, max_surprise_rise: float, knows_truncated: bool) -> Bound:
     """Args: as `crossed` has them."""
     truncated = max(base.truncated() + MAX_TRUNCATED_RISE, 1 - ENDING_STILL * (1 - base.truncated()) if knows_truncated else 0.0)
     return Bound(min(base.broken() + MAX_BROKEN_RISE, 1.0), min(truncated, 1.0), 1 - (1 - MAX_DISTINCT_FALL) * (1 - base.sameness()),
-                 (1 + max_surprise_rise) * likeliest.surprise(), math.inf if base.text_nll is None else (1 + MAX_FORGOTTEN) * base.text_nll)
+                 (1 + max_surprise_rise) * base.surprise(), math.inf if base.text_nll is None else (1 + MAX_FORGOTTEN) * base.text_nll)
 
 
-class Crossed(NamedTuple):
-    """A bound that replies are beyond."""
-
-    said: Said
-    within: float = 0.0
-    """A guess at the part of the way from the replies before to these on which the figure is at its bound; 0: no part would do."""
-
-
-def crossed(before: Scored, after: Scored, base: Scored, likeliest: Scored, max_surprise_rise: float, knows_truncated: bool,
-            chance: float = 0.0) -> Crossed | None:
-    """Why the step is not kept, None when it is. All four were drawn alike, not always to the same prompts; what ordinary text costs is not asked between iterations.
+def crossed(base: Scored, after: Scored, max_surprise_rise: float, knows_truncated: bool) -> Said | None:
+    """The first bound that replies are beyond, beside the base model's to the same prompts; None when they are beyond none.
 
     Args:
-        likeliest: what the rise of the surprise is taken from: the base model's replies, or later ones that it found likelier.
+        max_surprise_rise: relative, how much less likely the base model may find them than its own.
         knows_truncated: of `Bounds`.
-        chance: standard errors of the shares and of the surprise by which they may be beyond a bound: on the way, where a later look decides.
     """
-    gain, error = gain_of(before, after)
-    broken, truncated, sameness, surprise, text_nll = bound_of(base, likeliest, max_surprise_rise, knows_truncated)
-    broken, truncated = (share + chance * (share * (1 - share) / len(after.examples)) ** 0.5 for share in (broken, truncated))
-    surprise += chance * after.surprise_error()
-    if gain < -error:                                            # the whole way does not please, nor will a part of it
-        return Crossed(said("less_pleased", gain=gain))
-    if after.broken() > broken:
-        return Crossed(said("fresh_broken", share=after.broken()), _late(before.broken(), after.broken(), broken))
-    if after.truncated() > truncated:
-        return Crossed(said("fresh_truncated", share=after.truncated(), base=base.truncated()), _part(before.truncated(), after.truncated(), truncated))
-    if after.sameness() > sameness:
-        fall = 1 - (1 - after.sameness()) / (1 - base.sameness())
-        return Crossed(said("fresh_monotonous", fall=fall), _late(before.sameness(), after.sameness(), sameness))
-    if after.surprise() > surprise:
-        rise = after.surprise() / likeliest.surprise() - 1
-        return Crossed(said("fresh_surprising", rise=rise) if likeliest is base else said("fresh_less_likely", rise=rise), _late(before.surprise(), after.surprise(), surprise))
-    if after.text_nll is not None and after.text_nll > text_nll:
-        return Crossed(said("text_less_likely", rise=after.text_nll / base.text_nll - 1), _late(base.text_nll, after.text_nll, text_nll))
+    gain, error = gain_of(base, after)
+    most = bound_of(base, max_surprise_rise, knows_truncated)
+    if gain < -error:
+        return said("less_pleased", gain=gain)
+    if after.broken() > most.broken:
+        return said("fresh_broken", share=after.broken())
+    if after.truncated() > most.truncated:
+        return said("fresh_truncated", share=after.truncated(), base=base.truncated())
+    if after.sameness() > most.sameness:
+        return said("fresh_monotonous", fall=1 - (1 - after.sameness()) / (1 - base.sameness()))
+    if after.surprise() > most.surprise:
+        return said("fresh_surprising", rise=after.surprise() / base.surprise() - 1)
+    if after.text_nll is not None and after.text_nll > most.text_nll:
+        return said("text_less_likely", rise=after.text_nll / base.text_nll - 1)
     return None
 
 
 def clearly_pleased(before: Scored, after: Scored) -> bool:
     gain, error = gain_of(before, after)
     return gain > CLEARLY * error
-
-
-def not_clearly_pleased(base: Scored, after: Scored) -> Crossed | None:
-    """Whether what these please more may be chance, of which there is more where several ways are looked at."""
-    return None if clearly_pleased(base, after) else Crossed(said("never_more_pleased"))
 
 
 def gain_of(before: Scored, after: Scored) -> tuple[float, float]:
@@ -113,13 +94,3 @@ def means_by_prompt(scored: Scored) -> dict[tuple[int, ...], float]:
     for example, lower in zip(scored.examples, scored.lower.tolist(), strict=True):
         found.setdefault(example.prompt_ids, []).append(lower)
     return {prompt: sum(values) / len(values) for prompt, values in found.items()}
-
-
-def _part(before: float, after: float, bound: float) -> float:
-    """On a straight line, as truncation went."""
-    return max(0.0, (bound - before) / (after - before)) if after > before else 0.0
-
-
-def _late(before: float, after: float, bound: float) -> float:
-    """What breaks language hardly does so on the first half of a way: half of it is worth a look, and the root is nearer than the straight line."""
-    return max(0.5, _part(before, after, bound) ** 0.5)

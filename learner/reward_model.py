@@ -33,11 +33,12 @@ from learner.feature_space import FeatureSpace, feature_sets, regression
 AT_ONCE = 3
 HEADS = 64
 FOLDS = 5
-MAX_NOTHING, LIKELY_SOMETHING = 0.75, 0.5
-"""From the first on the model turns itself off; below the second the ratings are told enough to go far by what they prefer. Before any rating the probability is 0.53.
-Of 64 thumbs, a quarter of them flipped, 1 draw of 44 below the second pointed the wrong way on other topics, between the two 10 of 56. A coin's 64 thumbs are below the first in 18 draws of 60, below the second in 1."""
+MAX_NOTHING = 0.75
+"""From here on it says of no reply whether it will be liked. Before any rating the probability is 0.53. A coin's 64 thumbs are below it in 18 draws of 60."""
+MAX_NOTHING_OF_FEW = 0.5
+"""From here on nothing is learnt by its direction. Of 64 thumbs, a quarter of them flipped, 1 draw of 44 below it pointed the wrong way on other topics, between it and .75 10 of 56; a coin's are below it in 1 draw of 60."""
 MANY, MAX_NOTHING_OF_MANY = 120, 0.85
-"""Of so many prompts and more this is the bound of both: many small tastes, none of which a model of three features is sure of, make one direction by then. Of 128 or 192 thumbs, a quarter of
+"""Of so many prompts and more this is the bound: many small tastes, none of which a model of three features is sure of, make one direction by then. Of 128 or 192 thumbs, a quarter of
 them flipped, some with a fifth hostile besides, below .5 no draw of 91 pointed the wrong way, from there to .75 1 of 47 (correlation with the taste on other topics .53 in the mean), to .85 none of
 51 (.49), beyond it 4 of 31. A coin's 192 thumbs are below .75 in 4 draws of 40 and below .85 in 18, and then nothing but the bounds of a stretch holds: what is lost by not learning is more."""
 SURELY_SOMETHING = 0.2
@@ -72,13 +73,8 @@ class Fit:
 
     @property
     def useful(self) -> bool:
-        """Enough to learn by, looked after: many small tastes predict little and have a direction."""
-        return self.nothing < (MAX_NOTHING_OF_MANY if self.prompts >= MANY else MAX_NOTHING)
-
-    @property
-    def likely(self) -> bool:
-        """Enough to go far by what it prefers."""
-        return self.useful and (self.prompts >= MANY or self.nothing < LIKELY_SOMETHING)
+        """Enough to go far by what it prefers, looked after: many small tastes predict little and have a direction."""
+        return self.nothing < (MAX_NOTHING_OF_MANY if self.prompts >= MANY else MAX_NOTHING_OF_FEW)
 
     @property
     def sure(self) -> bool:

@@ -16,7 +16,7 @@ because it costs a pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -59,7 +59,7 @@ class Scored:
 
     examples: tuple[Example, ...]
     reference: Reference
-    """The base model's log-probs, and what it expects where that was asked for."""
+    """The base model's log-probs."""
     mean: Tensor
     """(M,) the reward model's mean over its heads, before the rules."""
     lower: Tensor
@@ -71,19 +71,9 @@ class Scored:
     text_nll: float | None = None
     """Nats per token that ordinary text costs whoever replied; None where that was not asked."""
 
-    def without_expected(self) -> Scored:
-        """The same, without what takes memory and is of use for the KL alone."""
-        return replace(self, reference=replace(self.reference, expected={}))
-
     def surprise(self) -> float:
         """Nats per token of these replies under the base model."""
         return -float(torch.cat(list(self.reference.logprobs.values())).mean())
-
-    def surprise_error(self) -> float:
-        """Its standard error, replies drawn anew."""
-        total, surprise = sum(len(row) for row in self.reference.logprobs.values()), self.surprise()
-        apart = torch.stack([(-row - surprise).sum() for row in self.reference.logprobs.values()])
-        return float(apart.square().sum().sqrt()) / total
 
     def tokens(self) -> float:
         return sum(len(example.completion_ids) for example in self.examples) / len(self.examples)
@@ -123,12 +113,12 @@ def bounds_of(examples: Sequence[Example], reference: Reference, rewards: Tensor
 
 
 def score(policy: Policy, tokenizer: ChatTokenizer, model: RewardModel, examples: Sequence[Example], bounds: Bounds, *, penalty: float,
-          max_batch_tokens: int, check: Callable[[], None], anchored: frozenset[int] = frozenset(), unlikely: float = UNLIKELY) -> Scored:
+          max_batch_tokens: int, check: Callable[[], None], unlikely: float = UNLIKELY) -> Scored:
     """Two passes of the base model: over the replies, and over the openings of those that are sound so far after another prompt.
 
-    Args: anchored: indexes of replies that the KL is taken on. unlikely: what a standard deviation of likelihood costs; 0 to judge.
+    Args: unlikely: what a standard deviation of likelihood costs; 0 to judge.
     """
-    reference = reference_pass(policy, policy.micro_batches(examples, max_batch_tokens), anchored, check)
+    reference = reference_pass(policy, policy.micro_batches(examples, max_batch_tokens), frozenset(), check)
     mean, std = model.predict(*feature_table(examples, reference, tokenizer))
     words = [_words(example, reference, tokenizer.eos_ids) for example in examples]
     nonsense = bounds.nonsense or Nonsense(words)

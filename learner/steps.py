@@ -63,8 +63,7 @@ def learning_rate_at(step: int, steps: int, config: LearnerConfig) -> float:
 
 
 def train_steps(policy: Policy, plan: list[list[Example]], signals: Signals, reference: Reference,
-                behavior: Mapping[int, Tensor] | None, config: LearnerConfig, on_step: Callable[[StepFigures], None],
-                moments: dict | None = None) -> list[StepFigures]:
+                behavior: Mapping[int, Tensor] | None, config: LearnerConfig, on_step: Callable[[StepFigures], None]) -> list[StepFigures]:
     """Refit the adapter. `on_step` is called after every step and may raise to stop.
 
     The trust region is centred on what the policy said when it last visited the reply: the base model in the first
@@ -72,30 +71,23 @@ def train_steps(policy: Policy, plan: list[list[Example]], signals: Signals, ref
 
     Args: behavior: (completion length,) nats by example index, of who sampled the replies; None: they count as the policy's own,
         whoever sampled them: there is no ratio to correct by and no region to leave.
-        moments: AdamW's, as an earlier call left them; empty at first. Left there for the next call. None: there is neither.
     Raises: Diverged: the loss or its gradient is not finite; the weights are those of the step before.
     """
     parameters, team = policy.parameters(), policy.team
     if team.size > 1:
-        team.send("train", policy.weights(), plan, signals, reference.told(team), behavior, config, moments)
+        team.send("train", policy.weights(), plan, signals, reference.told(team), behavior, config)
     optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0)
-    if moments:
-        optimizer.load_state_dict(moments)
     old = dict(reference.logprobs)
     max_length = max(len(example.completion_ids) for step in plan for example in step)
     steps = count_steps(len(plan), config)
     history: list[StepFigures] = []
-    try:
-        for epoch in range(steps // len(plan)):
-            for examples in shuffled(plan, config.seed + epoch):
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate_at(len(history), steps, config)
-                figures = _step(policy, optimizer, parameters, examples, signals, reference, behavior, old, max_length, config)
-                history.append(StepFigures(len(history) + 1, steps, *figures))
-                team.agree(lambda: on_step(history[-1]))
-    finally:                                                     # where it diverged they are those of the step before
-        if moments is not None:
-            moments.update(optimizer.state_dict())
+    for epoch in range(steps // len(plan)):
+        for examples in shuffled(plan, config.seed + epoch):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate_at(len(history), steps, config)
+            figures = _step(policy, optimizer, parameters, examples, signals, reference, behavior, old, max_length, config)
+            history.append(StepFigures(len(history) + 1, steps, *figures))
+            team.agree(lambda: on_step(history[-1]))
     return history
 
 

@@ -153,9 +153,9 @@ def test_a_version_goes_live_and_is_rolled_back_while_a_reply_is_being_written(p
 
     stuck = said("learner_did_not_start")
     store.finish_run(store.start_run(endless_server.base.id, "shell").id, "failed", error="As in an older store.")
-    refined = said("refined", n=1.5, until=said("refined_until", problem=said("less_pleased", gain=0.0125)))
+    refined = said("refined", strength=1.5, until=said("refined_until", problem=said("less_pleased", gain=0.0125)))
     store.finish_run(store.start_run(endless_server.base.id, "shell").id, "failed", error=sentence(stuck),
-                     report={"said": stuck, "refinement": {"kept": 1.5, **reasoned(refined)},
+                     report={"said": stuck, "refinement": {"kept": True, **reasoned(refined)},
                              "asking": {"useful": True, "nothing": 0.04, "told_by": {"log_tokens": -0.93, "list_items": 0.12}}})
     page.goto(f"{endless_server.url}/maintainer?lang=zh")
     expect(page.locator(f"[data-version='{broken}'] .problem")).to_have_text(sentence(altered.said, "zh"))

@@ -1,4 +1,4 @@
-"""The first stretch of a refinement: what is imitated, and how often the small step is taken."""
+"""The stretch of a refinement: what is imitated, and how often the small step is taken."""
 
 from __future__ import annotations
 
@@ -107,7 +107,6 @@ def test_a_multiple_that_pleases_less_than_a_nearer_one_or_cannot_be_sampled_is_
 
 
 def test_a_stretch_whose_replies_may_please_by_chance_is_not_gone(refiner, rated):
-    """Iterations then begin at the base model, which is where they lead farther."""
     def by_prompt(*lower: float) -> Scored:
         examples = tuple(Example(place, (5, place), (6, END), 0.8) for place in range(4))
         return replace(scored(0.0), examples=examples, lower=torch.tensor(lower))

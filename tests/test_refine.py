@@ -1,231 +1,189 @@
-"""The on-policy iterations: steps that are kept, cut short or taken back."""
+"""Refinements by a tiny model: how far they go, what they are looked at by, and what a run does where they lead nowhere."""
 
 from __future__ import annotations
 
+import math
+import random
 from dataclasses import replace
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from data.records import Generated
-from data.sentences import said
-from learner.along import go
-from learner.anchor import reference_pass
-from learner.batches import plan_steps
+from data.adapters import AdapterRegistry
+from learner.config import LearnerConfig, RefineConfig
+from learner.curve import Seen
 from learner.errors import Diverged
-from learner.policy import Policy
-from learner.refine_bounds import Crossed
+from learner.frozen_text import OrdinaryText
+from learner.keep_aside import keep_aside
+from learner.refine import Refiner
+from learner.refine_bounds import Bound
 from learner.run import train
 from learner.sampler import PolicySampler
-from learner.scoring import as_examples
-from learner.steps import Signals, train_steps
-from tests.refinements import CONFIG, END, everything_pleases, on_the_way, same, store_of, weights_of  # noqa: F401
+from learner.steps import train_steps
+from tests.conversations import RATER, add_reply, open_store
+
+CONFIG = LearnerConfig(lora_rank=4, refine=RefineConfig(enabled=True, looks=2, check_prompts=4, check_replies=8, max_new_tokens=24))
+END = 2
 
 
-def test_the_way_back_is_exact(tiny_base):
-    policy = Policy(tiny_base, dtype=torch.float32, device="cpu")
-    start = [parameter.detach().clone() for parameter in policy.parameters()]
-    end = [value + torch.randn_like(value) for value in start]
-    go(policy, start, end, 1.0)
-    assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), end, strict=True))
-    go(policy, start, end, 0.0)
-    assert all(torch.equal(a, b) for a, b in zip(policy.parameters(), start, strict=True))
+def store_of(folder, base, likes=lambda ids: 1 if len(ids) < 12 else -1):
+    """Forty rated replies; short ones are liked."""
+    store, dice = open_store(folder), random.Random(0)
+    for number in range(40):
+        ids = [dice.randrange(3, 200) for _ in range(dice.randrange(4, 24))] + [END]
+        store.add_rating(add_reply(store, base, f"question {number}", ids).id, RATER, "thumb", likes(ids))
+    return store, AdapterRegistry(store, folder / "adapters")
 
 
-def test_an_iteration_goes_on_with_the_moments_of_the_one_before(tiny_base):
-    examples = as_examples([(5, 6, 7)] * 4, [Generated((70, 80, 90, last, END), (), 1.0, "stop") for last in (75, 76, 77, 78)], 1.0)
-    plan, config = plan_steps(examples, 2), replace(CONFIG, epochs=1, min_steps=1)
-
-    def moved_by_a_call_without_a_gradient(moments: dict | None) -> float:
-        policy = Policy(tiny_base, dtype=torch.float32, device="cpu")
-        reference = reference_pass(policy, [examples], frozenset(), lambda: None)
-        for gains in (torch.tensor([1.0, -1.0, 0.5, -0.5]), torch.zeros(4)):
-            before = policy.weights()
-            train_steps(policy, plan, Signals(gains, torch.ones(4), gains), reference, None, config, lambda _: None, moments)
-        return max(float((a - b).abs().max()) for a, b in zip(policy.weights(), before, strict=True))
-
-    moments: dict = {}
-    assert moved_by_a_call_without_a_gradient(None) == 0
-    assert moved_by_a_call_without_a_gradient(moments) > 0.1 * config.learning_rate
-    assert {float(state["step"]) for state in moments["state"].values()} == {4.0}
+def run_of(folder, base, config=CONFIG, likes=lambda ids: 1 if len(ids) < 12 else -1, **options):
+    store, registry = store_of(folder, base, likes)
+    run = train(store, registry, base, config, trigger="shell", **options)
+    return run, store.version(1).sha256 if store.versions(base.id) else None
 
 
-def test_a_run_refines_in_the_place_of_passes_over_the_ratings_and_says_what_came_of_it(tmp_path, tiny_base, everything_pleases):
-    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+@pytest.fixture
+def leads_far(monkeypatch):
+    """Each look pleases more than the one before and harms nothing: a model of 64 dimensions hardly learns a taste from 16 replies."""
+    pleased = count()
+    monkeypatch.setattr("learner.reward_model.MAX_NOTHING_OF_FEW", 2.0)
+    monkeypatch.setattr("learner.reach.crossed", lambda *_: None)
+    monkeypatch.setattr("learner.curve.seen", lambda strength, replies: Seen(strength, Bound(0.0, 0.0, 0.0, 0.0, replies.text_nll), float(next(pleased)), replies))
+    monkeypatch.setattr("learner.curve.clearly_pleased", lambda *_: True)
+
+
+@pytest.fixture
+def weights_of(monkeypatch):
+    """The adapter's weights before a refinement (`start`) and after it (`end`)."""
+    found, refine = SimpleNamespace(start=None, end=None), Refiner.refine
+
+    def listening(self, *rest):
+        found.start = self.policy.weights()
+        told = refine(self, *rest)
+        found.end = self.policy.weights()
+        return told
+
+    monkeypatch.setattr("learner.refine.Refiner.refine", listening)
+    return found
+
+
+def same(some, others) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(some, others, strict=True))
+
+
+def test_prompts_kept_aside_are_half_of_all_at_most_and_none_that_is_imitated():
+    prompts = [(n,) for n in range(100)] * 2
+    aside = keep_aside(prompts, set(), LearnerConfig())
+    assert len(aside) == len(set(aside)) == 50 and aside == keep_aside(prompts, set(), LearnerConfig())
+    assert set(keep_aside(prompts, set(prompts[:70]), LearnerConfig())) == set(prompts[70:100])
+    assert keep_aside(prompts[:15], set(), LearnerConfig()) == []
+    assert len(keep_aside([(n,) for n in range(300)], set(), LearnerConfig())) == 96
+
+
+def test_a_run_refines_in_the_place_of_passes_over_the_ratings_and_says_what_came_of_it(tmp_path, tiny_base, leads_far):
     seen = []
-    run = train(store, registry, tiny_base, CONFIG, trigger="shell", on_progress=seen.append)
+    run, _ = run_of(tmp_path, tiny_base, on_progress=seen.append)
     assert run.state == "published" and list(dict.fromkeys(p.stage for p in seen)) == ["collect", "load", "anchor", "refine", "gate", "publish"]
     report = run.report["refinement"]
-    assert report["reward_model"]["correlation"] > 0.5 and all(one["steps"] == 2 for one in report["iterations"])
-    assert report["kept"] == len(report["iterations"]) == 4 and run.report["training"]["steps"] == 0 and run.report["comparison"]["decision"] == "not evaluable"
+    assert report["kept"] is True and report["reward_model"]["correlation"] > 0.5 and "by 6.00 small steps towards" in report["reason"]
+    assert run.report["training"]["steps"] == 0 and run.report["comparison"]["decision"] == "not evaluable"
     assert [p.step for p in seen if p.stage == "refine" and p.steps][:3] == [0, 1, 2]
 
 
-def test_it_learns_from_the_whole_vocabulary_judges_as_the_chat_draws_and_spends_no_gradient_on_what_says_little(tmp_path, tiny_base, everything_pleases, monkeypatch):
-    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-    drawn, asked_at = [], []
-    monkeypatch.setattr("learner.refine.as_examples", lambda *told: [asked_at.append(told[2]), as_examples(*told)][1])
+def test_it_learns_nothing_of_prompts_kept_aside_and_is_looked_at_by_answers_to_these_as_the_chat_draws_them(tmp_path, tiny_base, leads_far, weights_of, monkeypatch):
+    imitated, aside, asked_at, real = [], [], [], train_steps
+    monkeypatch.setattr("learner.reach.train_steps", lambda policy, plan, *rest: [imitated.extend(e.prompt_ids for step in plan for e in step), real(policy, plan, *rest)][1])
+    monkeypatch.setattr("learner.refine.keep_aside", lambda *told: [found := keep_aside(*told), aside.extend(found)][0])
 
     class Listening(PolicySampler):
         def sample(self, prompts, sampling):
-            drawn.append((len(prompts), sampling.top_p, sampling.top_k))
+            asked_at.append((self.policy.acting, len(prompts), set(prompts) <= set(aside), replace(sampling, seed=0, max_new_tokens=0), sampling.seed))
             return super().sample(prompts, sampling)
 
-    config = replace(CONFIG, refine=replace(CONFIG.refine, iterations=2, least_gain=1.0))
-    run = train(store, registry, tiny_base, config, trigger="shell", make_sampler=lambda policy, tokenizer: Listening(policy, tokenizer.eos_ids))
-    chat = (8, config.sampling.top_p, config.sampling.top_k)              # 4 prompts kept aside, 2 replies each
-    assert drawn[:4] == [(16, 1.0, 0), (16, 1.0, 0), chat, chat] and chat[1:] != (1.0, 0)
-    assert asked_at[:4] == [0.8, 0.8, 1.0, 1.0]                           # log pi at the temperature it draws at; how likely a reply is, at 1
-    first, last = run.report["refinement"]["iterations"]
-    assert 0 < first["trained_on"] < 16 and first["tried"][0]["lower"] == last["fresh"]["lower"]      # what tells of a step is what the next one learns from
+    run, _ = run_of(tmp_path, tiny_base, make_sampler=lambda policy, tokenizer: Listening(policy, tokenizer.eos_ids))
+    report = run.report["refinement"]
+    assert report["reached"]["strength"] == 6 and [one["strength"] for one in report["reached"]["tried"]] == [3, 6] and report["base"]["tokens"] > 0
+    assert imitated and aside and not set(imitated) & set(aside)
+    chat = replace(CONFIG.sampling, seed=0, max_new_tokens=0)
+    assert [told[:4] for told in asked_at[:3]] == [("base", 8, True, chat), ("candidate", 8, True, chat), ("candidate", 8, True, chat)]
+    assert len({seed for *_, seed in asked_at[:3]}) == 3, "a second look at one place says something new"
+    assert not same(weights_of.end, weights_of.start)
 
 
-def test_with_a_useless_reward_model_the_adapter_is_that_of_the_ratings_alone(tmp_path, tiny_base):
-    def adapter(name: str, enabled: bool):
-        store, registry = store_of(tmp_path / name, tiny_base, 40, lambda *_: 1)                    # all alike: nothing can be told by them
-        run = train(store, registry, tiny_base, replace(CONFIG, refine=replace(CONFIG.refine, enabled=enabled)), trigger="shell")
-        return store.version(1).sha256, run.report["refinement"]
-
-    (alone, none), (refined, report) = adapter("off", False), adapter("on", True)
-    assert none is None and report["kept"] == 0 and report["reward_model"]["nothing"] == 1.0 and "do not predict" in report["reason"]
-    assert refined == alone
+def nothing_is_told(patch):
+    patch.setattr("learner.reward_model.MAX_NOTHING_OF_FEW", 0.5)
+    return CONFIG, lambda ids: 1
 
 
-def test_a_refinement_that_is_taken_back_leaves_the_adapter_of_the_ratings_alone(tmp_path, tiny_base):
-    def adapter(name: str, **changed):
-        store, registry = store_of(tmp_path / name, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-        run = train(store, registry, tiny_base, replace(CONFIG, refine=replace(CONFIG.refine, **changed)), trigger="shell")
-        return store.version(1).sha256, run.report["refinement"]
-
-    (alone, _), (refined, report) = adapter("off", enabled=False), adapter("on", max_surprise_rise=-1.0)
-    assert report["kept"] == 0 and len(report["iterations"]) == 2 and report["checked"] == [] and refined == alone
-    assert report["reason"].startswith("The refinement was taken back because") and "fresh replies" in report["reason"]
+def bounds_cannot_be_kept(patch):
+    patch.undo()                                      # what it looks at is looked at as it is
+    patch.setattr("learner.reward_model.MAX_NOTHING_OF_FEW", 2.0)
+    return replace(CONFIG, refine=replace(CONFIG.refine, max_surprise_rise=-1.0)), None
 
 
-@pytest.mark.parametrize(("problem", "strengths"), [
-    (Crossed(said("less_pleased", gain=-0.1)), [[1.0], [1.0]]),                                                   # one in vain may be chance, two are enough
-    (Crossed(said("fresh_surprising", rise=0.2), 0.5), [[1.0, 0.45], [1.0, 0.45]]),                               # once more, well within the bound
-    (Crossed(said("fresh_truncated", share=0.9, base=0.1), 0.5), [[1.0, 0.45]]),                                  # a shorter step leads there too
-    (Crossed(said("fresh_truncated", share=0.9, base=0.1), 0.2), [[1.0]])])                                       # too little to be worth a look
-def test_a_step_out_of_bounds_is_tried_in_part_one_that_does_not_please_is_not(tmp_path, tiny_base, monkeypatch, problem, strengths):
-    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-    monkeypatch.setattr("learner.refine.crossed", lambda *_: problem)
-    run = train(store, registry, tiny_base, CONFIG, trigger="shell")
-    iterations = run.report["refinement"]["iterations"]
-    assert run.report["refinement"]["kept"] == 0 and [[one["strength"] for one in iteration["tried"]] for iteration in iterations] == strengths
-    assert iterations[-1]["learning_rate"] == iterations[0]["learning_rate"] * 0.5 ** (len(iterations) - 1)
+def steps_are_never_finite(patch):
+    return replace(CONFIG, refine=replace(CONFIG.refine, learning_rate=1e38)), None
 
 
-def test_after_a_step_whose_numbers_are_not_finite_the_refinement_goes_on_from_where_it_was(tmp_path, tiny_base, monkeypatch):
-    real, found, calls = train_steps, [], []
-
-    def diverging_once(policy, *rest):
-        found.append(policy.weights())
-        history = real(policy, *rest)
-        calls.append(rest)
-        if len(calls) == 1:
-            raise Diverged
-        return history
-
-    monkeypatch.setattr("learner.refine.train_steps", diverging_once)
-    monkeypatch.setattr("learner.refine.crossed", lambda *_: None)
-    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-    report = train(store, registry, tiny_base, CONFIG, trigger="shell").report["refinement"]
-    first, second, third = report["iterations"][:3]
-    assert "no longer finite" in first["tried"][0]["problem"] and second["tried"][0]["problem"] == third["tried"][0]["problem"] == ""
-    assert second["learning_rate"] == first["learning_rate"] / 2 and third["learning_rate"] == pytest.approx(first["learning_rate"] * 0.75)
-    assert all(torch.equal(a, b) for a, b in zip(found[0], found[1], strict=True)) and not all(
-        torch.equal(a, b) for a, b in zip(found[1], found[2], strict=True))
+def no_look_pleases(patch):
+    patch.setattr("learner.curve.clearly_pleased", lambda *_: False)
+    return CONFIG, None
 
 
-def test_a_refinement_whose_steps_are_never_finite_is_given_up_and_the_run_goes_on(tmp_path, tiny_base):
-    def adapter(name: str, **changed):
-        store, registry = store_of(tmp_path / name, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-        run = train(store, registry, tiny_base, replace(CONFIG, refine=replace(CONFIG.refine, **changed)), trigger="shell")
-        return store.version(1).sha256, run.report["refinement"]
-
-    (alone, _), (refined, report) = adapter("off", enabled=False), adapter("on", learning_rate=1e38)
-    assert report["kept"] == 0 and len(report["iterations"]) == 2 and refined == alone
-    assert report["reason"] == "The refinement was taken back because the next step's numbers were no longer finite, or its replies could not be sampled."
+def the_ratings_tell_too_little(patch):
+    patch.setattr("learner.reward_model.MAX_NOTHING_OF_FEW", 0.0)
+    return CONFIG, None
 
 
-def test_in_the_end_half_of_the_last_step_is_kept_where_it_does_not_stand_the_check_then_the_one_before_it_and_then_a_part_of_the_way_there(
-        tmp_path, tiny_base, everything_pleases, weights_of, monkeypatch):
-    def refined(name: str, *problems):
-        answers = iter(problems)
-        monkeypatch.setattr("learner.settle.not_clearly_pleased", lambda *_: next(answers, None))
-        store, registry = store_of(tmp_path / name, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-        return train(store, registry, tiny_base, replace(CONFIG, refine=replace(CONFIG.refine, iterations=2)), trigger="shell").report["refinement"]
-
-    cut = Crossed(said("fresh_truncated", share=0.9, base=0.1), 0.75)
-    whole = refined("whole")
-    assert whole["kept"] == 2 and [one["strength"] for one in whole["checked"]] == [1.0] and "no further" not in whole["reason"]
-    assert same(weights_of.end, weights_of.passes[1]) and not same(weights_of.passes[1], weights_of.passes[0])
-    nearly = refined("nearly", cut)
-    assert nearly["kept"] == 1.5 and [(one["from"], one["strength"]) for one in nearly["checked"]] == [(1, 1.0), (1, 0.5)]
-    assert same(weights_of.end, on_the_way(weights_of.passes[0], weights_of.passes[1], 0.5))
-    earlier = refined("earlier", cut, cut)
-    assert earlier["kept"] == 1 and "no further because 90% of the fresh replies did not come to an end" in earlier["reason"]
-    assert same(weights_of.end, weights_of.passes[0])
-    part = refined("part", cut, cut, cut)
-    assert part["kept"] == 0.68 and "by 0.68 steps" in part["reason"]
-    assert [(one["from"], one["strength"]) for one in part["checked"]] == [(1, 1.0), (1, 0.5), (0, 1.0), (0, pytest.approx(0.675))]
-    assert same(weights_of.end, on_the_way(weights_of.start, weights_of.passes[0], 0.675))
-    none = refined("none", cut, cut, cut, cut, cut)
-    assert none["kept"] == 0 and none["reason"].startswith("The refinement was taken back because 90%") and len(none["checked"]) == 5
-    assert same(weights_of.end, weights_of.start)
+def ordinary_text_suffers(patch):
+    patch.setattr("learner.refine_bounds.MAX_FORGOTTEN", -0.01)
+    return CONFIG, None
 
 
-def test_an_iteration_kept_in_part_goes_on_from_there_in_shorter_steps_and_one_bound_ends_it_with_what_was_kept(tmp_path, tiny_base, everything_pleases, weights_of, monkeypatch):
-    cut = Crossed(said("fresh_truncated", share=0.9, base=0.1), 0.5)
-    answers = iter([cut, None, cut, cut])                                         # the first step is kept in part, of the second one nothing
-    monkeypatch.setattr("learner.refine.crossed", lambda *_: next(answers, None))
-    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-    report = train(store, registry, tiny_base, CONFIG, trigger="shell").report["refinement"]
-    first, second = report["iterations"]
-    assert [one["strength"] for one in first["tried"]] == [1.0, 0.45] == [one["strength"] for one in second["tried"]]
-    assert second["learning_rate"] == pytest.approx(0.45 * first["learning_rate"]) and second["fresh"]["lower"] == first["tried"][1]["lower"]
-    assert report["kept"] == pytest.approx(0.45) and report["reason"].endswith("no further because 90% of the fresh replies did not come to an end, and 10% of the base model's.")
-    assert same(weights_of.end, on_the_way(weights_of.start, weights_of.passes[0], 0.45))
+@pytest.mark.parametrize(("why", "reason"), [
+    (nothing_is_told, "do not predict"), (the_ratings_tell_too_little, "do not predict"), (bounds_cannot_be_kept, "taken back because"),
+    (steps_are_never_finite, "never clearly more pleased"), (no_look_pleases, "never clearly more pleased"), (ordinary_text_suffers, "never clearly more pleased")])
+def test_where_it_leads_nowhere_the_rated_replies_train_exactly_as_without_it(tmp_path, tiny_base, leads_far, monkeypatch, why, reason):
+    config, likes = why(monkeypatch)
+    likes = likes or (lambda ids: 1 if len(ids) < 12 else -1)
+    alone, adapter = run_of(tmp_path / "off", tiny_base, replace(config, refine=replace(config.refine, enabled=False)), likes)
+    run, refined = run_of(tmp_path / "on", tiny_base, config, likes)
+    assert alone.report["refinement"] is None and run.report["refinement"]["kept"] is False and reason in run.report["refinement"]["reason"]
+    assert run.report["training"]["steps"] > 0 and refined == adapter
 
 
-def test_how_unlikely_replies_have_become_is_taken_from_the_likeliest_kept_ones_and_in_the_end_from_the_base_models(tmp_path, tiny_base, everything_pleases, monkeypatch):
-    seen = []
-    for module in ("refine", "settle"):
-        monkeypatch.setattr(f"learner.{module}.crossed", lambda before, after, base, likeliest, *_: seen.append((before, base, likeliest)))
-    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-    train(store, registry, tiny_base, CONFIG, trigger="shell")
-    first, second, third, check = seen
-    assert first[2] is first[1] and check[2] is check[1] is check[0] and check[1] is not first[1]
-    assert second[2].surprise() == min(first[1].surprise(), second[0].surprise()) and third[2].surprise() == min(second[2].surprise(), third[0].surprise())
+def test_what_ordinary_text_costs_is_asked_of_the_base_model_and_at_each_look(tmp_path, tiny_base, leads_far):
+    run, _ = run_of(tmp_path, tiny_base)
+    base, tried = run.report["refinement"]["base"]["text_nll"], run.report["refinement"]["reached"]["tried"]
+    assert base == pytest.approx(run.report["gate"]["base"]["text_nll"], abs=2e-4) and len({base, *(one["text_nll"] for one in tried)}) == 3
 
 
-def test_where_the_sampler_fails_what_was_kept_is_kept(tmp_path, tiny_base, everything_pleases, weights_of):
-    calls = []
+def test_a_policy_to_which_ordinary_text_is_no_number_is_not_kept(tmp_path, tiny_base, leads_far, monkeypatch):
+    asked, real = count(), OrdinaryText.nll
+    monkeypatch.setattr(OrdinaryText, "nll", lambda text, *rest: math.nan if next(asked) == 2 else real(text, *rest))       # after the base model and the first look
+    report = run_of(tmp_path, tiny_base)[0].report["refinement"]
+    assert report["reached"]["tried"][1]["said"]["code"] == "fresh_diverged" and report["reached"]["strength"] == 3
+
+
+def test_a_multiple_that_cannot_be_sampled_is_not_kept(tmp_path, tiny_base, leads_far):
+    drawn = []
 
     class Failing(PolicySampler):
         def sample(self, prompts, sampling):
-            calls.append(sampling.top_p)
-            if len(calls) in (3, 4):                                              # after the second step, and where it began
+            drawn.append(len(prompts))
+            if len(drawn) == 3:                       # after the base model's replies and the first look's
                 raise Diverged
             return super().sample(prompts, sampling)
 
-    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-    report = train(store, registry, tiny_base, CONFIG, trigger="shell", make_sampler=lambda policy, tokenizer: Failing(policy, tokenizer.eos_ids)).report["refinement"]
-    assert report["kept"] == 1 and len(report["iterations"]) == 3 and "could not be sampled" in report["reason"] and same(weights_of.end, weights_of.passes[0])
+    run, _ = run_of(tmp_path, tiny_base, make_sampler=lambda policy, tokenizer: Failing(policy, tokenizer.eos_ids))
+    report = run.report["refinement"]
+    assert report["reached"]["strength"] == 3 and [one["strength"] for one in report["reached"]["tried"]] == [3, 6]
+    assert "could not be sampled" in report["reached"]["tried"][1]["problem"] and "could not be sampled" in report["reason"]
 
 
-def test_a_gain_over_the_base_model_that_is_within_its_error_keeps_nothing(tmp_path, tiny_base, monkeypatch):
-    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
-    for module in ("refine", "settle"):
-        monkeypatch.setattr(f"learner.{module}.crossed", lambda *_: None)
-    monkeypatch.setattr("learner.refine_bounds.gain_of", lambda *_: (0.1, 0.1))
-    run = train(store, registry, tiny_base, CONFIG, trigger="shell")
-    assert run.report["refinement"]["kept"] == 0 and "never clearly more pleased" in run.report["refinement"]["reason"] and run.report["training"]["steps"] > 0
-
-
-def test_a_stop_request_is_heard_while_refining(tmp_path, tiny_base):
-    store, registry = store_of(tmp_path, tiny_base, 40, lambda ids, _: 1 if len(ids) < 12 else -1)
+def test_a_stop_request_is_heard_while_refining(tmp_path, tiny_base, leads_far):
+    store, registry = store_of(tmp_path, tiny_base)
     run = train(store, registry, tiny_base, CONFIG, trigger="shell",
                 on_progress=lambda p: store.request_stop() if p.stage == "refine" and p.step == 1 else None)
     assert run.state == "stopped" and run.progress.stage == "refine" and not store.versions(tiny_base.id)

@@ -33,7 +33,7 @@ def ours(task: Task, refine: bool = False) -> Trained:
 
 
 def ours_refined(task: Task) -> Trained:
-    """The same with REFINE: on-policy iterations in the place of passes over the ratings."""
+    """The same with REFINE: what small models of the ratings prefer, as far as fresh replies allow, in the place of passes over the ratings."""
     return ours(task, refine=True)
 
 
