@@ -128,4 +128,4 @@ class Refiner:
 def _said(strength: float, problem: Said | None) -> Said:
     if not strength:
         return said("refinement_undone", problem=problem or said("never_more_pleased"))
-    return said("refined", strength=strength, until=said("refined_until", problem=problem) if problem else "")
+    return said("refined_by", strength=strength, until=said("refined_until", problem=problem) if problem else "")

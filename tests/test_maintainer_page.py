@@ -153,7 +153,7 @@ def test_a_version_goes_live_and_is_rolled_back_while_a_reply_is_being_written(p
 
     stuck = said("learner_did_not_start")
     store.finish_run(store.start_run(endless_server.base.id, "shell").id, "failed", error="As in an older store.")
-    refined = said("refined", strength=1.5, until=said("refined_until", problem=said("less_pleased", gain=0.0125)))
+    refined = said("refined_by", strength=1.5, until=said("refined_until", problem=said("less_pleased", gain=0.0125)))
     store.finish_run(store.start_run(endless_server.base.id, "shell").id, "failed", error=sentence(stuck),
                      report={"said": stuck, "refinement": {"kept": True, **reasoned(refined)},
                              "asking": {"useful": True, "nothing": 0.04, "told_by": {"log_tokens": -0.93, "list_items": 0.12}}})
