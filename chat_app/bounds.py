@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gradio import processing_utils
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
@@ -19,6 +20,14 @@ BYTES_A_CHARACTER = 12
 def bounds(settings: Settings) -> list[Middleware]:
     """The outermost middleware: what it refuses reaches nobody."""
     return [Middleware(_Bounds, max_bytes=max(MAX_BODY_BYTES, BYTES_A_CHARACTER * settings.max_message_chars))]
+
+
+def fetch_nothing() -> None:
+    """Gradio fetches whatever address a call names as a file, of any size, before any component has looked at it; no call here takes one."""
+    async def refuse(url: str, cache_dir: str) -> str:
+        raise ValueError("No file is taken in here, also not by its address.")
+
+    processing_utils.async_ssrf_protected_download = refuse
 
 
 class _Bounds:
@@ -42,17 +51,17 @@ class _Bounds:
 
     async def _taken_in(self, receive):
         """Whether the whole body is short enough, and what hands it on. Handlers answer an error in the middle of a body in ways of their own."""
-        taken, size = [], 0
+        body = bytearray()
         while True:
             message = await receive()
-            taken.append(message)
-            size += len(message.get("body", b""))
-            if size > self.max_bytes:
+            body += message.get("body", b"")
+            if len(body) > self.max_bytes:
                 return False, receive
             if not message.get("more_body"):
                 break
+        left = [message if message["type"] != "http.request" else {**message, "body": bytes(body)}]        # in one, however small the pieces were
 
         async def again():
-            return taken.pop(0) if taken else await receive()
+            return left.pop() if left else await receive()
 
         return True, again

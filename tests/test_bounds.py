@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import pytest
 
@@ -30,6 +31,14 @@ def answer(server, path: str, body, **headers: str) -> tuple[int, str]:
 def test_no_file_is_taken_in(chat_server, path):
     status, _ = answer(chat_server, path, FILE, content_type="multipart/form-data; boundary=x")
     assert status == 404
+
+
+def test_no_address_of_a_file_is_fetched(chat_server):
+    """The call fails before anybody is asked for the file: a name that does not exist would be told otherwise."""
+    named = {"path": "https://nobody.invalid/10GB.bin", "meta": {"_type": "gradio.FileData"}}
+    status, event = answer(chat_server, "/gradio_api/call/send", json.dumps({"data": [named, None, None, True]}).encode(), content_type="application/json")
+    with urlopen(f"{chat_server.url}/gradio_api/call/send/{json.loads(event)['event_id']}", timeout=60) as told:
+        assert status == 200 and "No file is taken in here" in told.read().decode()
 
 
 def test_a_request_is_as_long_as_a_message_may_be_and_no_longer_also_when_it_comes_in_pieces(chat_server):

@@ -7,6 +7,7 @@ from pathlib import Path
 import gradio as gr
 
 from chat_app.api import add_api
+from chat_app.bounds import fetch_nothing
 from chat_app.page.chat_page import build_chat_page
 from chat_app.page.maintainer_page import build_maintainer_page
 from chat_app.page.scripted_html import read
@@ -20,6 +21,7 @@ MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation
 
 def build_pages(service, identity, maintenance, settings) -> gr.Blocks:
     """The chat and the functions scripts may call at `/`, the maintainer's page at `/maintainer`."""
+    fetch_nothing()
     with gr.Blocks(title=catalogue()["en"]["product"], fill_width=True, analytics_enabled=False) as pages:
         build_chat_page(service, identity)
         add_api(service, identity)
