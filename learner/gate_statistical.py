@@ -66,14 +66,15 @@ class StatisticalReport:
 def hold_out(raters: Sequence[Set[Hashable]], prompts: Sequence[Hashable], share: float, minimum: int, seed: int) -> frozenset[int]:
     """Places of the ratings that are set aside to judge, and train where they cannot: about `share` of them; none below `minimum` in all.
 
-    All that whole people rated, from `MIN_RATERS` of them on; whole prompts where fewer rate, or where nobody rated so little. What somebody else rated too is not set aside.
+    All that whole people rated, from `MIN_RATERS` of them on; whole prompts where fewer rate, or where hardly anybody rated so little. What somebody else rated too is not set aside.
 
     Args: per rated reply, everybody who rated it and what it answers.
     """
     if share <= 0 or len(prompts) < minimum:
         return frozenset()
     limit, people = share * len(prompts), set().union(*raters)
-    return (_all_of(raters, limit, seed) if len(people) >= MIN_RATERS else frozenset()) or _all_of([{prompt} for prompt in prompts], limit, seed)
+    by_people = _all_of(raters, limit, seed) if len(people) >= MIN_RATERS else frozenset()
+    return by_people if len(by_people) >= limit / 2 else _all_of([{prompt} for prompt in prompts], limit, seed)
 
 
 def _all_of(owners: Sequence[Set[Hashable]], limit: float, seed: int) -> frozenset[int]:
@@ -100,11 +101,11 @@ def undecidable(judge: Fit, prompts: int) -> Said | None:
 
 
 def compare(policy: Policy, tokenizer: ChatTokenizer, judge: RewardModel, bounds: Bounds, prompts: Sequence[tuple[int, ...]],
-            candidate: Sequence[Generated], incumbent: Sequence[Generated], *, temperature: float, max_batch_tokens: int, seed: int,
+            candidate: Sequence[Generated], incumbent: Sequence[Generated], whom: Said, *, temperature: float, max_batch_tokens: int, seed: int,
             check: Callable[[], None]) -> StatisticalReport:
     """Decide from both models' replies, which a judge who can decide is asked about.
 
-    Args: prompts: per reply; a prompt that occurs several times is one cluster. candidate, incumbent: one reply each.
+    Args: prompts: per reply; a prompt that occurs several times is one cluster. candidate, incumbent: one reply each. whom: who the incumbent is, in words.
     """
     clusters = len(set(prompts))
     examples = as_examples([*prompts, *prompts], [*candidate, *incumbent], temperature)
@@ -113,9 +114,9 @@ def compare(policy: Policy, tokenizer: ChatTokenizer, judge: RewardModel, bounds
     differences = cluster_means([float(a - b) for a, b in zip(lower[:half], lower[half:], strict=True)], prompts)
     mean, low = sum(differences) / clusters, bootstrap_lower_bound(differences, seed)
     if low >= -MARGIN:
-        how = said("compared_passed", prompts=clusters, difference=mean, low=low, confidence=CONFIDENCE)
+        how = said("compared_well", whom=whom, prompts=clusters, difference=mean, low=low, confidence=CONFIDENCE)
         return StatisticalReport("passed", how, clusters, mean, low, judge.fit)
-    how = said("compared_refused", prompts=clusters, loss=-low, margin=MARGIN, confidence=CONFIDENCE)
+    how = said("compared_badly", whom=whom, prompts=clusters, loss=-low, margin=MARGIN, confidence=CONFIDENCE)
     return StatisticalReport("refused", how, clusters, mean, low, judge.fit)
 
 

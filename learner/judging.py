@@ -66,7 +66,7 @@ class Judging:
         model, bounds = self._fit(examples)
         worth, _ = model.predict(*feature_table(examples, self.reference, self.tokenizer))
         return Refiner(self.policy, self.sampler, self.tokenizer, model, bounds, self.config, self._longest(examples),
-                       on_start=lambda steps, part: self.pace.stage("refine", steps=steps, part=part), on_step=self.pace.step,
+                       on_start=lambda steps, until: self.pace.stage("refine", steps=steps, until=until), on_step=self.pace.step,
                        check=self.pace.check).refine(examples, worth)
 
     def judge(self, training: Sequence[Example], held_out: Sequence[Example]) -> Judge:
@@ -90,6 +90,7 @@ class Judging:
         except (CorruptAdapter, UnknownVersion, AdapterMismatch, Diverged):
             return StatisticalReport("not evaluable", said("why_unreadable", version=incumbent), 0)
         return compare(self.policy, self.tokenizer, judge.model, judge.bounds, asked, candidate, theirs,
+                       said("whom_base") if incumbent == BASE_VERSION else said("whom_before"),
                        temperature=self.config.fresh(0, 0).temperature, max_batch_tokens=self.config.max_batch_tokens, seed=self.config.seed,
                        check=self.pace.check)
 

@@ -19,8 +19,6 @@ BASIS_STEPS = 3
 """Optimizer steps before the time left is told: the stages before them say little of their speed, and the first step is the slowest."""
 NOISE = 0.1
 """Steps differ in length: an estimate that rises by less than this share stays what it was."""
-BEFORE_STEPS = 0.65
-"""Share of a part, where a stage has parts, that goes into what its steps are made from."""
 
 
 class Pace:
@@ -34,7 +32,7 @@ class Pace:
         self._started = self._stage_started = time.monotonic()
         self._work: dict[str, int] = {}
         self._speed: float | None = None
-        self._part: tuple[float, int] | None = None
+        self._until = 1.0
         self._now = Progress("start")
         self._written = 0.0
 
@@ -48,15 +46,15 @@ class Pace:
         """Token passes per stage still to come, beside what was told before; a training token counts 3 (forward, and backward twice that)."""
         self._work |= work
 
-    def stage(self, name: str, *, step: int = 0, steps: int = 0, part: tuple[float, int] | None = None) -> None:
+    def stage(self, name: str, *, step: int = 0, steps: int = 0, until: float = 1.0) -> None:
         """A stage begins, or learns how many steps it has.
 
-        Args: part: where it has several rounds of steps, which one this is, from 0, and how many there are at most.
+        Args: until: share of the stage that is over when its steps are.
         """
-        before, self._part = self._now, part
+        before, self._until = self._now, until
         if before.stage != name:
             self._work.pop(before.stage, None)
-        if part is None or before.stage != name:
+        if before.stage != name:
             self._stage_started = time.monotonic()
         self._write(Progress(name, step, steps, before.loss, before.reward, before.kl, self._left(self._share(0.0))))
 
@@ -80,11 +78,8 @@ class Pace:
             raise Stopped
 
     def _share(self, of_steps: float) -> float:
-        """Of the stage, when so much of its steps, or of those of its part, is done."""
-        if self._part is None:
-            return of_steps
-        number, parts = self._part
-        return (number + BEFORE_STEPS + (1 - BEFORE_STEPS) * of_steps) / parts
+        """Of the stage, when so much of its steps is done."""
+        return self._until * of_steps
 
     def _left(self, share: float) -> float | None:
         """Seconds, when `share` of the current stage is done; `_work` holds it and what follows. None before there is a basis."""

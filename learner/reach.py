@@ -42,8 +42,8 @@ GROWTH = 2.0
 MANY_PROMPTS = 64
 """From so many kept aside all of the rise is allowed that the refinement allows; of fewer its part falls with the root: with 32, and half the replies to learn from, other topics
 were 3 and 9 points less likely than those prompts said."""
-EARLY = -0.6
-"""The steps end at a fifth of the time, told as this part of two: most of it is looking, which comes after them."""
+LEARNT_AT = 0.2
+"""Share of the time at which the steps end: most of it is looking, which comes after them."""
 
 
 @dataclass(frozen=True)
@@ -91,5 +91,5 @@ def _learn(refiner: Refiner, rated: Sequence[Example], worth: Tensor, imitated: 
     if not plan:
         return 0
     a_few = replace(config, learning_rate=config.refine.learning_rate, kl_coefficient=0.0, epochs=PASSES, min_steps=MIN_STEPS)
-    refiner.on_start(count_steps(len(plan), a_few), (EARLY, 2))
+    refiner.on_start(count_steps(len(plan), a_few), LEARNT_AT)
     return len(train_steps(refiner.policy, plan, Signals(worth.float(), torch.ones(len(gains)), gains.float()), Reference({}, {}), None, a_few, refiner.on_step))

@@ -55,6 +55,8 @@ def test_what_several_people_rated_is_not_held_out_unless_they_all_are():
 def test_whole_prompts_are_held_out_where_every_person_rated_more_than_that():
     held = hold_out([{f"r{place % 4}"} for place in range(400)], [place // 2 for place in range(400)], share=0.2, minimum=50, seed=0)
     assert len(held) == 80 and len({place // 2 for place in held}) == 40
+    newcomer = hold_out([*({f"r{place % 4}"} for place in range(400)), {"newcomer"}], list(range(401)), share=0.2, minimum=50, seed=0)
+    assert len(newcomer) == 80                                                                  # one reply is no judge
     pairs = hold_out([{"ann"}, {"ben"}, {"ann", "ben"}, {"cleo"}] * 100, list(range(400)), share=0.2, minimum=50, seed=0)
     assert len(pairs) == 80 and len({place % 4 for place in pairs}) == 4                        # three people, not four kinds of reply
 
@@ -88,7 +90,7 @@ def judged(tiny_base):
     def decide(candidate: int, incumbent: int, prompts: int = 16):
         asked = [(5, 6, 30 + place) for place in range(prompts)]
         return compare(policy, tokenizer, judge, Bounds(0.0, Nonsense()), asked, [of_length(candidate) for _ in asked],
-                       [of_length(incumbent) for _ in asked], temperature=0.8, max_batch_tokens=1024, seed=0, check=lambda: None)
+                       [of_length(incumbent) for _ in asked], said("whom_before"), temperature=0.8, max_batch_tokens=1024, seed=0, check=lambda: None)
 
     return decide
 

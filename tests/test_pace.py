@@ -30,11 +30,8 @@ def test_time_left_is_told_from_the_third_step_on_and_a_slower_step_is_no_alarm(
     pace, left_after = run.pace, run.left_after
     pace.expect(anchor=10, train=160, gate=40)
     pace.stage("anchor", steps=8)
-    run.clock = 1.0                                              # a fast pass over short replies says nothing of the steps
     pace.stage("train", steps=8)
-    assert run.left() is None
-    run.clock = 0.0
-    pace.stage("train", steps=8)
+    assert run.left() is None                                    # a fast pass over short replies says nothing of the steps
     assert left_after(1, 30) is left_after(2, 40) is None
     assert left_after(3, 50) == pytest.approx(116.7)            # 160 * 3/8 / 50 = 1.2 a second for the 100 + 40 that remain
     assert left_after(4, 85) == pytest.approx(116.7)            # 127.5 by now, a rise of less than a tenth
@@ -42,20 +39,16 @@ def test_time_left_is_told_from_the_third_step_on_and_a_slower_step_is_no_alarm(
     assert left_after(8, 150) == pytest.approx(37.5)            # 160 / 150 for the gate's 40
 
 
-def test_the_time_left_of_a_stage_with_rounds_of_steps_counts_the_rounds_to_come(store, monkeypatch):
+def test_the_time_left_of_a_stage_whose_steps_end_early_counts_what_comes_after_them(store, monkeypatch):
     run = Run(store, monkeypatch)
     pace, left_after = run.pace, run.left_after
     pace.expect(refine=1000, gate=100)
     pace.stage("refine")
     run.clock = 50
-    pace.stage("refine", steps=8, part=(0, 5))
+    pace.stage("refine", steps=8, until=0.2)
     assert run.left() is None
-    assert left_after(4, 66) == pytest.approx(374)           # .65 of a part comes before its steps: (.65 + .35 / 2) / 5 = .165 of 1000 in 66 s are 2.5 a second
-    assert left_after(8, 80) == pytest.approx(360)           # .2 of it: 800 + 100 to come
-    run.clock = 132
-    pace.stage("refine", steps=8, part=(1, 5))
-    assert run.left() == pytest.approx(308)       # .33 of it, at the speed known: no jump where a part begins
-    assert left_after(4, 146) == pytest.approx(294)
+    assert left_after(4, 66) == pytest.approx(660)           # .1 of 1000 in 66 s are 1.515 a second: 900 + 100 to come
+    assert left_after(8, 80) == pytest.approx(360)           # .2 of it, 2.5 a second: 800 + 100 to come
     pace.expect(train=50)
     pace.stage("train", steps=8)
     assert run.left() == pytest.approx(60)    # 50 + 100
