@@ -64,9 +64,11 @@ class Runs(Ratings):
 
     def finish_run(self, run_id: str, state: str, version: int | None = None, report: dict | None = None,
                    error: str | None = None) -> Run:
+        """The run as it ended, which is otherwise where another learner has ended it meanwhile."""
         with self.write() as db:
-            db["runs"].update(run_id, {"state": state, "ended_at": now(), "version": version,
-                                       "report": json.dumps(report or {}, ensure_ascii=False), "error": error})
+            if self.run(run_id).state == "running":
+                db["runs"].update(run_id, {"state": state, "ended_at": now(), "version": version,
+                                           "report": json.dumps(report or {}, ensure_ascii=False), "error": error})
         return self.run(run_id)
 
     def open_runs(self) -> list[Run]:

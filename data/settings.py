@@ -71,7 +71,7 @@ class Settings:
     learner: bool = setting(True)
     """Whether `app.py` starts the learner process beside the server; off when `python -m learner --watch` runs elsewhere."""
     learning_rate: float = setting(5e-4, at_least=0, at_most=1)
-    """AdamW's, for the LoRA weights, on rated replies; fresh ones have a rate of their own."""
+    """AdamW's, for the LoRA weights, where all rated replies teach; the small step of `REFINE` has a rate of its own."""
     epochs: int = setting(2, at_least=1, at_most=100)
     """Passes over the rated replies in one run."""
     batch_size: int = setting(8, at_least=1, at_most=4096)

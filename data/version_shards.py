@@ -48,10 +48,6 @@ class VersionShards(Inbox):
         """Take a shard in, once; the versions' files are in place already. Raises: BadShard: nothing was taken in."""
         return self._gather("versions", host, number, records, {"run": self._gather_run, "version": self._gather_version, "promotion": self._gather_promotion})
 
-    def follows_a_learner(self, version: int) -> bool:
-        """Whether this version came from a learner elsewhere, which answers for what it is made of."""
-        return self.row("SELECT 1 FROM gathered WHERE source = 'versions' AND row_id = ?", str(version)) is not None
-
     def promote_again(self, reason: str) -> None:
         """Say of every lineage once more what is live."""
         with self.write():

@@ -52,6 +52,14 @@ class Versions(Runs):
             UNION ALL SELECT 1 FROM used_feedback JOIN erasures USING (rater_id) JOIN versions ON versions.number = used_feedback.version
                 JOIN runs ON runs.id = run_id WHERE number = ?1 AND erasures.created_at >= runs.started_at LIMIT 1""", number) is not None
 
+    def follows_a_learner(self, version: int) -> bool:
+        """Whether this version came from a learner elsewhere, which answers for what it is made of."""
+        return self.row("SELECT 1 FROM gathered WHERE source = 'versions' AND row_id = ?", str(version)) is not None
+
+    def must_be_left(self, live: int) -> bool:
+        """Whether it holds what somebody deleted. One of a learner elsewhere is made of other hosts' ratings too: that learner is to forget these."""
+        return live != BASE_VERSION and not self.follows_a_learner(live) and self.learned_from_deleted(live)
+
     def version(self, number: int) -> Version:
         """Raises: UnknownVersion: no such version."""
         row = self.row("SELECT * FROM versions WHERE number = ?", number)
@@ -103,7 +111,7 @@ class Versions(Runs):
         with self.write() as db:
             db["versions"].update(number, {"error": str(error), "error_said": error.said and json.dumps(error.said, ensure_ascii=False)})
             base_model = self.version(number).base_model
-            if self.learned_from_deleted(self.live_version(base_model)):
+            if self.must_be_left(self.live_version(base_model)):
                 self._promote(BASE_VERSION, base_model, HOLDS_DELETED)
 
     def receipts(self, reply_id: str) -> list[ReceiptRow]:

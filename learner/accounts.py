@@ -69,7 +69,7 @@ def left_out_personal(before: Sequence[Example], after: Sequence[Example]) -> di
 
 
 def training_figures(history: Sequence[StepFigures]) -> dict:
-    """The whole curve, one row a step, and where it ended; no row where fresh replies took the place of the ratings' own."""
+    """The whole curve, one row a step, and where it ended; no row where a refinement took the place of passes over the ratings."""
     rows = [{name: round(value, 5) if isinstance(value, float) else value for name, value in asdict(figures).items()} for figures in history]
     return {"steps": len(rows), "last": rows[-1] if rows else None, "curve": rows}
 

@@ -36,7 +36,7 @@ def behavior_pass(policy: Policy, registry: AdapterRegistry, replies: Sequence[R
     A reply without one (it was imported, or its version's files are gone) gets the base model's.
 
     Returns: by example index (completion length,) nats; and what the report says:
-        `versions` replies per behaviour version, `unreadable_versions`, `compared_tokens`, and
+        `versions` replies per behaviour version, of these examples, `unreadable_versions`, `compared_tokens`, and
         `served_minus_learner` / `served_abs_difference`, mean nats per token, None when nothing could be compared.
     """
     logprobs = dict(reference.logprobs)

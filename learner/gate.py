@@ -172,7 +172,7 @@ def out_of_bounds(candidate: Figures, base: Figures, limits: GateLimits) -> Said
     if candidate.repetition - base.repetition > limits.max_repetition_rise:
         return said("repeats", share=candidate.repetition, base=base.repetition)
     if candidate.surprise > (1 + limits.max_surprise_rise) * base.surprise:
-        return said("surprising", rise=candidate.surprise / base.surprise - 1, limit=limits.max_surprise_rise)
+        return said("surprising_by", rise=candidate.surprise / base.surprise - 1, limit=limits.max_surprise_rise)
     return None
 
 

@@ -64,7 +64,7 @@ class Refiner:
 
     Args:
         model, bounds: fitted on the ratings in training; what is nonsense is told by fresh ones of the base model.
-        on_start: called before the first optimizer step with how many there are, and which part of the whole that is, of how many.
+        on_start: called before the first optimizer step with how many there are, and the share of the whole that is over when they are.
         check: called between passes. It, `on_start` and `on_step` may raise to stop.
     """
 
@@ -75,7 +75,7 @@ class Refiner:
     bounds: Bounds
     config: LearnerConfig
     max_new_tokens: int
-    on_start: Callable[[int, tuple[float, int]], None]
+    on_start: Callable[[int, float], None]
     on_step: Callable[[StepFigures], None]
     check: Callable[[], None]
 
@@ -105,14 +105,14 @@ class Refiner:
 
         with self.policy.reference():
             base = answers(None, 1)
-        reached = NOWHERE
         try:
             reached = reach(self, rated, worth, base, lambda: answers(base.nonsense, next(seeds)))
+            problem = next((one["said"] for one in reached.told["tried"] if one["said"]), None)
         except Diverged:
             log.warning("The small step of the refinement cannot be made.", exc_info=True)
+            reached, problem = NOWHERE, said("fresh_diverged")
         if not reached.strength:
             self.policy.set_weights(untouched)
-        problem = next((one["said"] for one in reached.told.get("tried", ()) if one["said"]), None)
         return Refinement(bool(reached.strength), _said(reached.strength, problem), {**figures, "base": described(base), "reached": reached.told})
 
     def _sample(self, prompts: Sequence[tuple[int, ...]], seed: int) -> list[Generated]:

@@ -76,17 +76,10 @@ def clearly_pleased(before: Scored, after: Scored) -> bool:
 
 
 def gain_of(before: Scored, after: Scored) -> tuple[float, float]:
-    """Mean gain of the ensemble's lower bound by prompt, and its standard error: of the differences where both answered the same prompts.
-
-    Where they share some it is too large, and where there is one prompt alone it is 0.
-    """
+    """Mean gain of the ensemble's lower bound by prompt, and its standard error, which is 0 where there is one prompt alone. Both answer the same prompts."""
     earlier, later = means_by_prompt(before), means_by_prompt(after)
-    if earlier.keys() == later.keys():
-        samples = [[later[prompt] - earlier[prompt] for prompt in earlier]]
-    else:
-        samples = [list(later.values()), [-value for value in earlier.values()]]
-    values = [torch.tensor(sample, dtype=torch.float64) for sample in samples]
-    return sum(float(some.mean()) for some in values), sum(float(some.var()) / len(some) for some in values if len(some) > 1) ** 0.5
+    gains = torch.tensor([later[prompt] - earlier[prompt] for prompt in earlier], dtype=torch.float64)
+    return float(gains.mean()), float(gains.var() / len(gains)) ** 0.5 if len(gains) > 1 else 0.0
 
 
 def means_by_prompt(scored: Scored) -> dict[tuple[int, ...], float]:

@@ -84,6 +84,8 @@ def _end_early(store: Store, run: Run, *, killed: bool = False, seconds: float |
     else:
         then = said("again_asked")
     with store.write():
+        if store.run(run.id).state != "running":              # another learner has ended it and seen to what comes next
+            return
         wished = store.stop_requested(run.id)
         why = said("stopped", minutes=_minutes("stopped")) if wished else said("interrupted", next=then)
         store.finish_run(run.id, "stopped" if wished else "interrupted",

@@ -38,7 +38,7 @@ from learner.team import Team
 
 REFINE_TOKENS = 150_000
 """A first guess at the refinement's token passes, for the time left."""
-GATE_TOKENS = 20_000
+GATE_TOKENS = 60_000
 """The gate's."""
 GATE_ANCHOR = 32
 """Replies on which the candidate's KL is taken."""
@@ -91,10 +91,9 @@ class Stages:
         self.report.update(base_model=self.base.id, trigger=self.run.trigger, published=False, version=None, ratings_used=0, gate=None,
                            data={**_data_of(material), "left_out_too_long": len(lessons.examples) - len(short), **left_out_personal(short, usable)})
         if not material.examples:
-            self._leave_what_is_gone(made_of_nothing=not lessons.examples)
             self._keep_asking_heads(material, People())
-            raise Ended("nothing_to_do", said("nothing_rated") if not lessons.examples else said("nothing_left", tokens=self.config.max_reply_tokens) if short
-                        else said("nothing_short_enough", tokens=self.config.max_reply_tokens))
+            raise self._nothing_to_do(said("nothing_rated") if not lessons.examples else said("nothing_left", tokens=self.config.max_reply_tokens) if short
+                                      else said("nothing_short_enough", tokens=self.config.max_reply_tokens), made_of_nothing=not lessons.examples)
         return material
 
     def load(self) -> Policy:
@@ -124,8 +123,7 @@ class Stages:
         self.report["data"].update(_data_of(material), raters_in_doubt=in_doubt(people.raters))
         self.report["ratings_used"] = sum(len(lessons.rewards[example.index].rating_ids) for example in examples)
         if not examples:
-            self._leave_what_is_gone()
-            raise Ended("nothing_to_do", said("nothing_trusted"))
+            raise self._nothing_to_do(said("nothing_trusted"))
         return Seen(material, anchored, policy, reference, sampler, judging, judge)
 
     def fit(self, seen: Seen) -> Signals:
@@ -167,7 +165,7 @@ class Stages:
             raise self._refused(checked.said)
         try:
             live = self.store.live_version(self.base.id)
-            compared = seen.judging.compare(seen.judge, self.registry, BASE_VERSION if self.store.learned_from_deleted(live) else live)   # such a one cannot stay
+            compared = seen.judging.compare(seen.judge, self.registry, BASE_VERSION if self.store.must_be_left(live) else live)
         except Diverged:
             raise self._diverged() from None
         together = verdict(checked, compared)
@@ -198,15 +196,15 @@ class Stages:
         return pool if len(pool) <= GATE_ANCHOR else random.Random(self.config.seed).sample(pool, GATE_ANCHOR)
 
     def _leave_what_is_gone(self, made_of_nothing: bool = False) -> bool:
-        """The base model goes live where the live version holds what somebody deleted, or is `made_of_nothing` that is left, and this run brings none without it.
-
-        One of a learner elsewhere is made of other hosts' ratings too: that learner is to forget these. Returns: whether it did.
-        """
+        """The base model goes live where the live version must be left, or is `made_of_nothing` that is left, and this run brings none without it. Returns: whether it did."""
         live = self.store.live_version(self.base.id)
-        if live == BASE_VERSION or self.store.follows_a_learner(live) or not (made_of_nothing or self.store.learned_from_deleted(live)):
+        if live == BASE_VERSION or self.store.follows_a_learner(live) or not (made_of_nothing or self.store.must_be_left(live)):
             return False
         self.store.promote(BASE_VERSION, self.base.id, "nothing that it was trained on is left" if made_of_nothing else HOLDS_DELETED)
         return True
+
+    def _nothing_to_do(self, why: Said, made_of_nothing: bool = False) -> Ended:
+        return Ended("nothing_to_do", said("and_base_answers", why=why) if self._leave_what_is_gone(made_of_nothing) else why)
 
     def _refused(self, why: Said) -> Ended:
         if self._leave_what_is_gone():

@@ -8,7 +8,9 @@ import pytest
 
 from data.adapters import WEIGHTS, AdapterRegistry
 from data.errors import Busy, EndedMeanwhile
+from learner.errors import Stopped
 from learner.lease import learner_lease
+from learner.session import open_run
 from tests.conversations import store  # noqa: F401
 
 
@@ -66,3 +68,11 @@ def test_a_run_that_another_learner_has_ended_publishes_nothing(store, tmp_path)
     with pytest.raises(EndedMeanwhile, match="another learner took over"):
         AdapterRegistry(store, tmp_path / "adapters").publish(lambda folder: (folder / WEIGHTS).write_bytes(b"x"), base_model="base", run_id=run.id, parent=0)
     assert not store.versions("base") and not list((tmp_path / "adapters").iterdir())
+    assert store.finish_run(run.id, "refused").state == "interrupted"                  # nor does it say otherwise of itself
+
+
+def test_a_run_that_another_learner_has_ended_does_not_ask_for_the_next_one_again(store, tmp_path):
+    with open_run(store, AdapterRegistry(store, tmp_path / "adapters"), "base", "maintainer") as (run, _):
+        store.finish_run(run.id, "interrupted")
+        raise Stopped
+    assert store.waiting_request() is None

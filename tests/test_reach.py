@@ -101,7 +101,7 @@ def test_a_multiple_that_pleases_less_than_a_nearer_one_or_cannot_be_sampled_is_
 
     lost = reach(refiner, rated, WORTH, scored(-0.5), never)
     assert lost.strength == 0 and [one["strength"] for one in lost.told["tried"]] == [3, 1.5, 0.75, 0.375] and all(float(b.abs().max()) == 0 for b in refiner.policy.lora_b())
-    assert all("could not be sampled" in one["problem"] for one in lost.told["tried"])
+    assert all("no replies could be sampled" in one["problem"] for one in lost.told["tried"])
     once = iter([never, lambda: scored(0.1), lambda: scored(0.2), lambda: scored(0.3)])
     assert [one["strength"] for one in reach(refiner, rated, WORTH, scored(-0.5), lambda: next(once)()).told["tried"]] == [3, 1.5, 2.25, 2.625]        # not once more where it could not
 

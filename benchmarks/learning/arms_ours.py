@@ -27,7 +27,7 @@ def ours(task: Task, refine: bool = False) -> Trained:
     run = train(store, registry, task.base, config, trigger="shell",
                 make_sampler=sampler_maker("auto", task.base, task.folder / "merged-candidates"))
     report = {"state": run.state, "learner": run.report, "detection_auc": detection_auc(run.report["data"].get("raters_in_doubt", []), conduct)}
-    steps = run.report.get("training", {}).get("steps", 0)           # on the ratings; fresh replies come on top
+    steps = run.report.get("training", {}).get("steps", 0)           # over all ratings; the few of a refinement come on top
     tokens = steps * config.batch_size * sum(example.tokens for example in task.examples()) // len(task.rated)
     return Trained(registry.verify(run.version) if run.state == "published" else None, tokens, report)
 

@@ -11,10 +11,11 @@ function say(key, values = {}) {
   return sentence.replace(/\{(\w+)\}/g, (_, name) => name === 'Version' ? upperFirst(values.version) : values[name] ?? '');
 }
 
-// What the learner wrote down, or an error: a code of the catalogue with its values, some of which may be such again. '' for a code
-// that this catalogue does not have, as from a newer learner on another host.
+// What the learner wrote down, or an error: a code of the catalogue with its values, some of which may be such again. '' where one of
+// them is not in this catalogue, as from an earlier run, or a newer learner on another host.
 function tell(said) {
   let sentence = words.said[said.code] ?? '';
+  if (Object.values(said).some((value) => value?.code && !tell(value))) return '';
   if (typeof sentence === 'object') sentence = sentence[said.n === 1 ? 'one' : 'many'];
   return sentence.replace(/\{(\w+)(?::([^}]+))?\}/g, (_, name, format) => said[name]?.code ? tell(said[name]) : formatted(said[name], format));
 }
