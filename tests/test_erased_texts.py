@@ -9,7 +9,7 @@ import pytest
 import data.database as database
 from data.store import Store
 from tests.factories import add_reply
-from tests.hosts import Host, hosts, place, rounds  # noqa: F401
+from tests.hosts import hosts, place, rounds  # noqa: F401
 
 SECRET = "a blue teapot of mine"
 
