@@ -1,9 +1,10 @@
 """How far along a way replies are within the bounds: by a curve through all that were looked at, not by the last that seemed so.
 
 Some ninety replies tell a rise of a tenth in how unlikely they are to four or five points. Where each look was held against the bounds alone, the same ratings ended at 31, 66 or
-90 tokens a reply, and the farthest of several that seem within is one that chance has favoured. What breaks language does so late on a way: each figure is taken for
+90 tokens a reply, and the farthest of several that seem within is one that chance has favoured. What breaks language does so late on a way, what makes replies alike early: each
+figure is taken for
 
-    y(s) = y(0) + k s^2         k by least squares through the looks at strengths s
+    y(s) = y(0) + k s^p         p by figure (POWERS), k by least squares through the looks at strengths s
 
 and the way is gone to where the first of them meets its bound.
 """
@@ -24,10 +25,13 @@ from learner.scoring import Scored
 ALIKE = 0.15
 """Strengths that differ by less than this share are one place."""
 ENOUGH = 2.5
-"""A place is looked at again while all looks together say less of it than so many there would: one said +12% of a step that 88 other prompts said +3% of."""
-FAR_BEYOND = Bound(broken=3.0, truncated=3.0, sameness=1.5, surprise=3.0, text_nll=1.5)
-"""A look with so many times the rise that is allowed tells by itself how near the bound is at most: the square has its faults, and far looks weigh most. Of what a look tells nearly without
-chance less is enough: by one look at three times as far a taste for warm words ended where the nearest one had seen nearly twice the sameness that is allowed."""
+"""A place is looked at again while all looks together say less of it than so many there would, and a farther one no more than one there: one said +12% of a step that 88 other prompts
+said +3% of, and a curve by one far look alone ended short of a bound by two thirds."""
+POWERS = Bound(broken=3.0, truncated=2.0, sameness=1.25, surprise=3.0, text_nll=2.0)
+"""How each figure grows, by some sixty stretches with two looks or more: ordinary text by 2.0 to a tenth of a point, sameness by 1.25, surprise and broken replies by 3 to 4. By a square of
+all of them short answers ended where replies were a quarter as much less likely as is allowed, warm words where twice the sameness was. Truncated replies told too little."""
+FAR_BEYOND = 3.0
+"""A look with so many times the rise that is allowed tells by itself how near the bound is at most: shares are not beyond 1, and far looks weigh most."""
 
 
 class Seen(NamedTuple):
@@ -64,7 +68,7 @@ class Curve:
         if reach >= lost:
             reach = (farthest.strength + lost) / 2
         reach = min(reach, self._meets(bound))
-        known = any(_alike(one, reach) for one in self.looks) and sum(one.strength**4 for one in self.looks) >= ENOUGH * reach**4
+        known = any(_alike(one, reach) for one in self.looks) and sum(min(one.strength, reach) ** 4 for one in self.looks) >= ENOUGH * reach**4
         return None if known or not reach else reach
 
     def keeps(self, base: Scored, bound: Bound) -> float:
@@ -84,20 +88,15 @@ class Curve:
     def _meets(self, bound: Bound) -> float:
         """Where the first figure is expected to meet `bound`, by all looks and by each that is far beyond it; infinite where none does."""
         far = math.inf
-        for slope, first, most, beyond, *values in zip(self._slopes(), self.start.figures, bound, FAR_BEYOND, *(one.figures for one in self.looks), strict=True):
+        for power, first, most, *values in zip(POWERS, self.start.figures, bound, *(one.figures for one in self.looks), strict=True):
             if first > most:
                 return 0.0
-            room = most - first
-            steepest = max([slope, *((value - first) / one.strength**2 for one, value in zip(self.looks, values, strict=True) if value - first > beyond * room)])
+            room, grown, rises = most - first, [one.strength**power for one in self.looks], [value - first for value in values]
+            slope = sum(x * y for x, y in zip(grown, rises, strict=True)) / sum(x * x for x in grown)
+            steepest = max([slope, *(y / x for x, y in zip(grown, rises, strict=True) if y > FAR_BEYOND * room)])
             if steepest > 0:
-                far = min(far, (room / steepest) ** 0.5)
+                far = min(far, (room / steepest) ** (1 / power))
         return far
-
-    def _slopes(self) -> list[float]:
-        """k of each figure."""
-        weight = sum(one.strength**4 for one in self.looks)
-        return [sum(one.strength**2 * (value - first) for one, value in zip(self.looks, values, strict=True)) / weight
-                for first, *values in zip(self.start.figures, *(one.figures for one in self.looks), strict=True)]
 
 
 def _alike(one: Seen, strength: float) -> bool:

@@ -58,16 +58,16 @@ def test_what_is_preferred_becomes_likelier_and_nothing_is_tried_where_nothing_i
     assert nowhere.strength == 0 and nowhere.told == {"steps": 0, "imitated": 0, "strength": 0, "tried": []}
 
 
-@pytest.mark.parametrize(("bound", "tried"), [(99, [3, 6, 12, 24]), (12, [3, 6, 12, 12]), (4, [3, 4, 4, 4]), (3, [3, 3, 3]), (2, [3, 2]), (1, [3, 1])])
+@pytest.mark.parametrize(("bound", "tried"), [(99, [3, 6, 12, 24]), (12, [3, 6, 12, 12]), (4, [3, 4, 4, 4]), (3, [3, 3, 3]), (2, [3, 2, 2]), (1, [3, 1, 1])])
 def test_the_small_step_is_multiplied_to_where_its_replies_meet_the_bound(refiner, rated, bound, tried, monkeypatch):
-    """The rise goes with the square of the multiple and is all that is allowed at `bound`, with as many prompts as count in full."""
+    """The rise goes with the cube of the multiple and is all that is allowed at `bound`, with as many prompts as count in full."""
     monkeypatch.setattr("learner.reach.MANY_PROMPTS", 1)
     looks, allowed = [], refiner.config.refine.max_surprise_rise
 
     def look():
         looks.append(refiner.policy.lora_b())
         multiple = 3 * float(looks[-1][0].norm() / looks[0][0].norm())
-        return scored(0.01 * multiple, nll=1 + allowed * (multiple / bound) ** 2)
+        return scored(0.01 * multiple, nll=1 + allowed * (multiple / bound) ** 3)
 
     reached = reach(refiner, rated, WORTH, scored(-0.5), look)
     assert [one["strength"] for one in reached.told["tried"]] == pytest.approx(tried, abs=1e-2)
@@ -76,15 +76,15 @@ def test_the_small_step_is_multiplied_to_where_its_replies_meet_the_bound(refine
 
 
 def test_the_fewer_prompts_are_kept_aside_the_less_is_allowed(refiner, rated, monkeypatch):
-    """Of one prompt where four are many half of the rise, met at root a half of the multiple."""
-    for many, times in ((1, 1.0), (4, 0.5**0.5)):
+    """Of one prompt where four are many half of the rise, met at the cube root of a half of the multiple."""
+    for many, times in ((1, 1.0), (4, 0.5 ** (1 / 3))):
         monkeypatch.setattr("learner.reach.MANY_PROMPTS", many)
         first = refiner.policy.lora_b()
         looks = []
 
         def look(looks=looks):
             looks.append(refiner.policy.lora_b())
-            return scored(0.1 * len(looks), nll=1 + refiner.config.refine.max_surprise_rise * (float(looks[-1][0].norm() / looks[0][0].norm()) * 3 / 2) ** 2)
+            return scored(0.1 * len(looks), nll=1 + refiner.config.refine.max_surprise_rise * (float(looks[-1][0].norm() / looks[0][0].norm()) * 3 / 2) ** 3)
 
         assert reach(refiner, rated, WORTH, scored(-0.5), look).strength == pytest.approx(2 * times, abs=1e-2), many
         for b, before in zip(refiner.policy._b(), first, strict=True):
