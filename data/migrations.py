@@ -292,3 +292,12 @@ def m017_what_is_current_by_what_is_newer(db: Database) -> None:
                 SELECT 1 FROM ratings AS newer WHERE newer.reply_id = ratings.reply_id AND newer.rater_id = ratings.rater_id AND newer.kind = ratings.kind AND newer.id > ratings.id);
         CREATE VIEW current_ratings AS SELECT * FROM newest_ratings WHERE value <> 0;
     """)
+
+
+@migrations()
+def m018_weights_of_all_raters(db: Database) -> None:
+    """Runs named those in doubt alone."""
+    db.executescript("""
+        UPDATE runs SET report = json_remove(json_set(report, '$.data.rater_weights', json_extract(report, '$.data.raters_in_doubt')), '$.data.raters_in_doubt')
+            WHERE json_type(report, '$.data.raters_in_doubt') IS NOT NULL;
+    """)

@@ -86,8 +86,8 @@ class Trust(History):
         with self.write() as db:
             for row in self.rows("SELECT id, report FROM runs WHERE instr(report, ?)", json.dumps(rater_id)):
                 report = json.loads(row["report"])
-                if doubted := report.get("data", {}).get("raters_in_doubt"):
-                    report["data"]["raters_in_doubt"] = [one for one in doubted if one["rater"] != rater_id]
+                if weights := report.get("data", {}).get("rater_weights"):
+                    report["data"]["rater_weights"] = [one for one in weights if one["rater"] != rater_id]
                     db["runs"].update(row["id"], {"report": json.dumps(report, ensure_ascii=False)})
 
     def _may_have_trained(self, rater_id: str) -> bool:

@@ -57,7 +57,7 @@ class VersionShards(Inbox):
     def _run_record(self, row) -> dict:
         report = {name: value for name, value in json.loads(row["report"]).items() if name in REPORTED}
         if "data" in report:
-            report["data"] = {name: value for name, value in report["data"].items() if name != "raters_in_doubt"}
+            report["data"] = {name: value for name, value in report["data"].items() if name != "rater_weights"}
         if row["state"] == "published":
             report["changed"] = self.what_changed(row["version"])             # a host has the receipts of its own replies alone
         kept = ("id", "base_model", "state", "trigger", "started_at", "ended_at", "progress")

@@ -11,11 +11,13 @@ from torch import Tensor
 from data.records import CorrectionReceipt, RatedReply, ReceiptRow
 from data.sentences import Said, said
 from learner.batches import Example
-from learner.crowd import PRIOR
 from learner.opinions import CORRECTED, raters_of
 from learner.reliability import Reliability
 from learner.rewards import Reward
 from learner.steps import StepFigures
+
+MOST_RATERS = 1000
+"""In a run's report."""
 
 
 def receipt_rows(replies: Sequence[RatedReply], found: Sequence[Reward], examples: Sequence[Example], advantages: Tensor,
@@ -54,11 +56,10 @@ def data_used(replies: Sequence[RatedReply], found: Sequence[Reward], examples: 
         "mean_reward": round(sum(found[e.index].reward for e in examples) / len(examples), 4) if examples else None}
 
 
-def in_doubt(raters: Mapping[str, Reliability]) -> list[dict]:
-    """Of whom less is thought than before they rated, the least honest first; in quarantine what they said counts nothing."""
-    doubted = [(rater, one) for rater, one in raters.items() if one.honest is not None and one.honest < PRIOR["honest"]]
-    return [{"rater": rater, "ratings": one.ratings, "honest": round(one.honest, 4), "quarantined": one.quarantined}
-            for rater, one in sorted(doubted, key=lambda pair: pair[1].honest)]
+def rater_weights(raters: Mapping[str, Reliability]) -> list[dict]:
+    """What each person's ratings were multiplied with, 0 in quarantine, and how likely they are honest; the least honest first, at most `MOST_RATERS`. Empty where it was not told."""
+    told = sorted((one.honest, rater) for rater, one in raters.items() if one.honest is not None)
+    return [{"rater": rater, "ratings": raters[rater].ratings, "honest": round(honest, 4), "weight": round(raters[rater].trust, 4)} for honest, rater in told[:MOST_RATERS]]
 
 
 def left_out_personal(before: Sequence[Example], after: Sequence[Example]) -> dict:

@@ -43,10 +43,6 @@ class Reliability:
     levels: dict[Task, float] = field(default_factory=dict)
     """By task that they rated: how much readier than others they are to like a reply, on the logit scale. Empty: not told."""
 
-    @property
-    def quarantined(self) -> bool:
-        return self.trust == 0.0
-
 
 @dataclass(frozen=True)
 class People:

@@ -16,7 +16,7 @@ from data.sentences import Said, reasoned, said, sentence
 from data.store import Store
 from data.tokenizer import ChatTokenizer
 from data.versions import HOLDS_DELETED
-from learner.accounts import data_used, in_doubt, left_out_personal, note_of, receipt_rows, training_figures
+from learner.accounts import data_used, left_out_personal, note_of, rater_weights, receipt_rows, training_figures
 from learner.anchor import Reference, choose_anchor, logprob_pass, reference_pass
 from learner.asking_heads import keep_asking_heads
 from learner.batches import Example, plan_steps
@@ -120,7 +120,7 @@ class Stages:
         if judge.unable:                                     # set aside they would serve nothing, and a fifth is much
             examples, held_out = sorted([*examples, *held_out], key=lambda example: example.index), []
         material = Material(lessons, examples, held_out)
-        self.report["data"].update(_data_of(material), raters_in_doubt=in_doubt(people.raters))
+        self.report["data"].update(_data_of(material), rater_weights=rater_weights(people.raters))
         self.report["ratings_used"] = sum(len(lessons.rewards[example.index].rating_ids) for example in examples)
         if not examples:
             raise self._nothing_to_do(said("nothing_trusted"))

@@ -35,7 +35,7 @@ class Host:
         run = self.store.start_run("base", "shell")
         version = self.registry.publish(write_adapter(os.urandom(8)), base_model="base", run_id=run.id, parent=self.store.live_version("base"),
                                         receipts=rows, of_corrections=corrected)
-        self.store.finish_run(run.id, "published", version=version.number, report={"reason": "It passed.", "data": {"replies": 1, "raters_in_doubt": [{"rater": "me"}]}})
+        self.store.finish_run(run.id, "published", version=version.number, report={"reason": "It passed.", "data": {"replies": 1, "rater_weights": [{"rater": "me"}]}})
         return version.number
 
 

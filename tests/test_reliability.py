@@ -32,7 +32,7 @@ def crowd(conducts, each: int = 12, seed: int = 0, taste: float = 2.5):
 
 def test_who_says_the_opposite_is_quarantined_and_who_is_honest_is_not():
     found = reliabilities(*crowd(["honest"] * 10 + ["inverted"] * 2)).raters
-    assert {rater for rater, one in found.items() if one.quarantined} == {"10 inverted", "11 inverted"}
+    assert {rater for rater, one in found.items() if one.trust == 0} == {"10 inverted", "11 inverted"}
     honest = [one.trust for rater, one in found.items() if "honest" in rater]
     assert min(honest) > 0.5 and all(one.ratings == 12 for one in found.values())
 
@@ -41,7 +41,7 @@ def test_who_likes_everything_whatever_it_is_says_little():
     found = reliabilities(*crowd(["honest"] * 10 + ["generous"] * 2, seed=1)).raters
     honest = [one for rater, one in found.items() if "honest" in rater]
     assert max(found["10 generous"].honest, found["11 generous"].honest) < 0.3 and min(one.trust for one in honest) > 0.9
-    assert not found["10 generous"].quarantined and found["10 generous"].trust < 0.7      # it may be that they speak up for what they like alone
+    assert 0 < found["10 generous"].trust < 0.7      # it may be that they speak up for what they like alone
     assert found["10 generous"].levels["dialogue"] > 0.5 > max(abs(one.levels["dialogue"]) for one in honest) - 1
 
 
@@ -66,7 +66,7 @@ def test_where_two_parties_are_at_odds_nobody_is_distrusted():
 
 def test_who_likes_everything_or_nothing_hides_no_one_who_says_the_opposite():
     found = reliabilities(*crowd(["honest"] * 10 + ["inverted"] * 2 + ["generous"] * 5 + ["strict"] * 5, each=16, seed=3)).raters
-    assert found["10 inverted"].quarantined and found["11 inverted"].quarantined
+    assert found["10 inverted"].trust == found["11 inverted"].trust == 0
     assert all(one.trust > 0.9 for rater, one in found.items() if "honest" in rater)
 
 
@@ -116,9 +116,10 @@ def test_a_run_names_who_rates_against_all_others_and_learns_nothing_from_them(t
     store = open_store(tmp_path)
     theirs = add_crowd(store, tiny_base)
     run = train(store, AdapterRegistry(store, tmp_path / "adapters"), tiny_base, LearnerConfig(lora_rank=4, epochs=1, min_steps=1), trigger="shell")
-    [doubt] = run.report["data"]["raters_in_doubt"]
-    assert doubt["rater"] == "foe" and doubt["ratings"] == 12 and doubt["quarantined"]
+    foe, *others = run.report["data"]["rater_weights"]
+    assert foe["rater"] == "foe" and foe["ratings"] == 12 and foe["weight"] == 0 and foe["honest"] < 0.05
+    assert len(others) == 5 and all(one["weight"] >= one["honest"] > 0.8 and one["ratings"] == 12 for one in others)
     assert not any(store.receipts(reply) for reply in theirs) and run.report["ratings_used"] == 60
     assert "60 rated replies from 5 people" in store.version(1).note
     store.delete_everything("foe")
-    assert store.run(run.id).report["data"]["raters_in_doubt"] == [] and "foe" not in store.row("SELECT report FROM runs")["report"]
+    assert store.run(run.id).report["data"]["rater_weights"] == others and "foe" not in store.row("SELECT report FROM runs")["report"]

@@ -48,7 +48,7 @@ def test_rolling_back_serves_the_version_before(server):
 def test_of_a_run_a_maintainer_is_sent_what_the_page_shows_and_nobody_whose_honesty_it_doubts(server):
     run = server.store.start_run(server.maintenance.base.id, "shell")
     server.store.finish_run(run.id, "refused", report={
-        "reason": "No.", "data": {"raters_in_doubt": [{"rater": "foe"}]}, "refinement": {"reason": "Two.", "reached": {"steps": 6}}, "gate": None,
+        "reason": "No.", "data": {"rater_weights": [{"rater": "foe"}]}, "refinement": {"reason": "Two.", "reached": {"steps": 6}}, "gate": None,
         "asking": {"nothing": 0.2, "told_by": {"tokens": -0.9}, "replies": 64}})
     [shown] = server.maintenance.overview()["runs"]
     assert shown["report"] == {"reason": "No.", "refinement": {"reason": "Two."}, "asking": {"nothing": 0.2, "told_by": {"tokens": -0.9}}, "gate": None}

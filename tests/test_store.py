@@ -1,3 +1,4 @@
+import json
 import multiprocessing
 import sqlite3
 import threading
@@ -214,6 +215,24 @@ def test_an_old_database_is_brought_up_to_date_and_an_up_to_date_one_is_left_alo
     assert store.add_rating(add_reply(store, "me").id, "me", "thumb", 1) == {"thumb": 1}
     before = store.rows("SELECT name, sql FROM sqlite_master ORDER BY name")
     assert Store(tmp_path / "chat.db").rows("SELECT name, sql FROM sqlite_master ORDER BY name") == before
+
+
+def test_runs_that_named_people_in_doubt_still_do_after_an_update_until_one_deletes_everything(tmp_path):
+    from sqlite_utils import Database
+
+    from data.migrations import migrations
+
+    old = Database(sqlite3.connect(tmp_path / "chat.db", isolation_level=None))
+    migrations.apply(old, stop_before="m018_weights_of_all_raters")
+    doubted = [{"rater": "foe", "ratings": 12, "honest": 0.01}, {"rater": "ben", "ratings": 9, "honest": 0.4}]
+    for number, report in enumerate(({"data": {"replies": 3, "raters_in_doubt": doubted}}, {"reason": "Nothing to do."}, {})):
+        old["runs"].insert({"id": str(number), "base_model": "base", "state": "published", "trigger": "shell", "started_at": "", "progress": json.dumps({"stage": "end"}), "ratings_seen": 0, "report": json.dumps(report)})
+    old.close()
+    store = Store(tmp_path / "chat.db")
+    assert store.run("0").report == {"data": {"replies": 3, "rater_weights": doubted}}
+    assert store.run("1").report == {"reason": "Nothing to do."} and store.run("2").report == {}
+    store.delete_everything("foe")
+    assert store.run("0").report["data"]["rater_weights"] == doubted[1:]
 
 
 def test_a_full_disk_refuses_a_rating_keeps_what_was_saved_and_takes_it_when_there_is_room(store):

@@ -31,7 +31,7 @@ def test_a_version_reaches_every_host_with_its_files_its_receipts_and_the_same_n
     assert a.store.outcomes("me", first.conversation_id)[first.id] == Outcome(first.id, 1, None)
     assert version_view(b.store, number)["changed"] == version_view(learner.store, number)["changed"] != b.store.what_changed(number)      # b has no receipt of it
     assert b.store.receipts(first.id) == [] and a.store.fresh_ratings("base") == 0
-    assert "raters_in_doubt" not in json.dumps(a.store.run(a.store.version(1).run_id).report)
+    assert "rater_weights" not in json.dumps(a.store.run(a.store.version(1).run_id).report)
     rounds(learner, a, a)
     assert len(a.store.versions("base")) == 1 and len(a.store.promotions("base")) == 1
     learner.store.promote(0, "base", "maintainer")

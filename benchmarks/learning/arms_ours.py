@@ -26,7 +26,7 @@ def ours(task: Task, refine: bool = False) -> Trained:
         config = replace(config, learning_rate=task.rate, refine=replace(config.refine, learning_rate=task.rate))
     run = train(store, registry, task.base, config, trigger="shell",
                 make_sampler=sampler_maker("auto", task.base, task.folder / "merged-candidates"))
-    report = {"state": run.state, "learner": run.report, "detection_auc": detection_auc(run.report["data"].get("raters_in_doubt", []), conduct)}
+    report = {"state": run.state, "learner": run.report, "detection_auc": detection_auc(run.report["data"].get("rater_weights", []), conduct)}
     steps = run.report.get("training", {}).get("steps", 0)           # over all ratings; the few of a refinement come on top
     tokens = steps * config.batch_size * sum(example.tokens for example in task.examples()) // len(task.rated)
     return Trained(registry.verify(run.version) if run.state == "published" else None, tokens, report)
@@ -37,8 +37,8 @@ def ours_refined(task: Task) -> Trained:
     return ours(task, refine=True)
 
 
-def detection_auc(in_doubt: list[dict], conduct: dict[str, str]) -> float | None:
-    """How well the run tells hostile people from honest ones; who is not in doubt counts as surely honest."""
-    honest = {one["rater"]: one["honest"] for one in in_doubt}
+def detection_auc(weights: list[dict], conduct: dict[str, str]) -> float | None:
+    """How well the run tells hostile people from honest ones; all are alike where it does not tell."""
+    honest = {one["rater"]: one["honest"] for one in weights}
     raters = sorted(conduct)
     return auc([-honest.get(rater, 1.0) for rater in raters], [conduct[rater] != "honest" for rater in raters])
