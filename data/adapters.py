@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from data.chats import this_holder
 from data.errors import CorruptAdapter
 from data.files import full_disk_says, sha256_of
 from data.records import CorrectionReceipt, ReceiptRow, Version
@@ -112,13 +111,10 @@ class AdapterRegistry:
 
     def sweep_at_start(self) -> list[str]:
         """`sweep`, unless somebody else holds the learner's lease: a run sweeps by itself, and so does `place`. Returns the removed folders' names."""
-        holder = this_holder()
-        if not self._unpublished() or not self.store.acquire_lease(LEARNER_LEASE, holder, SWEEP_SECONDS):
+        if not self._unpublished():
             return []
-        try:
-            return self.sweep()                   # looks again: what was being written may be published by now
-        finally:
-            self.store.release_lease(LEARNER_LEASE, holder)
+        with self.store.leased(LEARNER_LEASE, SWEEP_SECONDS) as held:
+            return self.sweep() if held else []   # looks again: what was being written may be published by now
 
     def _unpublished(self) -> list[Path]:
         published = {row["folder"] for row in self.store.rows("SELECT folder FROM versions")}

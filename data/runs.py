@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 
+from data.chats import this_holder
 from data.database import now
 from data.ratings import Ratings
 from data.records import Progress, Run
@@ -104,6 +107,17 @@ class Runs(Ratings):
     def release_lease(self, name: str, owner: str) -> None:
         with self.write() as db:
             db.execute("DELETE FROM leases WHERE name = ? AND owner = ?", [name, owner])
+
+    @contextmanager
+    def leased(self, name: str, seconds: float) -> Iterator[bool]:
+        """A lease for as long as the block takes, at most `seconds`. Yields False when somebody else holds it."""
+        owner = this_holder()
+        held = self.acquire_lease(name, owner, seconds)
+        try:
+            yield held
+        finally:
+            if held:
+                self.release_lease(name, owner)
 
     def due_at(self) -> str | None:
         """When the next run by time is due, ISO 8601 UTC; stored, so that a restart catches up."""

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from data.adapters import LEARNER_LEASE, AdapterRegistry
-from data.chats import this_holder
 from data.errors import ChatError
 from data.records import Progress, Run
 from data.sentences import reasoned, said
@@ -47,13 +46,10 @@ def fail_run(store: Store, run: Run, error: ChatError) -> None:
 
 def close_abandoned_runs(store: Store, registry: AdapterRegistry) -> None:
     """For a watcher: when a run is open and no learner is alive, close it, so that the next one can be asked for."""
-    holder = this_holder()
-    if not store.open_runs() or not store.acquire_lease(LEARNER_LEASE, holder, SECONDS):
-        return
-    try:
-        close_interrupted_runs(store, registry)
-    finally:
-        store.release_lease(LEARNER_LEASE, holder)
+    if store.open_runs():
+        with store.leased(LEARNER_LEASE, SECONDS) as held:
+            if held:
+                close_interrupted_runs(store, registry)
 
 
 def close_interrupted_runs(store: Store, registry: AdapterRegistry) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from data.adapters import LEARNER_LEASE, WEIGHTS, AdapterRegistry
-from data.chats import this_holder, this_process
+from data.chats import this_process
 from data.database import now
 from data.errors import BadSetting, ChatError, CorruptAdapter
 from data.settings import Settings
@@ -82,17 +82,14 @@ class Sync:
         self._read("versions", self._take_versions)
 
     def _take_versions(self, host: str, number: int, records: list[dict]) -> bool:
-        holder = this_holder()
-        if not self.store.acquire_lease(LEARNER_LEASE, holder, LEASE_SECONDS):
-            return False                          # a run of this host's may be sweeping folders without rows
-        try:
+        with self.store.leased(LEARNER_LEASE, LEASE_SECONDS) as held:
+            if not held:
+                return False                      # a run of this host's may be sweeping folders without rows
             for record in records:
                 if record.get("type") == "version" and record["config"] is not None:
                     weights = self.place.read_file(f"adapters/{record['folder']}/{WEIGHTS}", record["sha256"])
                     self.registry.place(record["folder"], {WEIGHTS: weights, "adapter_config.json": record["config"].encode()})
             return self.store.gather_versions(host, number, records)
-        finally:
-            self.store.release_lease(LEARNER_LEASE, holder)
 
     def _write(self, stream: str) -> None:
         """All shards of a stream that must be written, oldest first."""
