@@ -13,8 +13,8 @@ class GateLimits:
 
     max_kl: float = 0.5
     """Nats per token, KL(base || candidate) on replies of the base model."""
-    max_text_nll_rise: float = 0.3
-    """Nats per token above base on the frozen text: what the model knew of language before."""
+    max_text_rise: float = 0.05
+    """How much less likely the frozen text may become, relative nats per token: what the model knew of language before. Rated replies cost it up to 1%, a stretch at most 4%."""
     max_surprise_rise: float = 0.12
     """How much less likely than its own replies, relative nats per token, the base model may find the candidate's. Nonsense that pleases shows here. Drawn from the whole vocabulary its own are
     so unlikely that a rise of 28% of replies as the chat draws them is 18% here, 14% is 8%."""

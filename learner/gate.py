@@ -163,8 +163,8 @@ def out_of_bounds(candidate: Figures, base: Figures, limits: GateLimits) -> Said
         return said("not_finite")
     if candidate.kl > limits.max_kl:
         return said("moved", kl=candidate.kl, limit=limits.max_kl)
-    if candidate.text_nll - base.text_nll > limits.max_text_nll_rise:
-        return said("text_unlikely", rise=candidate.text_nll - base.text_nll, limit=limits.max_text_nll_rise)
+    if candidate.text_nll > (1 + limits.max_text_rise) * base.text_nll:
+        return said("text_unlikely_by", rise=candidate.text_nll / base.text_nll - 1, limit=limits.max_text_rise)
     if candidate.empty - base.empty > limits.max_empty_rise:
         return said("empty_replies", share=candidate.empty, base=base.empty)
     if candidate.tokens < limits.min_length_ratio * base.tokens:
