@@ -1,4 +1,4 @@
-"""Composition root of the learner: `python -m learner --once [--json] | --watch | --fresh | --import FILE`.
+"""Composition root of the learner: `python -m learner --once [--json] | --watch | --fresh | --import FILE | --why [REPLY]`.
 
 `accelerate launch -m learner --once` starts several of it, which share the one run (learner/team.py).
 """
@@ -41,8 +41,8 @@ if TYPE_CHECKING:                                            # it imports torch
 def main(arguments: list[str] | None = None) -> int:
     """Returns the exit code: 0 also for a refused candidate and for nothing to do, 1 for an error, told in one sentence."""
     options = _parser().parse_args(arguments)
-    if not (options.once or options.watch or options.fresh or options.file):
-        _parser().error("say what to do: --once, --watch, --fresh or --import FILE")
+    if not (options.once or options.watch or options.fresh or options.file or options.why is not None):
+        _parser().error("say what to do: --once, --watch, --fresh, --import FILE or --why")
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s learner: %(message)s", datefmt="%H:%M:%S")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -77,6 +77,10 @@ def _do(options: argparse.Namespace, settings: Settings, stopping: threading.Eve
               + (f"; {done.already_there} were there already." if done.already_there else "."), file=sys.stderr)
     if options.fresh:
         print(start_lineage(store, base), file=sys.stderr)
+    if options.why is not None:
+        from learner.why import why
+
+        print_last(json_line(why(store, base, options.why or None)))
     if options.once and options.trigger == "maintainer" and store.waiting_request() is None:
         print("The request was withdrawn before its run started.", file=sys.stderr)
     elif options.once:
@@ -196,6 +200,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--watch", action="store_true", help="wait for requests and due times, and run")
     parser.add_argument("--fresh", action="store_true", help="let the base model answer without an adapter (nothing is deleted)")
     parser.add_argument("--import", dest="file", type=Path, metavar="FILE", help="add rated conversations from a JSON file")
+    parser.add_argument("--why", nargs="?", const="", metavar="REPLY", help="tell as JSON what the ratings of a reply are worth and how that comes about; without an id, of the one rated last")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON: version, published, ratings_used, gate, ...")
     parser.add_argument("--until-stdin-closes", action="store_true",
                         help="stop as on SIGTERM when standard input ends, so that no learner outlives the process that started it")

@@ -7,10 +7,15 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from data.adapters import AdapterRegistry
+from data.errors import UnknownReply
 from learner.config import LearnerConfig
+from learner.rewards import rewards
 from learner.run import train
-from tests.conversations import add_rated_replies, open_store
+from learner.why import why
+from tests.conversations import add_rated_replies, add_reply, open_store
 from tests.learner_process import shell
 from tests.server_process import ROOT
 
@@ -37,6 +42,27 @@ def test_the_shell_says_errors_in_one_sentence_and_exits_with_one(tmp_path, tiny
     child = shell(tmp_path, tiny_base, "--once", "--json", BASE_MODEL=str(tmp_path / "no-such.gguf"))
     output, errors = child.communicate(timeout=400)
     assert child.returncode == 1 and output == "" and len(errors.strip().splitlines()) == 1 and "no-such.gguf" in errors
+
+
+def test_the_shell_tells_how_a_reply_came_to_its_reward_step_by_step(tmp_path, tiny_base):
+    """Ten of ann's replies, four liked, and one of ben's, whose word counts half: it was rated last."""
+    store = open_store(tmp_path)
+    *_, anns = add_rated_replies(store, tiny_base, 10)
+    bens = add_reply(store, tiny_base, "ben's", [5, 6, 2], rater="ben")
+    store.add_rating(bens.id, "ben", "thumb", -1)
+    run = store.start_run(tiny_base.id, "shell")
+    store.finish_run(run.id, "refused", report={"data": {"rater_weights": [{"rater": "ben", "ratings": 1, "honest": 0.5, "weight": 0.5}]}})
+    told = why(store, tiny_base)
+    assert told["reply"] == bens.id and told["trust_of_run"] == run.id and told["receipts"] == []
+    assert [(one["rater"], one["value"], one["trust"]) for one in told["raters"]] == [("ben", -1.0, 0.5)]
+    half, whole = (rewards(store.rated_replies(tiny_base.id), trust)[-1].weight for trust in ({"ben": 0.5}, {}))
+    assert told["weight"] == pytest.approx(half, abs=1e-4) and half < whole
+    child = shell(tmp_path, tiny_base, "--why", anns.id)
+    output, errors = child.communicate(timeout=400)
+    said = json.loads(output)
+    assert child.returncode == 0 and (said["reply"], said["message"]) == (anns.id, "question 9") and said["raters"][0]["value"] == 1
+    with pytest.raises(UnknownReply, match="'nobody'"):
+        why(store, tiny_base, "nobody")
 
 
 def test_a_fresh_lineage_lets_the_base_model_answer_and_deletes_nothing(tmp_path, tiny_base):
