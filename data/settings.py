@@ -73,23 +73,23 @@ class Settings:
     learning_rate: float = setting(5e-4, at_least=0, at_most=1)
     """AdamW's, for the LoRA weights, where all rated replies teach; the small step of `REFINE` has a rate of its own."""
     epochs: int = setting(2, at_least=1, at_most=100)
-    """Passes over the rated replies in one run."""
+    """Passes over the rated replies, where all of them teach; with few of them more, up to 8."""
     batch_size: int = setting(8, at_least=1, at_most=4096)
     """Rated replies in one optimizer step."""
     lora_rank: int = setting(8, at_least=1, at_most=256)
     """Rank of the adapter's matrices."""
     kl_coefficient: float = setting(0.1, at_least=0, at_most=1000)
-    """How strongly the policy is held near the base model (beta)."""
+    """How strongly the policy is held near the base model (beta), where all rated replies teach; `REFINE` has bounds instead."""
     baseline_margin: float = setting(0.15, at_least=0, at_most=1)
-    """The baseline is set this far below the mean reward, which keeps off-policy updates stable (delta)."""
+    """The baseline is set this far below the mean reward, where all rated replies teach, which keeps off-policy updates stable (delta)."""
     sync_url: str = setting("")
     """Where several hosts meet: `s3://bucket/folder`, `hf://buckets/name/bucket/folder`, `file:///folder` or any other URL that fsspec knows. Hosts with `LEARNER=false` send what people rate there and follow the versions that the one with a learner publishes. Empty: this host alone."""
     sync_seconds: float = setting(30.0, at_least=1, at_most=86_400)
     """How often a host sends and looks there: a rating, a deletion or a version has reached the next host after two of these, both being up."""
     refine: bool = setting(True)
-    """A run on 32 rated replies or more learns what small models of the ratings prefer, as far as fresh replies allow, where the ratings tell what people go by; else, and when this is off, from the rated replies as they were rated. From 128 on a fifth of the ratings only judges the candidate, as soon as a fifth suffices for it; until then it trains too."""
+    """A run on 32 rated replies or more learns what small models of the ratings prefer, as far as fresh replies allow, where these find what people go by (of many ratings without any direction they often think so, and then only the bounds hold); else, and when this is off, from the rated replies as they were rated. From 128 on a fifth of the ratings only judges the candidate, as soon as a fifth suffices for it; until then it trains too."""
     seed: int = setting(0, at_least=0, at_most=2**31 - 1)
-    """Seed of a training run: on the same machine the same ratings and seed train the same weights; near one of the gate's limits the strength at which it lets them pass may differ, because it samples."""
+    """Seed of a training run. On one machine the same ratings and seed make the same steps; how far `REFINE` and the gate let them go may differ a little, since fresh replies are sampled by several threads."""
 
     @property
     def database(self) -> Path:
