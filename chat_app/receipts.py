@@ -62,7 +62,8 @@ def _changed(store: Store, rater_id: str, reply: Reply, ratings: dict[str, int],
 
 def _push(receipt: ReceiptRow | CorrectionReceipt, length: int) -> dict:
     tokens = min(TOKENS, length)
-    return {"towards": receipt.advantage > 0, "tokens": tokens, "times": times_as_likely(receipt, length, tokens)}
+    direction = None if receipt.advantage == 0 else receipt.advantage > 0                # None: it taught what is liked, and was itself left alone
+    return {"towards": direction, "tokens": tokens, "times": times_as_likely(receipt, length, tokens)}
 
 
 def times_as_likely(receipt: ReceiptRow | CorrectionReceipt, length: int, tokens: int = TOKENS) -> float:

@@ -77,15 +77,20 @@ def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Score
     return Reached(strength, {"steps": steps, "imitated": len(imitated), "strength": round(strength, 3), "tried": tried})
 
 
+def imitated_gains(worth: Tensor) -> Tensor:
+    """(N,) what each reply is imitated by, 0 where it is not: how far it is above the mean of (N,) `worth`."""
+    gains = worth - worth.mean()
+    return torch.where((gains > PREFERRED * gains.std(correction=0)) & (gains > 0), gains, 0.0)
+
+
 def preferred(worth: Tensor) -> list[int]:
     """Which of (N,) replies are imitated."""
-    gains = worth - worth.mean()
-    return [place for place, gain in enumerate(gains.tolist()) if gain > PREFERRED * float(gains.std(correction=0)) and gain > 0]
+    return imitated_gains(worth).nonzero().flatten().tolist()
 
 
 def _learn(refiner: Refiner, rated: Sequence[Example], worth: Tensor, imitated: Sequence[int]) -> int:
     """Returns: how many optimizer steps were made."""
-    config, gains = refiner.config, worth - worth.mean()
+    config, gains = refiner.config, imitated_gains(worth)
     examples = [replace(rated[place], index=place) for place in imitated]
     plan = plan_steps(without_personal_data(examples, refiner.tokenizer), config.batch_size)
     if not plan:

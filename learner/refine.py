@@ -31,7 +31,7 @@ from learner.keep_aside import keep_aside
 from learner.looks import described
 from learner.nonsense import Nonsense
 from learner.policy import Policy
-from learner.reach import NOWHERE, preferred, reach
+from learner.reach import NOWHERE, imitated_gains, preferred, reach
 from learner.reward_model import RewardModel
 from learner.sampler import Sampler
 from learner.scoring import Bounds, Scored, as_examples, score
@@ -53,6 +53,8 @@ class Refinement:
     said: Said
     figures: dict
     """JSON-able."""
+    advantages: Tensor | None = None
+    """(N,) what each rated reply was imitated by, 0 where it was left alone; None where the weights are those of before."""
 
     def as_dict(self) -> dict:
         return {"kept": self.kept, **reasoned(self.said), **self.figures}
@@ -113,7 +115,8 @@ class Refiner:
             reached, problem = NOWHERE, said("fresh_diverged")
         if not reached.strength:
             self.policy.set_weights(untouched)
-        return Refinement(bool(reached.strength), _said(reached.strength, problem), {**figures, "base": described(base), "reached": reached.told})
+        return Refinement(bool(reached.strength), _said(reached.strength, problem), {**figures, "base": described(base), "reached": reached.told},
+                          imitated_gains(worth) if reached.strength else None)
 
     def _sample(self, prompts: Sequence[tuple[int, ...]], seed: int) -> list[Generated]:
         self.check()

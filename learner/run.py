@@ -54,9 +54,9 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
         policy = stages.load()
         stages = replace(stages, config=replace(config, max_batch_tokens=config.max_batch_tokens * times(policy)))
         seen = stages.look(material, policy, tokenizer)
-        signals = stages.fit(seen)
+        advantages = stages.fit(seen)
         checked = stages.check(seen)
-        version = stages.publish(seen, signals, checked)
+        version = stages.publish(seen, advantages, checked)
     except Ended as ended:
         state = ended.state
         stages.report.update(reasoned(ended.said))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from data.adapters import AdapterRegistry
@@ -33,7 +34,7 @@ from learner.personal import without_personal_data
 from learner.policy import Policy
 from learner.reliability import People, rater_reliabilities
 from learner.sampler import Sampler
-from learner.steps import Signals, count_steps, train_steps
+from learner.steps import count_steps, train_steps
 from learner.team import Team
 
 REFINE_TOKENS = 150_000
@@ -126,8 +127,11 @@ class Stages:
             raise self._nothing_to_do(said("nothing_trusted"))
         return Seen(material, anchored, policy, reference, sampler, judging, judge)
 
-    def fit(self, seen: Seen) -> Signals:
-        """Refine, or where that is off or comes to nothing train on the rated replies themselves. Returns: what these say; the candidate is in the policy."""
+    def fit(self, seen: Seen) -> Tensor:
+        """Refine, or where that is off or comes to nothing train on the rated replies themselves; the candidate is in the policy.
+
+        Returns: by example index (N,) each reply's advantage: above 0 it was made likelier, below less likely, at 0 it was left alone.
+        """
         own, examples = self.config, seen.material.examples
         refines = own.refine.enabled and len(examples) >= own.refine.min_replies
         plan = plan_steps(examples, own.batch_size)
@@ -148,7 +152,7 @@ class Stages:
         except Diverged:
             raise self._diverged() from None
         self.report.update(training=training_figures(history), refinement=refinement and refinement.as_dict(), config=asdict(own))
-        return signals
+        return signals.advantages if history else _left_alone_but(refinement.advantages, examples, len(signals.advantages))
 
     def _behavior(self, seen: Seen, examples: Sequence[Example]) -> tuple[dict[int, Tensor], dict]:
         return behavior_pass(seen.policy, self.registry, seen.material.lessons.replies, examples, seen.reference, self.config.max_batch_tokens, self.pace.check)
@@ -174,12 +178,12 @@ class Stages:
             raise self._refused(together)
         return checked
 
-    def publish(self, seen: Seen, signals: Signals, checked: GateReport) -> int:
+    def publish(self, seen: Seen, advantages: Tensor, checked: GateReport) -> int:
         """Returns: the new version's number; it is live."""
         done, (lessons, examples, _) = self.pace.steps_done(), seen.material
         self.pace.stage("publish", steps=done, step=done)
         after, _ = logprob_pass(seen.policy, seen.policy.micro_batches(examples, self.config.max_batch_tokens), self.pace.check)
-        receipts, of_corrections = receipt_rows(lessons.replies, lessons.rewards, examples, signals.advantages, seen.reference.logprobs, after)
+        receipts, of_corrections = receipt_rows(lessons.replies, lessons.rewards, examples, advantages, seen.reference.logprobs, after)
         note = note_of(self.report["data"], checked.scale)
         try:
             version = self.registry.publish(seen.policy.save, base_model=self.base.id, run_id=self.run.id, parent=self.store.live_version(self.base.id),
@@ -222,6 +226,11 @@ class Stages:
     def _anchors(self, replies: Sequence[RatedReply], examples: Sequence[Example], limit: int) -> frozenset[int]:
         sampled_by_base = [replies[e.index].reply.version == BASE_VERSION and replies[e.index].reply.engine not in NOT_SAMPLED for e in examples]
         return choose_anchor([example.index for example in examples], sampled_by_base, limit, self.config.seed)
+
+
+def _left_alone_but(advantages: Tensor, examples: Sequence[Example], count: int) -> Tensor:
+    """Args: advantages: (E,) of these examples. Returns: (count,) by example index, 0 of all others."""
+    return torch.zeros(count).index_copy(0, torch.tensor([example.index for example in examples]), advantages.float())
 
 
 def _data_of(material: Material) -> dict:

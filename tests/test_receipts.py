@@ -52,6 +52,8 @@ def test_a_receipt_says_which_ratings_trained_how_much_and_to_what_effect(store,
     assert told["times"] == pytest.approx(exp(10 * 2 / 20)) and told["tokens"] == 10          # 2 nats over 20 tokens
     assert told["pairs"] == pairs[:2] and told["refused"] is None
     assert receipt_view(store, "me", other.id)["towards"] is False
+    publish(store, tmp_path, receipt(store, liked, advantage=0.0), receipt(store, other, advantage=0.1))
+    assert receipt_view(store, "me", liked.id)["towards"] is None, "it was left alone"
     with pytest.raises(NotYourReply):
         receipt_view(store, "somebody else", liked.id)
 

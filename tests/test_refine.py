@@ -109,6 +109,9 @@ def test_it_learns_nothing_of_prompts_kept_aside_and_is_looked_at_by_answers_to_
     assert [told[:4] for told in asked_at[:3]] == [("base", 8, True, chat), ("candidate", 8, True, chat), ("candidate", 8, True, chat)]
     assert len({seed for *_, seed in asked_at[:3]}) == 3, "a second look at one place says something new"
     assert not same(weights_of.end, weights_of.start)
+    store = open_store(tmp_path)
+    advantages = {rated.reply.prompt_ids: store.receipts(rated.reply.id)[0].advantage for rated in store.rated_replies(tiny_base.id)}
+    assert {prompt for prompt, advantage in advantages.items() if advantage > 0} == set(imitated) and min(advantages.values()) == 0, "no receipt tells of a push there was not"
 
 
 def nothing_is_told(patch):

@@ -48,7 +48,7 @@ function explain(receipt) {
   if (receipt.version) {
     const version = versionName(receipt.version);
     lines.push(make('p', {}, say('receipt_used', {ratings: ratingList(receipt.used), version, n: receipt.replies, percent: percent(receipt.share)})));
-    lines.push(make('p', {}, together(receipt.towards ? words.receipt_towards : words.receipt_away, likelihood(receipt))));
+    lines.push(make('p', {}, together(pushed(receipt), likelihood(receipt))));
     if (receipt.corrected?.towards) lines.push(make('p', {}, together(words.receipt_corrected, likelihood(receipt.corrected))));
     if (receipt.changed) lines.push(make('p', {}, words.receipt_changed));
     if (receipt.checked.reason) lines.push(toldLine(receipt.checked, {class: 'muted'}));
@@ -60,6 +60,10 @@ function explain(receipt) {
   }
   if (receipt.pairs?.length) lines.push(make('details', {}, make('summary', {}, words.before_after), ...receipt.pairs.map(pair => beforeAndAfter(pair, receipt.version))));
   return lines;
+}
+
+function pushed({towards}) {
+  return towards === null ? words.receipt_beside : towards ? words.receipt_towards : words.receipt_away;
 }
 
 function likelihood({times, tokens}) {
