@@ -44,9 +44,9 @@ class Seen(NamedTuple):
     replies: Scored
 
 
-def seen(strength: float, replies: Scored) -> Seen:
-    """Args: replies: with what ordinary text costs."""
-    return Seen(strength, Bound(replies.broken(), replies.truncated(), replies.sameness(), replies.surprise(), replies.text_nll), float(replies.lower.mean()), replies)
+def seen(strength: float, replies: Scored, base: Scored) -> Seen:
+    """Args: replies: with what ordinary text costs. base: the base model's, to the same prompts."""
+    return Seen(strength, Bound(replies.broken(), replies.truncated(), replies.sameness(base), replies.surprise(), replies.text_nll), float(replies.lower.mean()), replies)
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,10 @@ def explore(start: Seen, first: float, count: int, growth: float, bound: Bound, 
     curve, strength, tried, lost = Curve(start, looks), first, [], math.inf
     while strength and len(tried) < count:
         go(strength)
-        after, told = attempt(strength, look, problem_with)
+        after, told = attempt(strength, start.replies, look, problem_with)
         tried.append(told)
         if after:
-            looks.append(seen(strength, after))
+            looks.append(seen(strength, after, start.replies))
             strength = curve.next_look(bound, growth, lost)
         else:
             lost = min(lost, strength)

@@ -70,7 +70,7 @@ def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Score
     most = refiner.config.refine.max_surprise_rise * min(1.0, len({example.prompt_ids for example in base.examples}) / MANY_PROMPTS) ** 0.5
     steps = _learn(refiner, rated, worth, imitated)
     policy, full, bound = refiner.policy, refiner.policy.lora_b(), bound_of(base, most, knows_truncated)
-    curve, tried = explore(seen(0.0, base), FIRST, refiner.config.refine.looks if steps else 0, GROWTH, bound, lambda strength: policy.set_scale(strength, full), look,
+    curve, tried = explore(seen(0.0, base, base), FIRST, refiner.config.refine.looks if steps else 0, GROWTH, bound, lambda strength: policy.set_scale(strength, full), look,
                            lambda after: crossed(base, after, most, knows_truncated))
     strength = curve.keeps(base, bound)
     policy.set_scale(strength, full)

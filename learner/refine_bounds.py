@@ -14,7 +14,7 @@ MAX_BROKEN_RISE, MAX_TRUNCATED_RISE = 0.1, 0.15
 """Shares of replies: so many more than the base model's may be empty, repeated, off topic or nonsense, and so many more may not come to an end. It falls into loops itself, after some prompts
 more than after others: 8% of its replies where one person's prompts were kept aside, 1% where another's were."""
 MAX_DISTINCT_FALL = 0.04
-"""Of the share of pairs of tokens that no reply said before, relative to the base model's replies: 5% is asked of a version. Unbounded, a taste for warm words, whose replies are as long as the
+"""Of the share of different pairs of tokens, relative to the base model's replies and over as many tokens: 5% is asked of a version. Unbounded, a taste for warm words, whose replies are as long as the
 base model's, ended at 31% less, each as likely to the base model as one could wish. A look tells it to a point: it counts some 20,000 pairs."""
 CLEARLY = 2.0
 """Standard errors."""
@@ -32,7 +32,7 @@ class Bound(NamedTuple):
     truncated: float
     """Shares."""
     sameness: float
-    """Share of pairs of tokens."""
+    """Of `Scored`, beside the base model's replies."""
     surprise: float
     """Nats per token."""
     text_nll: float
@@ -42,7 +42,7 @@ class Bound(NamedTuple):
 def bound_of(base: Scored, max_surprise_rise: float, knows_truncated: bool) -> Bound:
     """Args: as `crossed` has them."""
     truncated = max(base.truncated() + MAX_TRUNCATED_RISE, 1 - ENDING_STILL * (1 - base.truncated()) if knows_truncated else 0.0)
-    return Bound(min(base.broken() + MAX_BROKEN_RISE, 1.0), min(truncated, 1.0), 1 - (1 - MAX_DISTINCT_FALL) * (1 - base.sameness()),
+    return Bound(min(base.broken() + MAX_BROKEN_RISE, 1.0), min(truncated, 1.0), MAX_DISTINCT_FALL,
                  (1 + max_surprise_rise) * base.surprise(), math.inf if base.text_nll is None else (1 + MAX_FORGOTTEN) * base.text_nll)
 
 
@@ -61,8 +61,8 @@ def crossed(base: Scored, after: Scored, max_surprise_rise: float, knows_truncat
         return said("fresh_broken", share=after.broken())
     if after.truncated() > most.truncated:
         return said("fresh_truncated", share=after.truncated(), base=base.truncated())
-    if after.sameness() > most.sameness:
-        return said("fresh_monotonous", fall=1 - (1 - after.sameness()) / (1 - base.sameness()))
+    if (fall := after.sameness(base)) > most.sameness:
+        return said("fresh_monotonous", fall=fall)
     if after.surprise() > most.surprise:
         return said("fresh_surprising", rise=after.surprise() / base.surprise() - 1)
     if after.text_nll is not None and after.text_nll > most.text_nll:

@@ -34,7 +34,7 @@ def test_the_first_figure_to_meet_its_bound_by_its_power_of_the_strength_is_the_
 
 def test_what_is_seen_of_replies_is_each_figure_that_has_a_bound():
     replies = replace(scored(0.2, nll=1.3), problems=("empty", "truncated", "truncated", ""), text_nll=3.2)
-    assert seen(3.0, replies).figures == pytest.approx(Bound(broken=0.25, truncated=0.5, sameness=0.0, surprise=1.3, text_nll=3.2))
+    assert seen(3.0, replies, replies).figures == pytest.approx(Bound(broken=0.25, truncated=0.5, sameness=0.0, surprise=1.3, text_nll=3.2))
 
 
 def test_looks_are_weighed_by_least_squares():

@@ -49,7 +49,7 @@ def leads_far(monkeypatch):
     pleased = count()
     monkeypatch.setattr("learner.reward_model.MAX_NOTHING_OF_FEW", 2.0)
     monkeypatch.setattr("learner.reach.crossed", lambda *_: None)
-    monkeypatch.setattr("learner.curve.seen", lambda strength, replies: Seen(strength, Bound(0.0, 0.0, 0.0, 0.0, replies.text_nll), float(next(pleased)), replies))
+    monkeypatch.setattr("learner.curve.seen", lambda strength, replies, base: Seen(strength, Bound(0.0, 0.0, 0.0, 0.0, replies.text_nll), float(next(pleased)), replies))
     monkeypatch.setattr("learner.curve.clearly_pleased", lambda *_: True)
 
 
