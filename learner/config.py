@@ -55,7 +55,7 @@ class RefineConfig:
     """AdamW's, for the small step."""
     disagreement_penalty: float = 0.25
     """lambda: standard deviations over the reward model's heads that are taken off a reply's reward."""
-    max_surprise_rise: float = 0.09
+    max_surprise_rise: float = 0.1
     """How much less likely than its own replies, relative nats per token, the base model may find those of the result."""
 
 
