@@ -19,6 +19,7 @@ from learner.batches import Example
 from learner.config import LearnerConfig
 from learner.errors import Diverged
 from learner.gate_statistical import StatisticalReport, compare, hold_out, undecidable
+from learner.lanes import alone
 from learner.opinions import raters_of
 from learner.pace import Pace
 from learner.policy import Policy
@@ -96,8 +97,8 @@ class Judging:
 
     def _fit(self, examples: Sequence[Example]) -> tuple[RewardModel, Bounds]:
         found = [self.found[example.index] for example in examples]
-        model = fit_on_voices(found, self.people, *feature_table(examples, self.reference, self.tokenizer), [example.prompt_ids for example in examples],
-                              self.config.seed, STYLE)
+        model = alone(lambda: fit_on_voices(found, self.people, *feature_table(examples, self.reference, self.tokenizer),
+                                            [example.prompt_ids for example in examples], self.config.seed, STYLE))
         rewards, weights = torch.tensor([reward.reward for reward in found]), torch.tensor([reward.weight for reward in found])
         return model, bounds_of(examples, self.reference, rewards, weights, self.tokenizer.eos_ids)
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 
 from data.cpus import usable_cpus
-from learner.priority import as_idle_work
+from learner.priority import as_idle_work, computes_idle
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
@@ -27,12 +27,24 @@ def count(device: torch.device) -> int:
     return min(usable_cpus(), torch.get_num_threads()) if device.type == "cpu" else 1
 
 
+def at_once(sizes: Sequence[int], most: int, lanes: int) -> int:
+    """In how many lanes items of these sizes go through while no more than `most` is in all of them together; one, where a single item is larger."""
+    return max(1, min(lanes, most // max(sizes, default=1)))
+
+
+def alone(work: Callable[[], Found]) -> Found:
+    """`work()` with all cores inside each product, as idle work where this process gave way so. Never from within a lane."""
+    [found] = in_lanes(lambda _: work(), [None], 1)
+    return found
+
+
 def in_lanes(work: Callable[[Item], Found], items: Sequence[Item], lanes: int) -> Iterator[Found]:
     """`work(item)` for every item, in the order of the items, as soon as each is known; in at most `lanes` threads.
 
     Nothing of it goes on when the iterator ends, early or not: what `work` looks at may be changed again.
     """
-    if min(lanes, len(items)) < 2:
+    lanes = min(lanes, len(items))
+    if lanes < 2 and (torch.cuda.is_available() or not computes_idle()):       # beside a card this thread computes nothing to speak of
         yield from map(work, items)
         return
     with_gradient = torch.is_grad_enabled()                 # of this thread; each thread has its own
@@ -41,7 +53,7 @@ def in_lanes(work: Callable[[Item], Found], items: Sequence[Item], lanes: int) -
         with torch.set_grad_enabled(with_gradient):
             return work(item)
 
-    futures = [_threads(lanes).submit(there, item) for item in items]
+    futures = [_threads(max(1, lanes)).submit(there, item) for item in items]
     try:
         for future in futures:
             yield future.result()
@@ -55,6 +67,7 @@ def in_lanes(work: Callable[[Item], Found], items: Sequence[Item], lanes: int) -
 def _threads(lanes: int) -> ThreadPoolExecutor:
     def begin() -> None:
         as_idle_work()
-        torch.set_num_threads(1)
+        if lanes > 1:                                       # a single one has all cores inside each product
+            torch.set_num_threads(1)
 
     return ThreadPoolExecutor(lanes, thread_name_prefix="lane", initializer=begin)

@@ -30,6 +30,11 @@ def give_way(*, idle: bool) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
+def computes_idle() -> bool:
+    """Whether what this process computes is to be idle work."""
+    return _computes_idle
+
+
 def as_idle_work() -> None:
     """This thread, and what it starts from now on, is idle work if the process gave way so, and if the system knows that.
 

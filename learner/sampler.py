@@ -9,6 +9,7 @@ import torch
 
 from data.records import Generated, Sampling
 from learner.errors import Diverged
+from learner.lanes import in_lanes
 from learner.memory import times
 from learner.policy import Policy
 from learner.roles import role_of
@@ -47,7 +48,8 @@ class PolicySampler:
         rows = ROWS * times(self.policy)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(sampling.seed)
-            return [reply for start in range(0, len(prompts), rows) for reply in self._sample(prompts[start:start + rows], sampling)]
+            batches = [prompts[start:start + rows] for start in range(0, len(prompts), rows)]
+            return [reply for replies in in_lanes(lambda batch: self._sample(batch, sampling), batches, 1) for reply in replies]
 
     def as_served(self) -> PolicySampler:
         return self

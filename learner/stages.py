@@ -27,6 +27,7 @@ from learner.errors import Diverged, Ended
 from learner.gate import Gate, GateReport
 from learner.gate_statistical import verdict
 from learner.judging import Judge, Judging, split_ratings
+from learner.lanes import alone
 from learner.lessons import Lessons, lessons_from
 from learner.opinions import CORRECTED
 from learner.pace import Pace
@@ -111,7 +112,7 @@ class Stages:
                     | self._anchors(lessons.replies, held_out, round(own.anchor_replies * own.held_out_share)))
         visited = [batch for part in (examples, held_out) for batch in policy.micro_batches(part, own.max_batch_tokens)]
         reference = reference_pass(policy, visited, anchored, self.pace.check)
-        people = rater_reliabilities(lessons.replies, [*examples, *held_out], reference, tokenizer)
+        people = alone(lambda: rater_reliabilities(lessons.replies, [*examples, *held_out], reference, tokenizer))
         lessons = lessons.trusting(people.trust)
         self._keep_asking_heads(material._replace(lessons=lessons), people)
         examples, held_out = ([example for example in part if lessons.rewards[example.index].weight > 0] for part in (examples, held_out))   # the others: quarantine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from learner.batches import Example, padded_batches, shares, shuffled
 from learner.config import LearnerConfig
 from learner.errors import Diverged
 from learner.estimator import LossParts, policy_gradient_loss, weighted_reward
-from learner.lanes import in_lanes
+from learner.lanes import at_once, in_lanes
 from learner.policy import Policy
 from learner.team import Part
 
@@ -105,7 +105,7 @@ def _step(policy: Policy, optimizer, parameters, examples: list[Example], signal
         return _look(policy, parameters, rows, signals, reference, behavior, old, max_length, anchored_tokens, config)
 
     parts = _parts(policy, examples, config.max_batch_tokens)
-    for part, share in zip(parts, in_lanes(look, [part.rows for part in parts], policy.lanes), strict=True):
+    for part, share in zip(parts, in_lanes(look, [part.rows for part in parts], _lanes(policy, parts, config.max_batch_tokens)), strict=True):
         if not part.counts:
             continue
         for parameter, gradient in zip(parameters, share.gradients, strict=True):
@@ -137,6 +137,11 @@ def _parts(policy: Policy, examples: list[Example], max_batch_tokens: int) -> li
         padded = len(rows) * max((row.tokens for row in rows), default=0)
         split = padded_batches(rows, min(padded, max_batch_tokens), policy.lanes)
     return [Part(share, True) for share in split]
+
+
+def _lanes(policy: Policy, parts: Sequence[Part], max_batch_tokens: int) -> int:
+    """How many parts go through at once: fewer than there are lanes where single replies are so long that together they are beyond what memory is for."""
+    return at_once([sum(example.tokens for example in part.rows) for part in parts], max_batch_tokens, policy.lanes)
 
 
 class _Share(NamedTuple):

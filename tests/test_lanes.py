@@ -8,11 +8,11 @@ import time
 import pytest
 import torch
 
-from learner import lanes
+from learner import lanes, steps
 from learner.anchor import logprob_pass, reference_pass
 from learner.batches import Example, plan_steps
 from learner.config import LearnerConfig
-from learner.lanes import in_lanes
+from learner.lanes import at_once, in_lanes
 from learner.policy import Policy
 from learner.steps import Signals, train_steps
 
@@ -29,6 +29,36 @@ def test_results_come_in_the_order_of_the_items_and_several_are_worked_on_at_onc
         return item * item
 
     assert list(in_lanes(work, range(9), 3)) == [item * item for item in range(9)]
+
+
+@pytest.mark.parametrize(("sizes", "most", "lanes"), [([96] * 8, 2048, 2), ([2000] * 8, 2048, 1), ([900, 10], 2048, 2), ([3000], 2048, 1), ([], 2048, 4), ([500] * 8, 2048, 4)])
+def test_so_many_lanes_as_have_no_more_than_memory_is_for_together(sizes, most, lanes):
+    """Of 2,000 tokens one at a time; of 500 four, where there are so many cores."""
+    assert at_once(sizes, most, 2 if lanes < 4 else 4) == lanes
+
+
+def test_long_replies_go_through_training_one_at_a_time(tiny_base, monkeypatch):
+    """Two replies of 40 tokens in a step for which memory has 64: never both."""
+    policy, inside, most = Policy(tiny_base, rank=4, dtype=torch.float32, device="cpu"), [], []
+    monkeypatch.setattr(Policy, "lanes", property(lambda _: 2))
+    examples = [Example(i, (1 + i,) * 10, tuple(5 + t for t in range(30)), 1.0) for i in range(2)]
+    look = steps._look
+
+    def listening(*args):
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.1)
+        found = look(*args)
+        inside.pop()
+        return found
+
+    monkeypatch.setattr(steps, "_look", listening)
+    for max_batch_tokens, together in ((64, 1), (80, 2)):
+        most.clear()
+        reference = reference_pass(policy, policy.micro_batches(examples, 64), frozenset({0}), lambda: None)
+        train_steps(policy, plan_steps(examples, 2), Signals(torch.ones(2), torch.ones(2), torch.ones(2)), reference, None,
+                    LearnerConfig(lora_rank=4, epochs=1, min_steps=1, max_batch_tokens=max_batch_tokens), lambda _: None)
+        assert max(most) == together
 
 
 def test_nothing_goes_on_after_an_early_end_and_an_error_is_the_callers():
