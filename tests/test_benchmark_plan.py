@@ -92,6 +92,19 @@ def test_the_report_holds_every_arm_and_says_what_is_missing(tmp_path):
     assert html.count("<svg") == 3 and "seed=1" in html and "src=" not in html and "http://" not in html.replace("http://www.w3.org", "").replace("http://purl.org", "").replace("http://creativecommons.org", "")
 
 
+def test_an_arm_whose_replies_are_all_empty_is_in_the_report_without_a_ratio_of_their_variety(tmp_path):
+    g = grid(arms=("base", "sft"), seeds=(0,))
+    silent = dict(nll=0.0, empty=1.0, overlap=0.0, tokens=0.0, pmi=0.0, distinct2=0.0, matched_distinct2=0.0)      # the base model's first token alone has no pair of words
+    results = {g.base_cell().key: Result(g.base_cell(), BASE)}
+    for cells in (g.sweep, lambda: g.cells(results)):
+        for cell in cells():
+            results |= finished(cell, 0.0, **silent)
+    summary = {**summarise(g, results), "base_gold": {"length": 0.2}}
+    assert [row["distinct2_ratio"] for row in [*summary["rows"], *summary["sweep"]]] == [None] * 3
+    about = {"command": "", "date": "", "base_model": "b", "machine": {"device": "cpu", "cores": 2, "bf16_tflops": 0.6, "fp32_tflops": 0.2, "load": 0.1}}
+    assert "sft" in report.write(tmp_path, summary, about, [])[1].read_text()
+
+
 def test_quick_is_one_taste_one_seed_and_few_rates():
     g = make_grid(parser().parse_args(["--quick", "--arms", "base", "sft", "ours"]), "b")
     assert g.tastes == ("length",) and g.seeds == (0,) and len(g.n) == 1 and g.sweep_seed == 0
