@@ -8,9 +8,11 @@ pytest.importorskip("matplotlib", reason="the report's plots need the extra: pip
 
 from benchmarks.learning import report
 from benchmarks.learning.__main__ import make_grid, parser
-from benchmarks.learning.cells import Cell, Result, Results
+from benchmarks.learning.arms import RATES
+from benchmarks.learning.cells import Cell, Result, Results, source_digest
 from benchmarks.learning.plan import Grid, answers
 from benchmarks.learning.summary import paired_gain, summarise
+from tests.server_process import ROOT
 
 BASE = {"gold": {"length": 0.2}, "gold_rows": {"length": [0.1, 0.3]}, "nll": 1.0, "empty": 0.0, "overlap": 0.5, "matched_overlap": 0.5, "tokens": 100.0,
         "pmi": 0.1, "truncated": 0.5, "distinct2": 0.6, "matched_distinct2": 0.6, "text_nll": 2.0, "kl_token": 0.0, "kl_reply": 0.0}
@@ -31,12 +33,27 @@ def finished(cell: Cell, gold: float, **other) -> dict[str, Result]:
     return {cell.key: Result(cell, figures(gold, **other))}
 
 
-def test_arms_share_their_ratings_and_only_the_product_depends_on_its_code():
+def test_arms_share_their_ratings_and_all_but_the_base_model_depend_on_the_learners_code():
     sft, ours = grid().cell("sft", taste="length", n=16, seed=0, rate=1e-4), grid().cell("ours", taste="length", n=16, seed=0, rate=5e-4)
     assert sft.ratings == ours.ratings and sft.key != ours.key
     changed = grid(code="d")
-    assert changed.cell("sft", taste="length", n=16, seed=0, rate=1e-4).key == sft.key
-    assert changed.cell("ours", taste="length", n=16, seed=0, rate=5e-4).key != ours.key
+    for arm in RATES:
+        cell = dict(taste="length", n=16, seed=0, rate=1e-4)
+        assert (changed.cell(arm, **cell).key == grid().cell(arm, **cell).key) == (arm == "base")
+
+
+def test_whatever_a_learner_learns_by_changes_the_digest_of_its_code(tmp_path):
+    files = ["learner/run.py", "learner/gate_prompts.txt", "learner/ratings/rewards.py", "data/reply_features.py", "serving_sampler.py"]
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("before")
+    before = source_digest(tmp_path)
+    for name in files:
+        (tmp_path / name).write_text("after")
+        assert source_digest(tmp_path) != before, name
+        (tmp_path / name).write_text("before")
+    (tmp_path / "learner" / "run.pyc").write_text("made by Python, not by people")
+    assert source_digest(tmp_path) == before != source_digest(ROOT)
 
 
 def test_the_sweep_takes_the_best_rate_whose_replies_still_answer():
