@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from benchmarks.learning.cells import Cell
 from benchmarks.learning.evaluation import matched, reply_rows, score
@@ -83,8 +84,6 @@ def test_the_base_model_is_at_no_distance_from_itself_and_matches_itself(tiny_ba
 
 
 def test_an_adapter_that_changes_the_model_is_at_a_distance(tiny_base, place, tmp_path):
-    import torch
-
     folder, cell = place
     replies = ReplyPool(folder, tiny_base, sampling_of(cell), folder / "serving").first(4)
     policy = Policy(tiny_base)
@@ -108,4 +107,5 @@ def test_a_cell_of_every_arm_runs_from_ratings_to_figures(arm, tiny_base, place)
     untrained = arm in ("base", "best-of-4")
     assert figures["published"] != untrained or figures["report"]["state"] == "refused"
     assert (figures["train_tokens"] > 0) != untrained
+    assert (figures["children_peak_mb"] > 50) == (arm.startswith("ours") and not torch.cuda.is_available())      # the engine's process
     assert not list(folder.glob(".cell-*"))                                              # nothing is left behind

@@ -92,7 +92,8 @@ def _short(figures: Mapping, taste: str, base: Mapping) -> dict:
             "distinct2": figures["distinct2"], "distinct2_ratio": round(figures["distinct2"] / matched, 4) if matched else None,
             "text_nll_ratio": round(figures["text_nll"] / base["text_nll"], 4), "kl_token": figures["kl_token"], "kl_reply": figures["kl_reply"],
             "seconds": figures.get("seconds"), "cpu_seconds": figures.get("cpu_seconds"), "peak_mb": figures.get("peak_mb"),
-            "tokens_per_second": figures.get("tokens_per_second"), "published": float(figures.get("published", False))}
+            "children_peak_mb": figures.get("children_peak_mb"), "tokens_per_second": figures.get("tokens_per_second"),
+            "published": float(figures.get("published", False))}
 
 
 def _name(cell: Cell) -> str:
