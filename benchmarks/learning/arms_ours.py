@@ -27,14 +27,24 @@ def ours(task: Task, refine: bool = False) -> Trained:
     run = train(store, registry, task.base, config, trigger="shell",
                 make_sampler=sampler_maker("auto", task.base, task.folder / "merged-candidates"))
     report = {"state": run.state, "learner": run.report, "detection_auc": detection_auc(run.report["data"].get("rater_weights", []), conduct)}
-    steps = run.report.get("training", {}).get("steps", 0)           # over all ratings; the few of a refinement come on top
-    tokens = steps * config.batch_size * sum(example.tokens for example in task.examples()) // len(task.rated)
+    tokens = tokens_visited(run.report, sum(example.tokens for example in task.examples()) / len(task.rated), config.batch_size)
     return Trained(registry.verify(run.version) if run.state == "published" else None, tokens, report)
 
 
 def ours_refined(task: Task) -> Trained:
     """The same with REFINE: what small models of the ratings prefer, as far as fresh replies allow, in the place of passes over the ratings."""
     return ours(task, refine=True)
+
+
+def tokens_visited(report: dict, mean_tokens: float, batch_size: int) -> int:
+    """Of a learner's report: the small step of a refinement visits the replies it imitates, whether it is kept or not; passes over the ratings visit all of them.
+
+    Args: mean_tokens: of a rated reply with its prompt.
+    """
+    reached = (report.get("refinement") or {}).get("reached", {})
+    steps, small_steps = report.get("training", {}).get("steps", 0), reached.get("steps", 0)
+    passes = small_steps // -(-reached["imitated"] // batch_size) if small_steps else 0
+    return round(steps * batch_size * mean_tokens) + passes * reached.get("imitated_tokens", 0)
 
 
 def detection_auc(weights: list[dict], conduct: dict[str, str]) -> float | None:
