@@ -14,7 +14,7 @@ RATES: dict[str, tuple[float | None, ...]] = {
     "trl-rloo": (1e-4, 3e-4, 1e-3),
     "best-of-4": (None,),
     "ours": (2.5e-4, 5e-4, 1e-3),
-    "ours-refined": (2.5e-4, 5e-4, 1e-3),
+    "ours-refined": (2.5e-4, 5e-4, 7.5e-4, 1e-3),
 }
 """Arms in the order they are shown, each with its sweep; None where there is nothing to choose."""
 NEEDS_TRL = ("trl-kto", "trl-rloo")

@@ -22,8 +22,8 @@ def ours(task: Task, refine: bool = False) -> Trained:
     settings = Settings(seed=task.seed, refine=refine, temperature=task.sampling.temperature, top_p=task.sampling.top_p,
                         top_k=task.sampling.top_k, max_new_tokens=task.sampling.max_new_tokens)
     config = learner_config(settings)
-    if task.rate is not None:
-        config = replace(config, learning_rate=task.rate, refine=replace(config.refine, learning_rate=task.rate))
+    if task.rate is not None:                        # of the small step alone where there is one: where it comes to nothing, the product's own trains on the ratings
+        config = replace(config, refine=replace(config.refine, learning_rate=task.rate)) if refine else replace(config, learning_rate=task.rate)
     run = train(store, registry, task.base, config, trigger="shell",
                 make_sampler=sampler_maker("auto", task.base, task.folder / "merged-candidates"))
     report = {"state": run.state, "learner": run.report, "detection_auc": detection_auc(run.report["data"].get("rater_weights", []), conduct)}
