@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def read_lines(file: Path) -> Iterator[dict]:
+def read_lines(file: Path) -> Iterator[dict | list]:
     """Whole lines in order; nothing of a file that is not there."""
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
         try:
@@ -17,7 +17,7 @@ def read_lines(file: Path) -> Iterator[dict]:
             continue
 
 
-def add_line(file: Path, row: dict) -> None:
+def add_line(file: Path, row: dict | list) -> None:
     with file.open("a+b") as stream:
         if stream.tell():                                      # after a kill the last line may lack its end
             stream.seek(-1, os.SEEK_END)

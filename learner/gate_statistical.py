@@ -4,22 +4,28 @@ Part of the ratings is set aside: all that some people said, of replies that nob
 A reward model is fitted on them: the judge. Candidate and incumbent answer the same held-out prompts; per prompt p the
 difference of the judge's mean scores is d_p, and prompts are drawn with replacement many times:
 
-    low = the 5% quantile of the bootstrap means of d
+    low = mean of d + sqrt(n / (n - 1)) * t / z * (the 5% quantile of the bootstrap means of d - mean of d)
 
-The candidate passes when low >= -MARGIN. What that bounds: for a candidate whose true score under the judge, on prompts like
-these, is more than MARGIN below the incumbent's, the probability to pass is about 5%. It says nothing about what the judge cannot
-see; that is left to G0's figures and the rules of scoring.py. The incumbent may have trained on some of the judge's ratings, on all of them
+The factor, t and z being 95% quantiles of Student's distribution with n - 1 degrees and of the normal one, widens what few prompts make
+too narrow: 1.23 for 8 of them, 1.05 for 32. The candidate passes when low >= -MARGIN. What that bounds: for a candidate whose true score
+under the judge, on prompts like these, is MARGIN below the incumbent's, the probability to pass is about 5%, and less where it is farther
+below: simulated 5% for 8 to 64 prompts where differences are normal or of two replies a side that are liked or not (without the factor 8
+to 9% for 8); but 13% for 8 and 9% for 32 where the whole loss is in a few prompts (exponential). It says nothing about what the judge
+cannot see; that is left to G0's figures and the rules of scoring.py. The incumbent may have trained on some of the judge's ratings, on all of them
 when they could not judge before; then the balance is in its favour. Where the judge cannot tell replies apart, or prompts are few,
 nothing is decided here ("not evaluable") and G0 alone decides; that is known before the training, and the ratings then train.
-Source: percentile bootstrap over clusters, Efron and Tibshirani 1993, chapters 8 and 13.
+Sources: percentile bootstrap over clusters, Efron and Tibshirani 1993, chapters 8 and 13; its narrowness and the factor,
+Hesterberg 2015, arXiv:1411.5279.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence, Set
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 
 import torch
 
@@ -138,8 +144,15 @@ def cluster_means(values: Sequence[float], clusters: Sequence[Hashable]) -> list
 
 
 def bootstrap_lower_bound(differences: Sequence[float], seed: int) -> float:
-    """The (1 - CONFIDENCE) quantile of the means of DRAWS samples with replacement."""
-    generator = torch.Generator().manual_seed(seed)
+    """The (1 - CONFIDENCE) quantile of the means of DRAWS samples with replacement, as far from the mean as so few values make it. Two values at least."""
+    generator, count = torch.Generator().manual_seed(seed), len(differences)
     values = torch.tensor(differences, dtype=torch.float64)
-    drawn = torch.randint(len(values), (DRAWS, len(values)), generator=generator)
-    return float(values[drawn].mean(dim=1).quantile(1 - CONFIDENCE))
+    drawn = torch.randint(count, (DRAWS, count), generator=generator)
+    mean, quantile = float(values.mean()), float(values[drawn].mean(dim=1).quantile(1 - CONFIDENCE))
+    return mean + math.sqrt(count / (count - 1)) * t_quantile(count - 1) / NormalDist().inv_cdf(CONFIDENCE) * (quantile - mean)
+
+
+def t_quantile(freedom: int) -> float:
+    """The CONFIDENCE quantile of Student's t, within .2% from 7 degrees of freedom on (Abramowitz and Stegun 1964, 26.7.5)."""
+    z = NormalDist().inv_cdf(CONFIDENCE)
+    return z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)

@@ -74,7 +74,7 @@ def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Score
                            lambda after: crossed(base, after, most, knows_truncated))
     strength = curve.keeps(base, bound)
     policy.set_scale(strength, full)
-    return Reached(strength, {"steps": steps, "imitated": len(imitated), "strength": round(strength, 3), "tried": tried})
+    return Reached(strength, {"steps": steps, "imitated": len(imitated), "imitated_tokens": sum(rated[place].tokens for place in imitated), "strength": round(strength, 3), "tried": tried})
 
 
 def imitated_gains(worth: Tensor) -> Tensor:

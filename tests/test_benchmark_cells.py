@@ -4,12 +4,15 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from benchmarks.learning.cells import Cell
 from benchmarks.learning.evaluation import matched, reply_rows, score
 from benchmarks.learning.pool import ReplyPool
+from benchmarks.learning.serving import Sampled
 from benchmarks.learning.task import pool_size, rate_replies, record
 from benchmarks.learning.work import run_cell, sampling_of
+from data.records import Sampling
 from data.store import Store
 from data.tokenizer import ChatTokenizer
 from learner.policy import Policy
@@ -34,6 +37,21 @@ def test_the_pool_is_sampled_once_and_its_replies_are_whole(tiny_base, place):
         assert len(reply.completion_ids) == len(reply.logprobs) and reply.ended == (reply.completion_ids[-1] in ChatTokenizer(tiny_base.folder).eos_ids)
     with pytest.raises(ValueError, match="10000 are wanted"):
         pool.first(10_000)
+
+
+def test_a_round_that_a_kill_cut_short_is_sampled_again_with_its_own_seed(tiny_base, tmp_path, monkeypatch):
+    def seed_as_text(base, adapter, prompts, sampling, cache_dir):
+        return [Sampled(prompt, (1,), (5,), (-1.0,), str(sampling.seed), False) for prompt in prompts]
+
+    monkeypatch.setattr("benchmarks.learning.pool.sample_replies", seed_as_text)
+    pool = ReplyPool(tmp_path, tiny_base, Sampling(), tmp_path / "serving")
+    size = len(pool.prompts)
+    pool.fill(2 * size)
+    whole = pool.first(2 * size)
+    pool.file.write_bytes(pool.file.read_bytes()[:-100])
+    assert pool.first(size) == whole[:size]                                              # what is whole is of use meanwhile
+    pool.fill(3 * size)
+    assert pool.first(2 * size) == whole and [reply.text for reply in pool.first(3 * size)[::size]] == ["1000", "1001", "1002"]
 
 
 def test_ratings_reach_the_store_as_they_were_given(tiny_base, place, tmp_path):
@@ -66,8 +84,6 @@ def test_the_base_model_is_at_no_distance_from_itself_and_matches_itself(tiny_ba
 
 
 def test_an_adapter_that_changes_the_model_is_at_a_distance(tiny_base, place, tmp_path):
-    import torch
-
     folder, cell = place
     replies = ReplyPool(folder, tiny_base, sampling_of(cell), folder / "serving").first(4)
     policy = Policy(tiny_base)
@@ -91,4 +107,5 @@ def test_a_cell_of_every_arm_runs_from_ratings_to_figures(arm, tiny_base, place)
     untrained = arm in ("base", "best-of-4")
     assert figures["published"] != untrained or figures["report"]["state"] == "refused"
     assert (figures["train_tokens"] > 0) != untrained
+    assert (figures["children_peak_mb"] > 50) == (arm.startswith("ours") and not torch.cuda.is_available())      # the engine's process
     assert not list(folder.glob(".cell-*"))                                              # nothing is left behind

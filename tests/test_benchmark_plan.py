@@ -8,9 +8,11 @@ pytest.importorskip("matplotlib", reason="the report's plots need the extra: pip
 
 from benchmarks.learning import report
 from benchmarks.learning.__main__ import make_grid, parser
-from benchmarks.learning.cells import Cell, Result, Results
+from benchmarks.learning.arms import RATES
+from benchmarks.learning.cells import Cell, Result, Results, source_digest
 from benchmarks.learning.plan import Grid, answers
 from benchmarks.learning.summary import paired_gain, summarise
+from tests.server_process import ROOT
 
 BASE = {"gold": {"length": 0.2}, "gold_rows": {"length": [0.1, 0.3]}, "nll": 1.0, "empty": 0.0, "overlap": 0.5, "matched_overlap": 0.5, "tokens": 100.0,
         "pmi": 0.1, "truncated": 0.5, "distinct2": 0.6, "matched_distinct2": 0.6, "text_nll": 2.0, "kl_token": 0.0, "kl_reply": 0.0}
@@ -31,12 +33,27 @@ def finished(cell: Cell, gold: float, **other) -> dict[str, Result]:
     return {cell.key: Result(cell, figures(gold, **other))}
 
 
-def test_arms_share_their_ratings_and_only_the_product_depends_on_its_code():
+def test_arms_share_their_ratings_and_all_but_the_base_model_depend_on_the_learners_code():
     sft, ours = grid().cell("sft", taste="length", n=16, seed=0, rate=1e-4), grid().cell("ours", taste="length", n=16, seed=0, rate=5e-4)
     assert sft.ratings == ours.ratings and sft.key != ours.key
     changed = grid(code="d")
-    assert changed.cell("sft", taste="length", n=16, seed=0, rate=1e-4).key == sft.key
-    assert changed.cell("ours", taste="length", n=16, seed=0, rate=5e-4).key != ours.key
+    for arm in RATES:
+        cell = dict(taste="length", n=16, seed=0, rate=1e-4)
+        assert (changed.cell(arm, **cell).key == grid().cell(arm, **cell).key) == (arm == "base")
+
+
+def test_whatever_a_learner_learns_by_changes_the_digest_of_its_code(tmp_path):
+    files = ["learner/run.py", "learner/gate_prompts.txt", "learner/ratings/rewards.py", "data/reply_features.py", "serving_sampler.py"]
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("before")
+    before = source_digest(tmp_path)
+    for name in files:
+        (tmp_path / name).write_text("after")
+        assert source_digest(tmp_path) != before, name
+        (tmp_path / name).write_text("before")
+    (tmp_path / "learner" / "run.pyc").write_text("made by Python, not by people")
+    assert source_digest(tmp_path) == before != source_digest(ROOT)
 
 
 def test_the_sweep_takes_the_best_rate_whose_replies_still_answer():
@@ -90,6 +107,19 @@ def test_the_report_holds_every_arm_and_says_what_is_missing(tmp_path):
     assert json.loads(data.read_text())["summary"]["rows"][0]["arm"] in ("sft", "ours")
     html = page.read_text()
     assert html.count("<svg") == 3 and "seed=1" in html and "src=" not in html and "http://" not in html.replace("http://www.w3.org", "").replace("http://purl.org", "").replace("http://creativecommons.org", "")
+
+
+def test_an_arm_whose_replies_are_all_empty_is_in_the_report_without_a_ratio_of_their_variety(tmp_path):
+    g = grid(arms=("base", "sft"), seeds=(0,))
+    silent = dict(nll=0.0, empty=1.0, overlap=0.0, tokens=0.0, pmi=0.0, distinct2=0.0, matched_distinct2=0.0)      # the base model's first token alone has no pair of words
+    results = {g.base_cell().key: Result(g.base_cell(), BASE)}
+    for cells in (g.sweep, lambda: g.cells(results)):
+        for cell in cells():
+            results |= finished(cell, 0.0, **silent)
+    summary = {**summarise(g, results), "base_gold": {"length": 0.2}}
+    assert [row["distinct2_ratio"] for row in [*summary["rows"], *summary["sweep"]]] == [None] * 3
+    about = {"command": "", "date": "", "base_model": "b", "machine": {"device": "cpu", "cores": 2, "bf16_tflops": 0.6, "fp32_tflops": 0.2, "load": 0.1}}
+    assert "sft" in report.write(tmp_path, summary, about, [])[1].read_text()
 
 
 def test_quick_is_one_taste_one_seed_and_few_rates():

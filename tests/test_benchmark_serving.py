@@ -12,12 +12,13 @@ import pytest
 
 pytest.importorskip("matplotlib", reason="the report's plots need the extra: pip install -e '.[benchmark]'")
 
+from benchmarks.memory import peak_mb, reset_peaks
 from benchmarks.serving import __main__ as serving
 from benchmarks.serving.app import Heard, out_of_turn
 from benchmarks.serving.digests import digest
 from benchmarks.serving.figures import during, of_replies, quantile
 from benchmarks.serving.jobs import Job, plan
-from benchmarks.serving.processes import next_answer, peak_mb, reset_peaks
+from benchmarks.serving.processes import next_answer
 from benchmarks.serving.summary import summarise
 from tests.server_process import ROOT
 

@@ -14,7 +14,7 @@ from data.sentences import said, sentence
 from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
 from learner.gate import GateReport
-from learner.gate_statistical import MIN_PROMPTS, bootstrap_lower_bound, cluster_means, compare, hold_out, undecidable, verdict
+from learner.gate_statistical import MARGIN, MIN_PROMPTS, bootstrap_lower_bound, cluster_means, compare, hold_out, t_quantile, undecidable, verdict
 from learner.nonsense import Nonsense
 from learner.policy import Policy
 from learner.reward_model import Fit, fit_reward_model
@@ -34,6 +34,17 @@ def test_the_bound_of_equal_differences_is_that_difference_and_of_a_wide_spread_
     assert bootstrap_lower_bound([0.25] * 9, seed=0) == pytest.approx(0.25)
     values = [-1.0, 1.0] * 50                                       # mean 0, standard error 0.1
     assert bootstrap_lower_bound(values, seed=0) == pytest.approx(-0.1645, abs=0.03)
+
+
+def test_what_is_worse_by_exactly_the_margin_passes_one_time_in_twenty_also_by_few_prompts():
+    generator = torch.Generator().manual_seed(0)
+    rows = (-MARGIN + 0.3 * torch.randn(3000, MIN_PROMPTS, generator=generator, dtype=torch.float64)).tolist()
+    passed = sum(bootstrap_lower_bound(row, seed) >= -MARGIN for seed, row in enumerate(rows)) / len(rows)
+    assert 0.035 < passed < 0.065                                   # the plain percentile lets .08 pass; standard error .004
+
+
+def test_the_quantiles_of_students_t_are_those_of_the_tables():
+    assert [t_quantile(freedom) for freedom in (7, 15, 31, 63)] == pytest.approx([1.8946, 1.7531, 1.6955, 1.6694], rel=2e-3)
 
 
 def test_whole_people_are_held_out_and_whole_prompts_where_one_rates_alone():

@@ -55,7 +55,7 @@ def test_what_is_preferred_becomes_likelier_and_nothing_is_tried_where_nothing_i
     reached = reach(refiner, rated, WORTH, scored(-0.5), lambda: next(pleased))
     assert reached.strength == 12 and reached.told["imitated"] == 2 and reached.told["steps"] == 6 and likelihood() > before + 0.1
     nowhere = reach(refiner, rated, torch.full((8,), 0.4), scored(-0.5), lambda: scored(0.1))
-    assert nowhere.strength == 0 and nowhere.told == {"steps": 0, "imitated": 0, "strength": 0, "tried": []}
+    assert nowhere.strength == 0 and nowhere.told == {"steps": 0, "imitated": 0, "imitated_tokens": 0, "strength": 0, "tried": []}
 
 
 @pytest.mark.parametrize(("bound", "tried"), [(99, [3, 6, 12, 24]), (12, [3, 6, 12, 12]), (4, [3, 4, 4, 4]), (3, [3, 3, 3]), (2, [3, 2, 2]), (1, [3, 1, 1])])

@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     with terminal_progress() as progress:
         base = import_base_model(options.base_model, options.models or folder / "models", progress)
     config = learner_config(Settings(refine=options.refine))
-    code = source_digest([Path(__file__).parents[2] / "learner"]) + "+refine" * options.refine
+    code = source_digest(Path(__file__).parents[2]) + "+refine" * options.refine
     blank = Cell("base", options.tastes[0], 0, 0, base_model=base.id, max_new_tokens=options.max_new_tokens, held_out=options.held_out)
     cells = [(candidate, replace(blank, arm=candidate.name, taste=taste, n=options.n, seed=seed, code=code))
              for seed in range(options.seeds) for taste in options.tastes

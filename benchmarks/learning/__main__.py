@@ -52,7 +52,7 @@ def make_grid(options: argparse.Namespace, base_id: str) -> Grid:
         arms=chosen, tastes=tuple(options.tastes or (["length"] if quick else TASTES)), n=tuple(options.n or ((48,) if quick else (16, 64, 192, 600))),
         seeds=seeds, crowd=options.crowd or ("varied" if noisy else "one"), flips=tuple(options.flip or (0.0,)), hostile=tuple(options.hostile or (0.0,)),
         base_model=base_id, max_new_tokens=options.max_new_tokens, held_out=options.held_out or (48 if quick else 88),
-        code=source_digest([Path(__file__).parents[2] / "learner"]), rates=_rates(options, chosen),
+        code=source_digest(Path(__file__).parents[2]), rates=_rates(options, chosen),
         sweep_seed=options.sweep_seed if options.sweep_seed is not None else (0 if quick else 1000),
         sweep_tastes=tuple(options.sweep_tastes or (["length"] if quick else TASTES)))
 

@@ -14,12 +14,12 @@ RATES: dict[str, tuple[float | None, ...]] = {
     "trl-rloo": (1e-4, 3e-4, 1e-3),
     "best-of-4": (None,),
     "ours": (2.5e-4, 5e-4, 1e-3),
-    "ours-refined": (2.5e-4, 5e-4, 1e-3),
+    "ours-refined": (2.5e-4, 5e-4, 7.5e-4, 1e-3),
 }
 """Arms in the order they are shown, each with its sweep; None where there is nothing to choose."""
 NEEDS_TRL = ("trl-kto", "trl-rloo")
-RUNS_THE_LEARNER = ("trl-rloo", "best-of-4", "ours", "ours-refined")
-"""Measured anew when the learner's code changes."""
+RUNS_THE_LEARNER = tuple(name for name in RATES if name != "base")
+"""Measured anew when the learner's code changes: the peers take the policy, its batches or the reward model from there."""
 
 
 def available() -> list[str]:

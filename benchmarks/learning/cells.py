@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -35,7 +34,7 @@ class Cell:
     held_out: int = 88
     """How many held-out prompts are answered."""
     code: str = ""
-    """Digest of the product's learner for arms that run it, so that a changed learner is measured anew."""
+    """`source_digest` for arms that run any of it, so that a changed learner is measured anew."""
 
     @property
     def key(self) -> str:
@@ -78,10 +77,10 @@ class Results:
         add_line(self.file, {"key": result.cell.key, "cell": asdict(result.cell), "figures": result.figures, "error": result.error})
 
 
-def source_digest(folders: Iterable[Path]) -> str:
-    """Of all Python files in `folders`, names and contents."""
+def source_digest(root: Path) -> str:
+    """Of the product's files under `root` by which a learner learns, names and contents: the learner's code and texts, what it hears of a reply's style, and who samples for it."""
+    learner = [path for path in (root / "learner").rglob("*") if path.suffix in (".py", ".txt")]
     digest = hashlib.sha256()
-    for folder in folders:
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(f"{path.relative_to(folder)}\n".encode() + path.read_bytes())
+    for path in sorted([*learner, root / "data" / "reply_features.py", root / "serving_sampler.py"]):
+        digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:12]

@@ -83,4 +83,5 @@ def summary(result: Result) -> str:
         return f"failed, {result.error}"
     figures = result.figures
     return (f"gold {figures['gold'][result.cell.taste]:.3f}, nll {figures['nll']:.3f}, overlap {figures['overlap']:.2f}, "
-            f"{figures['tokens']:.0f} tokens, {figures['seconds']:.0f} s ({figures['cpu_seconds']:.0f} s of processor), {figures['peak_mb']:.0f} MB")
+            f"{figures['tokens']:.0f} tokens, {figures['seconds']:.0f} s ({figures['cpu_seconds']:.0f} s of processor), {figures['peak_mb']:.0f} MB "
+            f"and {figures.get('children_peak_mb', 0.0):.0f} in processes beside it")              # not counted yet in an older base model's result

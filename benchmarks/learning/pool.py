@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.learning.prompts import split_prompts
 from benchmarks.learning.serving import Sampled, sample_replies
+from benchmarks.lines import add_line, read_lines
 from data.records import BaseModel, Sampling
 
 
 class ReplyPool:
-    """Rounds of one reply per training prompt, one JSON line each in `folder`; a round that is there is never sampled again."""
+    """Rounds of one reply per training prompt, one JSON line each in `folder`; a whole round that is there is never sampled again, and one that a kill cut short is."""
 
     def __init__(self, folder: Path, base: BaseModel, sampling: Sampling, cache_dir: Path) -> None:
         self.base, self.sampling, self.cache_dir = base, sampling, cache_dir
@@ -31,19 +31,14 @@ class ReplyPool:
 
     def fill(self, count: int) -> None:
         """Sample whole rounds until there are `count` replies with at least one token."""
-        done = self._rounds()
         while len(self._read()) < count:
-            round_of = sample_replies(self.base, None, self.prompts, replace(self.sampling, seed=1000 + done), self.cache_dir)
+            sampling = replace(self.sampling, seed=1000 + len(self._rounds()))
+            round_of = sample_replies(self.base, None, self.prompts, sampling, self.cache_dir)
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([reply.as_dict() for reply in round_of]) + "\n")
-            done += 1
+            add_line(self.file, [reply.as_dict() for reply in round_of])
 
-    def _rounds(self) -> int:
-        return len(self.file.read_text(encoding="utf-8").splitlines()) if self.file.exists() else 0
+    def _rounds(self) -> list[list[dict]]:
+        return list(read_lines(self.file))
 
     def _read(self) -> list[Sampled]:
-        if not self.file.exists():
-            return []
-        rows = [row for line in self.file.read_text(encoding="utf-8").splitlines() for row in json.loads(line)]
-        return [reply for reply in map(Sampled.from_dict, rows) if reply.completion_ids]
+        return [reply for round_of in self._rounds() for reply in map(Sampled.from_dict, round_of) if reply.completion_ids]

@@ -11,7 +11,7 @@ from benchmarks.learning import plots
 from benchmarks.page import shown, table, whole_page
 
 COLUMNS = ("arm", "taste", "n", "flip", "hostile", "rate", "seeds", "gold", "gain", "gain_half", "answers", "tokens", "nll_ratio", "relevance", "empty",
-           "truncated", "distinct2_ratio", "text_nll_ratio", "kl_token", "seconds", "cpu_seconds", "peak_mb", "tokens_per_second", "published")
+           "truncated", "distinct2_ratio", "text_nll_ratio", "kl_token", "seconds", "cpu_seconds", "peak_mb", "children_peak_mb", "tokens_per_second", "published")
 
 def write(folder: Path, summary: Mapping, about: Mapping, results: Sequence[Mapping]) -> tuple[Path, Path]:
     """`results.json` (everything) and `report.html` in `folder`."""
@@ -28,7 +28,8 @@ def html(summary: Mapping, about: Mapping, results: Sequence[Mapping]) -> str:
         "<p>Gold reward is the probability that the simulated person gives a thumb up, on prompts whose topics were never rated. "
         "<i>answers</i> is the share of cells whose replies still answer: the base model's NLL per token of them is within 10% of its own replies', "
         "overlap with the prompt is at least 95% of the base model's first as many tokens, and none is empty that the base would not leave empty. "
-        "<i>distinct2_ratio</i> is against the base model's replies cut to the same lengths; <i>seconds</i> run from ratings to a saved adapter.</p>",
+        "<i>distinct2_ratio</i> is against the base model's replies cut to the same lengths; <i>seconds</i> run from ratings to a saved adapter; "
+        "<i>peak_mb</i> is of the process that trains, <i>children_peak_mb</i> of those beside it: on a CPU our engine samples in one, TRL where it trains.</p>",
         "<h2>Gold reward</h2>", table([*summary["base"], *summary["rows"]], COLUMNS)]
     if summary["rows"]:
         parts += [plots.gold_against_n(summary, tastes), "<h2>Gold reward and distance from base</h2>", plots.gold_against_kl(summary),

@@ -85,13 +85,15 @@ def _row(key: tuple, group: Sequence[Result], base: Mapping) -> dict:
 
 def _short(figures: Mapping, taste: str, base: Mapping) -> dict:
     gain, half = paired_gain(figures, base, taste)
+    matched = figures["matched_distinct2"]                     # 0 where all replies are empty: one token of the base model's has no pair of words
     return {"gold": figures["gold"][taste], "gain": round(gain, 4), "gain_half": round(half, 4), "answers": float(answers(figures, base)),
             "tokens": figures["tokens"], "nll": figures["nll"], "nll_ratio": round(figures["nll"] / base["nll"], 4), "relevance": round(relevance(figures), 4),
             "overlap": figures["overlap"], "pmi": figures["pmi"], "empty": figures["empty"], "truncated": figures["truncated"],
-            "distinct2": figures["distinct2"], "distinct2_ratio": round(figures["distinct2"] / figures["matched_distinct2"], 4),
+            "distinct2": figures["distinct2"], "distinct2_ratio": round(figures["distinct2"] / matched, 4) if matched else None,
             "text_nll_ratio": round(figures["text_nll"] / base["text_nll"], 4), "kl_token": figures["kl_token"], "kl_reply": figures["kl_reply"],
             "seconds": figures.get("seconds"), "cpu_seconds": figures.get("cpu_seconds"), "peak_mb": figures.get("peak_mb"),
-            "tokens_per_second": figures.get("tokens_per_second"), "published": float(figures.get("published", False))}
+            "children_peak_mb": figures.get("children_peak_mb"), "tokens_per_second": figures.get("tokens_per_second"),
+            "published": float(figures.get("published", False))}
 
 
 def _name(cell: Cell) -> str:

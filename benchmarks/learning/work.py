@@ -35,7 +35,7 @@ def run_cell(cell: Cell, base: BaseModel, folder: Path) -> dict:
     """Train the arm on the cell's ratings and score its held-out replies.
 
     Args: folder: shared by all cells: the pool of replies, the base model's own evaluation, merged files.
-    Returns: JSON-able figures; `seconds`, `cpu_seconds` and `peak_mb` cover the arm's work from ratings to adapter alone.
+    Returns: JSON-able figures; `seconds`, `cpu_seconds`, `peak_mb` and `children_peak_mb` cover the arm's work from ratings to adapter alone.
     """
     sampling, cache_dir = sampling_of(cell), folder / "serving"
     pool = ReplyPool(folder, base, sampling, cache_dir)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from benchmarks.serving.processes import peak_mb, resident_mb
+from benchmarks.memory import peak_mb, resident_mb
 from data.records import BaseModel
 
 WAIT_SECONDS = 600

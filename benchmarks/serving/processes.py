@@ -1,4 +1,4 @@
-"""The parent's side: an engine's process, a learner's beside it, and the memory that they take."""
+"""The parent's side: an engine's process, and a learner's beside it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
+from benchmarks.memory import peak_mb, reset_peaks
 from benchmarks.serving.jobs import Job
 
 
@@ -93,39 +93,3 @@ class Learner:
         self._process.kill()
         self._process.wait()
         self._log.close()
-
-
-def peak_mb(pid: int) -> float | None:
-    """Highest resident memory since `reset_peaks`, MB, of a process and its descendants, each at its own peak; None where the system does not say."""
-    return _memory_mb(pid, "VmHWM")
-
-
-def resident_mb(pid: int, *, descendants: bool = True) -> float | None:
-    """Resident memory now, MB, of a process and its descendants."""
-    return _memory_mb(pid, "VmRSS", descendants)
-
-
-def reset_peaks(pid: int) -> None:
-    """Where the system does not allow it, a peak is the highest since the process began."""
-    for member in _family(pid):
-        with suppress(OSError):
-            Path(f"/proc/{member}/clear_refs").write_text("5")
-
-
-def _memory_mb(pid: int, kind: str, descendants: bool = True) -> float | None:
-    try:
-        own = int(Path(f"/proc/{pid}/status").read_text().split(f"{kind}:")[1].split()[0]) / 1e3
-    except (OSError, IndexError):
-        return None
-    return round(own + sum(_memory_mb(child, kind) or 0 for child in _children(pid) if descendants), 1)
-
-
-def _family(pid: int) -> list[int]:
-    return [pid, *(member for child in _children(pid) for member in _family(child))]
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
-    except OSError:
-        return []
