@@ -30,9 +30,9 @@ from data.records import BaseModel, Generated, Sampling
 from data.sentences import said
 from data.tokenizer import ChatTokenizer
 from learner.errors import Diverged
-from learner.policy import Policy
-from learner.priority import started_as_idle_work
-from learner.sampler import PolicySampler, Sampler
+from learner.model.policy import Policy
+from learner.model.sampler import PolicySampler, Sampler
+from learner.runs.priority import started_as_idle_work
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ def _replies(engine: Engine, version: int, prompts: Sequence[Sequence[int]], sam
 
 
 def sampler_maker(engine: str, base: BaseModel, cache_dir: Path) -> Callable[[Policy, ChatTokenizer], Sampler]:
-    """What `learner.run.train` takes as `make_sampler`: an engine that serves, on the policy's own device, where it can and has the room; else the learner's own sampler.
+    """What `learner.runs.run.train` takes as `make_sampler`: an engine that serves, on the policy's own device, where it can and has the room; else the learner's own sampler.
 
     Args: engine: the ENGINE setting.
     """

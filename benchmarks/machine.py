@@ -14,7 +14,6 @@ import torch
 from benchmarks.memory import children_peak_mb
 from data.cpus import usable_cpus
 
-
 LOOK_SECONDS = 0.2
 """Between looks at the memory of children; a peak lasts as long as its process."""
 

@@ -31,13 +31,13 @@ def measure_here(options: argparse.Namespace) -> dict | None:
     import torch
 
     from data.base_models import load_base_model
-    from learner.anchor import reference_pass
-    from learner.batches import Example, plan_steps
     from learner.config import LearnerConfig
-    from learner.helping import help_along
-    from learner.policy import Policy
-    from learner.steps import Signals, train_steps
-    from learner.team import ManyProcesses
+    from learner.model.helping import help_along
+    from learner.model.policy import Policy
+    from learner.model.team import ManyProcesses
+    from learner.training.anchor import reference_pass
+    from learner.training.batches import Example, plan_steps
+    from learner.training.steps import Signals, train_steps
 
     team, base = ManyProcesses(), load_base_model(options.base)
     config = LearnerConfig(batch_size=options.batch_size, epochs=1, min_steps=1)

@@ -1,6 +1,6 @@
 """Composition root of the learner: `python -m learner --once [--json] | --watch | --fresh | --import FILE | --why [REPLY]`.
 
-`accelerate launch -m learner --once` starts several of it, which share the one run (learner/team.py).
+`accelerate launch -m learner --once` starts several of it, which share the one run (learner/model/team.py).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from data.store import Store
 from data.sync.sync import LEASE_SECONDS, sync_thread
 from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig, RefineConfig
-from learner.priority import give_way
-from learner.schedule import PATIENCE, next_due
-from learner.session import open_run
-from learner.telling import TrainingBar, in_words, json_line, print_last, summary, summary_of_error
+from learner.runs.priority import give_way
+from learner.runs.schedule import PATIENCE, next_due
+from learner.runs.session import open_run
+from learner.runs.telling import TrainingBar, in_words, json_line, print_last, summary, summary_of_error
 
 if TYPE_CHECKING:                                            # it imports torch
-    from learner.team import Team
+    from learner.model.team import Team
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -78,7 +78,7 @@ def _do(options: argparse.Namespace, settings: Settings, stopping: threading.Eve
     if options.fresh:
         print(start_lineage(store, base), file=sys.stderr)
     if options.why is not None:
-        from learner.why import why
+        from learner.feedback.why import why
 
         print_last(json_line(why(store, base, options.why or None)))
     if options.once and options.trigger == "maintainer" and store.waiting_request() is None:
@@ -98,7 +98,7 @@ def _do(options: argparse.Namespace, settings: Settings, stopping: threading.Eve
         print_last(json_line(summary(run, store)) if options.json else in_words(run))
     if options.watch:
         give_way(idle=False)
-        from learner.watch import watch
+        from learner.runs.watch import watch
 
         if syncing:
             syncing.start()
@@ -118,8 +118,8 @@ def _help(settings: Settings) -> int:
     give_way(idle=settings.train_when_idle)
     with terminal_progress() as progress:
         base = import_base_model(settings.base_model, settings.models_dir, progress)
-    from learner.helping import help_along
-    from learner.team import ManyProcesses
+    from learner.model.helping import help_along
+    from learner.model.team import ManyProcesses
 
     help_along(ManyProcesses(), base, learner_config(settings))
     return 0
@@ -149,7 +149,7 @@ def train_once(store: Store, settings: Settings, base: BaseModel, trigger: str, 
     give_way(idle=settings.train_when_idle)
     registry = AdapterRegistry(store, settings.adapters_dir)
     with _team() as team, TrainingBar() as bar, open_run(store, registry, base.id, trigger, bar.show, stopping.is_set) as (run, pace):
-        from learner.run import learn                        # torch is imported here and nowhere before
+        from learner.runs.run import learn  # torch is imported here and nowhere before
         from serving_sampler import sampler_maker
 
         learn(store, registry, base, learner_config(settings), run, pace, sampler_maker(settings.engine, base, settings.merged_dir), team)
@@ -164,7 +164,7 @@ def _team() -> Iterator[Team | None]:
     if _launched()[1] == 1:
         yield None
         return
-    from learner.team import ManyProcesses
+    from learner.model.team import ManyProcesses
 
     team = ManyProcesses()
     try:

@@ -4,9 +4,9 @@ import sys
 
 import torch
 
-import learner.policy
+import learner.model.policy
 from learner.__main__ import main
-from learner.sharding import shard_layers
+from learner.model.sharding import shard_layers
 
 
 def and_say_how_much(model, decoder, *rest) -> None:
@@ -14,6 +14,6 @@ def and_say_how_much(model, decoder, *rest) -> None:
     print("holds", sum(weight.to_local().numel() for weight in decoder.layers.parameters() if hasattr(weight, "to_local")), file=sys.stderr)
 
 
-learner.policy.shard_layers = and_say_how_much
-learner.policy.fast_dtype = lambda device: torch.float32
+learner.model.policy.shard_layers = and_say_how_much
+learner.model.policy.fast_dtype = lambda device: torch.float32
 sys.exit(main(sys.argv[1:]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from data.records import BaseModel
-from learner.policy import Policy
+from learner.model.policy import Policy
 
 
 def policy_that_learnt_something(base: BaseModel) -> Policy:

@@ -15,15 +15,15 @@ from data.records import AskingHeads, Reply, Sampling
 from data.reply_features import FEATURES, STYLE, reply_features
 from data.store import Store
 from data.tokenizer import ChatTokenizer
-from learner.anchor import Reference
-from learner.asking_heads import MIN_REPLIES, keep_asking_heads
-from learner.batches import Example
 from learner.config import LearnerConfig
-from learner.reliability import People
-from learner.reward_model import MAX_NOTHING, fit_reward_model
-from learner.rewards import rewards
-from learner.run import train
-from learner.scoring import feature_table
+from learner.feedback.reliability import People
+from learner.feedback.rewards import rewards
+from learner.reward.asking_heads import MIN_REPLIES, keep_asking_heads
+from learner.reward.reward_model import MAX_NOTHING, fit_reward_model
+from learner.reward.scoring import feature_table
+from learner.runs.run import train
+from learner.training.anchor import Reference
+from learner.training.batches import Example
 from tests.conversations import RATER, registry, store  # noqa: F401
 from tests.factories import add_reply
 from tests.test_asking import asked_about

@@ -15,7 +15,7 @@ from benchmarks.learning.work import run_cell, sampling_of
 from data.records import Sampling
 from data.store import Store
 from data.tokenizer import ChatTokenizer
-from learner.policy import Policy
+from learner.model.policy import Policy
 
 
 @pytest.fixture(scope="module")

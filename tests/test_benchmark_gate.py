@@ -15,7 +15,7 @@ from benchmarks.learning.serving import Sampled
 from benchmarks.learning.task import Rated, Task
 from data.records import Sampling
 from learner.config import GateLimits, LearnerConfig
-from learner.policy import Policy
+from learner.model.policy import Policy
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from benchmarks.learning.serving import Sampled
 from benchmarks.learning.task import Rated, Task
 from data.records import Sampling
 from learner.config import LearnerConfig, RefineConfig
-from learner.steps import count_steps, train_steps
+from learner.training.steps import count_steps, train_steps
 from tests.test_refine import CONFIG, leads_far, run_of  # noqa: F401
 
 
@@ -29,7 +29,7 @@ def test_a_refinement_that_was_kept_is_counted_by_the_tokens_its_steps_went_thro
         visited.append(count_steps(len(plan), config) // len(plan) * sum(example.tokens for batch in plan for example in batch))
         return train_steps(policy, plan, signals, reference, behavior, config, on_step)
 
-    monkeypatch.setattr("learner.reach.train_steps", counting)
+    monkeypatch.setattr("learner.refine.reach.train_steps", counting)
     report = run_of(tmp_path, tiny_base)[0].report
     assert report["refinement"]["kept"] and tokens_visited(report, 30.0, CONFIG.batch_size) == sum(visited) > 0
 

@@ -59,7 +59,7 @@ def test_what_changes_makes_what_depends_on_it_be_measured_again(tmp_path):
     assert changed("benchmarks/serving/worker.py") == set(cases)
     assert changed("benchmarks/serving/vllm_speaker.py") == {("vllm", "streams")}
     assert changed("chat_app/engines/openvino.py") == {case for case in cases if case[0] == "ours"}
-    assert changed("learner/steps.py") == {("ours", "learner")}
+    assert changed("learner/training/steps.py") == {("ours", "learner")}
     assert changed("chat_app/line.py") == {("ours", "app")}
 
 

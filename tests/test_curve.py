@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.curve import POWERS, Curve, Seen, seen
-from learner.refine_bounds import Bound
+from learner.refine.bounds import Bound
+from learner.refine.curve import POWERS, Curve, Seen, seen
 from tests.test_refine_bounds import scored
 
 BASE = Seen(0.0, Bound(0.02, 0.5, 0.3, 1.0, 3.0), -0.5, scored(-0.5))
@@ -79,7 +79,7 @@ def test_looks_at_one_place_please_by_their_mean_and_none_of_them_holds_back_wha
 
 
 def test_where_replies_may_please_by_chance_a_nearer_one_that_surely_does_is_kept_or_nothing(monkeypatch):
-    monkeypatch.setattr("learner.curve.clearly_pleased", lambda base, after: round(float(after.lower[0]), 2) in sure)
+    monkeypatch.setattr("learner.refine.curve.clearly_pleased", lambda base, after: round(float(after.lower[0]), 2) in sure)
     curve = Curve(BASE, [look(3, 0.25), look(6, 0.5)])
     for sure, kept in (({0.25, 0.5}, 6), ({0.5}, 6), ({0.25}, 3), ((), 0)):
         assert curve.keeps(scored(-0.5), BOUND) == kept

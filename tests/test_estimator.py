@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from learner.estimator import advantages, leave_one_out_baselines, policy_gradient_loss, task_baselines, weighted_reward
+from learner.training.estimator import advantages, leave_one_out_baselines, policy_gradient_loss, task_baselines, weighted_reward
 
 TOKENS, STEPS = 3, 2
 SEQUENCES = list(itertools.product(range(TOKENS), repeat=STEPS))

@@ -14,12 +14,12 @@ from data.importing import end_token
 from data.records import Generated, Reply
 from data.store import Store
 from data.tokenizer import ChatTokenizer
-from learner.anchor import choose_anchor, logprob_pass, reference_pass
-from learner.batches import plan_steps
 from learner.config import LearnerConfig
-from learner.lessons import lessons_from
-from learner.policy import Policy
-from learner.steps import train_steps
+from learner.feedback.lessons import lessons_from
+from learner.model.policy import Policy
+from learner.training.anchor import choose_anchor, logprob_pass, reference_pass
+from learner.training.batches import plan_steps
+from learner.training.steps import train_steps
 from tests.conversations import RATER, add_reply, open_store
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(600)]

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.records import Comparison, Correction, RatedReply, Reasons
-from learner.comparisons import Difference, Known, settle, sigmoid
-from learner.opinions import CORRECTED, changed_share, reply_opinions, sign_of
-from learner.rewards import Reward, rewards
+from learner.feedback.comparisons import Difference, Known, settle, sigmoid
+from learner.feedback.opinions import CORRECTED, changed_share, reply_opinions, sign_of
+from learner.feedback.rewards import Reward, rewards
 from tests.test_rewards import rated
 
 numbers = count(1)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import Lfm2Config, Lfm2ForCausalLM
 
-from learner.attention import BY_WIDTH
-from learner.batches import Example, make_batch, shares
-from learner.fused import fuse
-from learner.policy import Policy
+from learner.model.attention import BY_WIDTH
+from learner.model.fused import fuse
+from learner.model.policy import Policy
+from learner.training.batches import Example, make_batch, shares
 from tests.policies import policy_that_learnt_something
 
 EXAMPLES = [Example(0, (1, 5, 9), (7, 3, 2), 1.0), Example(1, (1, 5), (8, 4, 6, 10, 2), 0.7), Example(2, (1, 9, 9, 4, 4, 3), (2,), 1.0)]
@@ -62,7 +62,7 @@ def test_a_model_whose_layers_look_back_by_themselves_is_given_padded_replies(ti
     model = Lfm2ForCausalLM._from_config(config, attn_implementation=BY_WIDTH).requires_grad_(False)
     for weight in model.parameters():
         weight.mul_(5)                                                  # a new model's convolutions hardly do anything
-    monkeypatch.setattr("learner.policy._load_base", lambda *_: model)
+    monkeypatch.setattr("learner.model.policy._load_base", lambda *_: model)
     policy = Policy(tiny_base, dtype=torch.float32, device="cpu")
     assert not policy.in_one_row
     together = policy.scores(policy.batch(EXAMPLES)).logprobs

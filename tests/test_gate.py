@@ -14,13 +14,13 @@ from data.records import Sampling
 from data.reply_features import repeated_share
 from data.sentences import sentence
 from data.tokenizer import ChatTokenizer
-from learner.anchor import reference_pass
-from learner.batches import Example
 from learner.config import GateLimits
-from learner.frozen_text import frozen_text
-from learner.gate import Figures, Gate, fixed_prompts, out_of_bounds
-from learner.policy import Policy
-from learner.sampler import PolicySampler
+from learner.gates.frozen_text import frozen_text
+from learner.gates.gate import Figures, Gate, fixed_prompts, out_of_bounds
+from learner.model.policy import Policy
+from learner.model.sampler import PolicySampler
+from learner.training.anchor import reference_pass
+from learner.training.batches import Example
 from tests.hub import transformers_folder
 
 GOOD = Figures(finite=True, kl=0.1, text_nll=3.0, surprise=1.2, repetition=0.1, empty=0.0, tokens=60.0, ended=0.2)

@@ -13,13 +13,13 @@ from data.reply_features import style_features
 from data.sentences import said, sentence
 from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
-from learner.gate import GateReport
-from learner.gate_statistical import MARGIN, MIN_PROMPTS, bootstrap_lower_bound, cluster_means, compare, hold_out, t_quantile, undecidable, verdict
-from learner.nonsense import Nonsense
-from learner.policy import Policy
-from learner.reward_model import Fit, fit_reward_model
-from learner.run import train
-from learner.scoring import Bounds
+from learner.gates.gate import GateReport
+from learner.gates.statistical import MARGIN, MIN_PROMPTS, bootstrap_lower_bound, cluster_means, compare, hold_out, t_quantile, undecidable, verdict
+from learner.model.policy import Policy
+from learner.reward.nonsense import Nonsense
+from learner.reward.reward_model import Fit, fit_reward_model
+from learner.reward.scoring import Bounds
+from learner.runs.run import train
 from tests.conversations import RATER, add_reply, open_store
 from tests.test_gate import GOOD
 
@@ -123,7 +123,7 @@ def test_with_few_prompts_or_a_judge_who_is_not_sure_nothing_is_decided():
 
 
 def test_held_out_ratings_get_no_receipt_and_do_not_move_the_adapter(tmp_path, tiny_base, monkeypatch):
-    monkeypatch.setattr("learner.gate_statistical.MARGIN", 10.0)              # turned round, they would refuse what is looked at here
+    monkeypatch.setattr("learner.gates.statistical.MARGIN", 10.0)              # turned round, they would refuse what is looked at here
     config = LearnerConfig(lora_rank=4, held_out_share=0.5, held_out_minimum=30, epochs=1, min_steps=1, judge_prompts=8, judge_samples=1)
 
     def run(name: str, turned: frozenset[int] = frozenset()):

@@ -8,13 +8,14 @@ import time
 import pytest
 import torch
 
-from learner import lanes, steps
-from learner.anchor import logprob_pass, reference_pass
-from learner.batches import Example, plan_steps
 from learner.config import LearnerConfig
-from learner.lanes import at_once, in_lanes
-from learner.policy import Policy
-from learner.steps import Signals, train_steps
+from learner.model import lanes
+from learner.model.lanes import at_once, in_lanes
+from learner.model.policy import Policy
+from learner.training import steps
+from learner.training.anchor import logprob_pass, reference_pass
+from learner.training.batches import Example, plan_steps
+from learner.training.steps import Signals, train_steps
 
 CPU = torch.device("cpu")
 EXAMPLES = [Example(i, (1 + i,) * (2 + i % 3), tuple(5 + (7 * i + t) % 40 for t in range(3 + 2 * i)), 0.9) for i in range(7)]

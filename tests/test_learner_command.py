@@ -12,9 +12,9 @@ import pytest
 from data.adapters import AdapterRegistry
 from data.errors import UnknownReply
 from learner.config import LearnerConfig
-from learner.rewards import rewards
-from learner.run import train
-from learner.why import why
+from learner.feedback.rewards import rewards
+from learner.feedback.why import why
+from learner.runs.run import train
 from tests.conversations import add_rated_replies, add_reply, open_store
 from tests.learner_process import shell
 from tests.server_process import ROOT
@@ -27,7 +27,8 @@ def test_a_script_that_finds_another_learner_at_work_is_told_so_in_json(tmp_path
     assert store.acquire_lease("learner", "elsewhere:1", 60)
     script = """
 import functools, sys
-from learner import __main__ as learner, session
+from learner import __main__ as learner
+from learner.runs import session
 session.learner_lease = functools.partial(session.learner_lease, wait=0.1)
 sys.exit(learner.main(["--once", "--json"]))
 """

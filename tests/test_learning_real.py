@@ -14,13 +14,13 @@ from data.adapters import AdapterRegistry
 from data.importing import end_token
 from data.records import Message
 from data.tokenizer import ChatTokenizer
-from learner.anchor import logprob_pass, reference_pass
-from learner.batches import Example
 from learner.config import GateLimits, LearnerConfig
-from learner.gate import Gate
-from learner.policy import Policy
-from learner.run import train
-from learner.sampler import PolicySampler
+from learner.gates.gate import Gate
+from learner.model.policy import Policy
+from learner.model.sampler import PolicySampler
+from learner.runs.run import train
+from learner.training.anchor import logprob_pass, reference_pass
+from learner.training.batches import Example
 from serving_sampler import sampler_maker
 from tests.conversations import RATER, add_reply, open_store
 

@@ -9,8 +9,8 @@ import pytest
 from data.adapters import WEIGHTS, AdapterRegistry
 from data.errors import Busy, EndedMeanwhile
 from learner.errors import Stopped
-from learner.lease import learner_lease
-from learner.session import open_run
+from learner.runs.lease import learner_lease
+from learner.runs.session import open_run
 from tests.conversations import store  # noqa: F401
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from learner.memory import times, times_on
-from learner.policy import Policy
+from learner.model.memory import times, times_on
+from learner.model.policy import Policy
 
 SMOLLM2_135M, QWEN_7B = 576 * 30, 3584 * 28
 

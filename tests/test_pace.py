@@ -2,9 +2,9 @@
 
 import pytest
 
-import learner.pace as pace_module
-from learner.pace import Pace
-from learner.steps import StepFigures
+import learner.runs.pace as pace_module
+from learner.runs.pace import Pace
+from learner.training.steps import StepFigures
 from tests.conversations import store  # noqa: F401
 
 

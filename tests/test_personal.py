@@ -9,14 +9,14 @@ import torch
 
 from data.adapters import AdapterRegistry
 from data.tokenizer import ChatTokenizer
-from learner.anchor import reference_pass
-from learner.batches import Example, make_batch
 from learner.config import LearnerConfig
-from learner.estimator import policy_gradient_loss
-from learner.personal import without_personal_data
-from learner.policy import Policy
-from learner.run import train
-from learner.steps import Signals, train_steps
+from learner.feedback.personal import without_personal_data
+from learner.model.policy import Policy
+from learner.runs.run import train
+from learner.training.anchor import reference_pass
+from learner.training.batches import Example, make_batch
+from learner.training.estimator import policy_gradient_loss
+from learner.training.steps import Signals, train_steps
 from tests.conversations import RATER, add_reply, open_store
 
 CONFIG = LearnerConfig(lora_rank=4)

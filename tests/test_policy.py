@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from data.base_models import import_base_model
 from data.errors import AdapterMismatch, ModelUnavailable
 from data.records import BaseModel
-from data.base_models import import_base_model
-from learner.anchor import choose_anchor, logprob_pass, reference_pass
-from learner.batches import Example, padded_batches, plan_steps, shuffled
-from learner.head import TILE, completion_scores, expectations
-from learner.policy import Policy
+from learner.model.head import TILE, completion_scores, expectations
+from learner.model.policy import Policy
+from learner.training.anchor import choose_anchor, logprob_pass, reference_pass
+from learner.training.batches import Example, padded_batches, plan_steps, shuffled
 from tests.tiny import write_tiny_gguf
 
 EXAMPLES = [Example(0, (5, 6, 7), (8, 9, 2), 0.8), Example(1, (10, 11, 12, 13, 14), (15, 16, 17, 18, 2), 1.3), Example(2, (20,), (21,), 1.0)]
@@ -180,8 +179,8 @@ def test_a_long_reply_takes_the_attention_that_fits_in_memory_and_says_the_same(
     disturb(policy)
     eager = policy.scores(policy.batch(EXAMPLES)).logprobs
     fused = []
-    monkeypatch.setattr("learner.attention.sdpa_attention_forward", lambda *rest, **options: fused.append(1) or sdpa_attention_forward(*rest, **options))
-    monkeypatch.setattr("learner.attention.NARROW", 4)
+    monkeypatch.setattr("learner.model.attention.sdpa_attention_forward", lambda *rest, **options: fused.append(1) or sdpa_attention_forward(*rest, **options))
+    monkeypatch.setattr("learner.model.attention.NARROW", 4)
     assert torch.allclose(policy.scores(policy.batch(EXAMPLES)).logprobs, eager, atol=1e-4)
     assert len(fused) == 2 * 2                                          # two of the replies are that long, and the tiny model has two layers
 

@@ -10,10 +10,10 @@ import pytest
 
 ASK = """
 import os, subprocess, sys
-from learner.priority import give_way, started_as_idle_work
+from learner.runs.priority import give_way, started_as_idle_work
 give_way(idle=sys.argv[1] == "idle")
 give_way(idle=sys.argv[1] == "idle")
-from learner.lanes import alone, in_lanes
+from learner.model.lanes import alone, in_lanes
 import torch
 here = lambda *_: os.sched_getscheduler(0)
 other = started_as_idle_work(lambda: subprocess.run([sys.executable, "-c", "import os; print(os.sched_getscheduler(0))"], capture_output=True, text=True))

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from data.progress import terminal_patience, terminal_progress
 from data.records import Progress
-from learner.telling import TrainingBar, json_line
+from learner.runs.telling import TrainingBar, json_line
 
 
 def test_what_takes_long_is_said_at_once_and_again_while_it_lasts(capfd):

@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from data.tokenizer import ChatTokenizer
-from learner.anchor import logprob_pass
-from learner.batches import Example
 from learner.config import LearnerConfig, RefineConfig
 from learner.errors import Diverged
-from learner.nonsense import Nonsense
-from learner.policy import Policy
-from learner.reach import preferred, reach
-from learner.refine import Refiner
-from learner.scoring import Bounds, Scored
+from learner.model.policy import Policy
+from learner.refine.reach import preferred, reach
+from learner.refine.refine import Refiner
+from learner.reward.nonsense import Nonsense
+from learner.reward.scoring import Bounds, Scored
+from learner.training.anchor import logprob_pass
+from learner.training.batches import Example
 from tests.test_refine_bounds import scored
 
 END = 2
@@ -61,7 +61,7 @@ def test_what_is_preferred_becomes_likelier_and_nothing_is_tried_where_nothing_i
 @pytest.mark.parametrize(("bound", "tried"), [(99, [3, 6, 12, 24]), (12, [3, 6, 12, 12]), (4, [3, 4, 4, 4]), (3, [3, 3, 3]), (2, [3, 2, 2]), (1, [3, 1, 1])])
 def test_the_small_step_is_multiplied_to_where_its_replies_meet_the_bound(refiner, rated, bound, tried, monkeypatch):
     """The rise goes with the cube of the multiple and is all that is allowed at `bound`, with as many prompts as count in full."""
-    monkeypatch.setattr("learner.reach.MANY_PROMPTS", 1)
+    monkeypatch.setattr("learner.refine.reach.MANY_PROMPTS", 1)
     looks, allowed = [], refiner.config.refine.max_surprise_rise
 
     def look():
@@ -78,7 +78,7 @@ def test_the_small_step_is_multiplied_to_where_its_replies_meet_the_bound(refine
 def test_the_fewer_prompts_are_kept_aside_the_less_is_allowed(refiner, rated, monkeypatch):
     """Of one prompt where four are many half of the rise, met at the cube root of a half of the multiple."""
     for many, times in ((1, 1.0), (4, 0.5 ** (1 / 3))):
-        monkeypatch.setattr("learner.reach.MANY_PROMPTS", many)
+        monkeypatch.setattr("learner.refine.reach.MANY_PROMPTS", many)
         first = refiner.policy.lora_b()
         looks = []
 

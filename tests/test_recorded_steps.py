@@ -13,7 +13,6 @@ from tests.engine_fixtures import exact_engine, finish
 from tests.waiting import until
 
 
-
 @pytest.fixture
 def processor():
     recorded = []

@@ -13,15 +13,15 @@ import torch
 
 from data.adapters import AdapterRegistry
 from learner.config import LearnerConfig, RefineConfig
-from learner.curve import Seen
 from learner.errors import Diverged
-from learner.frozen_text import OrdinaryText
-from learner.keep_aside import keep_aside
-from learner.refine import Refiner
-from learner.refine_bounds import Bound
-from learner.run import train
-from learner.sampler import PolicySampler
-from learner.steps import train_steps
+from learner.gates.frozen_text import OrdinaryText
+from learner.model.sampler import PolicySampler
+from learner.refine.bounds import Bound
+from learner.refine.curve import Seen
+from learner.refine.keep_aside import keep_aside
+from learner.refine.refine import Refiner
+from learner.runs.run import train
+from learner.training.steps import train_steps
 from tests.conversations import RATER, add_reply, open_store
 
 CONFIG = LearnerConfig(lora_rank=4, refine=RefineConfig(enabled=True, looks=2, check_prompts=4, check_replies=8, max_new_tokens=24))
@@ -47,10 +47,10 @@ def run_of(folder, base, config=CONFIG, likes=lambda ids: 1 if len(ids) < 12 els
 def leads_far(monkeypatch):
     """Each look pleases more than the one before and harms nothing: a model of 64 dimensions hardly learns a taste from 16 replies."""
     pleased = count()
-    monkeypatch.setattr("learner.reward_model.MAX_NOTHING_OF_FEW", 2.0)
-    monkeypatch.setattr("learner.reach.crossed", lambda *_: None)
-    monkeypatch.setattr("learner.curve.seen", lambda strength, replies, base: Seen(strength, Bound(0.0, 0.0, 0.0, 0.0, replies.text_nll), float(next(pleased)), replies))
-    monkeypatch.setattr("learner.curve.clearly_pleased", lambda *_: True)
+    monkeypatch.setattr("learner.reward.reward_model.MAX_NOTHING_OF_FEW", 2.0)
+    monkeypatch.setattr("learner.refine.reach.crossed", lambda *_: None)
+    monkeypatch.setattr("learner.refine.curve.seen", lambda strength, replies, base: Seen(strength, Bound(0.0, 0.0, 0.0, 0.0, replies.text_nll), float(next(pleased)), replies))
+    monkeypatch.setattr("learner.refine.curve.clearly_pleased", lambda *_: True)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def weights_of(monkeypatch):
         found.end = self.policy.weights()
         return told
 
-    monkeypatch.setattr("learner.refine.Refiner.refine", listening)
+    monkeypatch.setattr("learner.refine.refine.Refiner.refine", listening)
     return found
 
 
@@ -93,8 +93,8 @@ def test_a_run_refines_in_the_place_of_passes_over_the_ratings_and_says_what_cam
 
 def test_it_learns_nothing_of_prompts_kept_aside_and_is_looked_at_by_answers_to_these_as_the_chat_draws_them(tmp_path, tiny_base, leads_far, weights_of, monkeypatch):
     imitated, aside, asked_at, real = [], [], [], train_steps
-    monkeypatch.setattr("learner.reach.train_steps", lambda policy, plan, *rest: [imitated.extend(e.prompt_ids for step in plan for e in step), real(policy, plan, *rest)][1])
-    monkeypatch.setattr("learner.refine.keep_aside", lambda *told: [found := keep_aside(*told), aside.extend(found)][0])
+    monkeypatch.setattr("learner.refine.reach.train_steps", lambda policy, plan, *rest: [imitated.extend(e.prompt_ids for step in plan for e in step), real(policy, plan, *rest)][1])
+    monkeypatch.setattr("learner.refine.refine.keep_aside", lambda *told: [found := keep_aside(*told), aside.extend(found)][0])
 
     class Listening(PolicySampler):
         def sample(self, prompts, sampling):
@@ -115,13 +115,13 @@ def test_it_learns_nothing_of_prompts_kept_aside_and_is_looked_at_by_answers_to_
 
 
 def nothing_is_told(patch):
-    patch.setattr("learner.reward_model.MAX_NOTHING_OF_FEW", 0.5)
+    patch.setattr("learner.reward.reward_model.MAX_NOTHING_OF_FEW", 0.5)
     return CONFIG, lambda ids: 1
 
 
 def bounds_cannot_be_kept(patch):
     patch.undo()                                      # what it looks at is looked at as it is
-    patch.setattr("learner.reward_model.MAX_NOTHING_OF_FEW", 2.0)
+    patch.setattr("learner.reward.reward_model.MAX_NOTHING_OF_FEW", 2.0)
     return replace(CONFIG, refine=replace(CONFIG.refine, max_surprise_rise=-1.0)), None
 
 
@@ -130,17 +130,17 @@ def steps_are_never_finite(patch):
 
 
 def no_look_pleases(patch):
-    patch.setattr("learner.curve.clearly_pleased", lambda *_: False)
+    patch.setattr("learner.refine.curve.clearly_pleased", lambda *_: False)
     return CONFIG, None
 
 
 def the_ratings_tell_too_little(patch):
-    patch.setattr("learner.reward_model.MAX_NOTHING_OF_FEW", 0.0)
+    patch.setattr("learner.reward.reward_model.MAX_NOTHING_OF_FEW", 0.0)
     return CONFIG, None
 
 
 def ordinary_text_suffers(patch):
-    patch.setattr("learner.refine_bounds.MAX_FORGOTTEN", -0.01)
+    patch.setattr("learner.refine.bounds.MAX_FORGOTTEN", -0.01)
     return CONFIG, None
 
 

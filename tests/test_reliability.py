@@ -10,9 +10,9 @@ import torch
 
 from data.adapters import AdapterRegistry
 from learner.config import LearnerConfig
-from learner.reliability import QUARANTINE, Heard, reliabilities
-from learner.rewards import rewards
-from learner.run import train
+from learner.feedback.reliability import QUARANTINE, Heard, reliabilities
+from learner.feedback.rewards import rewards
+from learner.runs.run import train
 from tests.conversations import add_reply, open_store
 
 

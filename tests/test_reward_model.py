@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.reply_features import STYLE, style_features
-from learner.feature_space import CONSTANT_VARIANCE, WEIGHT_VARIANCE, FeatureSpace
-from learner.reward_model import MAX_NOTHING, Fit, average, fit_reward_model, measure
+from learner.reward.feature_space import CONSTANT_VARIANCE, WEIGHT_VARIANCE, FeatureSpace
+from learner.reward.reward_model import MAX_NOTHING, Fit, average, fit_reward_model, measure
 
 
 def with_constant(*columns: list[float]) -> torch.Tensor:
@@ -159,7 +159,7 @@ def test_the_components_of_many_replies_are_told_by_some_of_them(monkeypatch):
     told, noise = torch.randn(500, 2, generator=generator), torch.randn(500, 12, generator=generator)
     summaries, style = noise + told @ torch.randn(2, 12, generator=generator) * 4, torch.randn(500, 3, generator=generator)
     whole = FeatureSpace(summaries, style).project(summaries, style)
-    monkeypatch.setattr("learner.feature_space.ROWS", 64)
+    monkeypatch.setattr("learner.reward.feature_space.ROWS", 64)
     some = FeatureSpace(summaries, style).project(summaries, style)
     assert some.shape == whole.shape and torch.equal(some[:, :4], whole[:, :4])
     assert all(abs(float(torch.corrcoef(torch.stack((some[:, place], whole[:, place])))[0, 1])) > 0.9 for place in (4, 5))

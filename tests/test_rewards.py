@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.records import RatedReply, Rating, Reply, Sampling
-from learner.opinions import rating_value, reply_opinions
-from learner.rater_habits import cap_totals, rater_habits, share_cap
-from learner.rewards import rewards
+from learner.feedback.opinions import rating_value, reply_opinions
+from learner.feedback.rater_habits import cap_totals, rater_habits, share_cap
+from learner.feedback.rewards import rewards
 
 
 def rated(name: str, *said: tuple[str, str, int]) -> RatedReply:

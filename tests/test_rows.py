@@ -5,8 +5,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from learner.batches import Example, make_batch, padded_batches
-from learner.rows import Row, groups_for_rows, in_a_row
+from learner.training.batches import Example, make_batch, padded_batches
+from learner.training.rows import Row, groups_for_rows, in_a_row
 from tests.policies import policy_that_learnt_something
 
 TEMPLATE = (1, 9, 9, 4, 4, 3)
@@ -73,7 +73,7 @@ def test_a_policy_that_takes_rows_is_given_such_groups_and_another_padded_batche
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(replies)
 def test_log_probs_and_gradients_are_those_of_padded_replies(policy, monkeypatch, narrow, examples):
-    monkeypatch.setattr("learner.attention.NARROW", narrow)              # beyond it the fused kind computes
+    monkeypatch.setattr("learner.model.attention.NARROW", narrow)              # beyond it the fused kind computes
     found = []
     for in_one_row in (True, False):
         logprobs = policy.scores(make_batch(examples, in_one_row=in_one_row)).logprobs

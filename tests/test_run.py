@@ -12,7 +12,7 @@ from data.errors import ChatError
 from data.records import Progress
 from data.sentences import sentence
 from learner.config import LearnerConfig
-from learner.run import train
+from learner.runs.run import train
 from tests import factories
 from tests.conversations import RATER, add_rated_replies, add_reply, open_store, registry, store  # noqa: F401
 

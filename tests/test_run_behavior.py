@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from learner.config import LearnerConfig
-from learner.run import train
+from learner.runs.run import train
 from tests.conversations import RATER, add_rated_replies, add_reply, registry, store  # noqa: F401
 
 CONFIG = LearnerConfig(lora_rank=4)
@@ -29,8 +29,8 @@ def test_replies_of_an_earlier_version_are_compared_with_that_version(store, reg
 def test_served_logprobs_are_compared_at_the_temperature_they_were_recorded_at(store, registry, tiny_base, monkeypatch):
     import torch
 
-    from learner.batches import Example
-    from learner.policy import Policy
+    from learner.model.policy import Policy
+    from learner.training.batches import Example
 
     reply = add_reply(store, tiny_base, "hello", [40, 41, 42, 2])
     policy = Policy(tiny_base)
@@ -38,7 +38,7 @@ def test_served_logprobs_are_compared_at_the_temperature_they_were_recorded_at(s
         exact = policy.scores(policy.batch([Example(0, reply.prompt_ids, reply.completion_ids, 1.0)])).logprobs[0].tolist()
     known = add_reply(store, tiny_base, "hello", [40, 41, 42, 2], logprobs=[value + 0.25 for value in exact])
     store.add_rating(known.id, RATER, "thumb", 1)
-    monkeypatch.setattr("learner.behavior.COMPARED_REPLIES", 1)
+    monkeypatch.setattr("learner.training.behavior.COMPARED_REPLIES", 1)
     store.add_correction(known.id, RATER, "ab")                      # a text that nothing sampled takes nobody's place
     behavior = train(store, registry, tiny_base, CONFIG, trigger="shell").report["behavior"]
     assert behavior["served_minus_learner"] == pytest.approx(0.25, abs=0.02) == behavior["served_abs_difference"]

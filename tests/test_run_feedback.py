@@ -9,7 +9,7 @@ import pytest
 from chat_app.receipts import receipt_view
 from data.records import Generated
 from learner.config import LearnerConfig
-from learner.run import train
+from learner.runs.run import train
 from tests.conversations import RATER, add_reply, open_store, registry, store  # noqa: F401
 
 

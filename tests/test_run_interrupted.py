@@ -12,9 +12,9 @@ from data.adapters import AdapterRegistry
 from data.database import now
 from data.records import Progress, Run
 from learner.config import LearnerConfig
-from learner.policy import Policy
-from learner.run import train
-from learner.session import close_interrupted_runs, open_run
+from learner.model.policy import Policy
+from learner.runs.run import train
+from learner.runs.session import close_interrupted_runs, open_run
 from tests.conversations import RATER, add_rated_replies, open_store, registry, store  # noqa: F401
 from tests.learner_process import shell
 from tests.server_process import ROOT
@@ -123,7 +123,8 @@ def test_a_run_killed_while_it_writes_the_adapter_leaves_no_version_and_the_next
     add_rated_replies(store, tiny_base, 4)
     script = """
 import os, signal, sys
-from learner import __main__ as learner, policy
+from learner import __main__ as learner
+from learner.model import policy
 save = policy.Policy.save
 def save_and_die(self, folder):
     save(self, folder)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from data.records import Progress, Run
-from learner.schedule import due_time, next_due, run_due
+from learner.runs.schedule import due_time, next_due, run_due
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 RULES = {"every_ratings": 32, "every_hours": 24.0}

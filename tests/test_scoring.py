@@ -10,12 +10,12 @@ import torch
 from data.records import Generated
 from data.reply_features import STYLE
 from data.tokenizer import ChatTokenizer
-from learner.anchor import Reference, reference_pass
-from learner.batches import Example
-from learner.nonsense import Nonsense
-from learner.policy import Policy
-from learner.reward_model import fit_reward_model
-from learner.scoring import Bounds, as_examples, bounds_of, score
+from learner.model.policy import Policy
+from learner.reward.nonsense import Nonsense
+from learner.reward.reward_model import fit_reward_model
+from learner.reward.scoring import Bounds, as_examples, bounds_of, score
+from learner.training.anchor import Reference, reference_pass
+from learner.training.batches import Example
 
 END = 2
 
@@ -64,8 +64,8 @@ def test_that_a_reply_ends_is_no_nonsense_and_costs_it_nothing_however_unlikely_
     policy, tokenizer = Policy(tiny_base, dtype=torch.float32, device="cpu"), ChatTokenizer(tiny_base.folder)
     model = fit_reward_model(torch.randn(40, 128), torch.zeros(40, len(STYLE)), torch.ones(40), torch.ones(40), list(range(40)), seed=0)
     found = {0: [-1.0, -1.1, -0.9, -9.0], 1: [-1.0, -9.0, -0.9, -0.1], 2: [-1.0, -1.1, -0.9, -0.1]}
-    monkeypatch.setattr("learner.scoring.reference_pass", lambda *rest: replace(reference_pass(*rest), logprobs={place: torch.tensor(row) for place, row in found.items()}))
-    monkeypatch.setattr("learner.scoring.opening_relevance", lambda *_: {})
+    monkeypatch.setattr("learner.reward.scoring.reference_pass", lambda *rest: replace(reference_pass(*rest), logprobs={place: torch.tensor(row) for place, row in found.items()}))
+    monkeypatch.setattr("learner.reward.scoring.opening_relevance", lambda *_: {})
     rated = [Example(place, (5,), (6, 7, 8, END), 0.8) for place in range(2)]
     as_rated = Reference({0: torch.tensor([-0.8, -1.0, -0.9, -30.0]), 1: torch.tensor([-1.2, -1.1, -1.0, -0.1])}, {})
     bounds = bounds_of(rated, as_rated, torch.zeros(2), torch.ones(2), frozenset({END}))

@@ -15,11 +15,11 @@ from chat_app.engines.gguf import servable_path
 from data.cpus import usable_cpus
 from data.records import Generated, Sampling
 from data.tokenizer import ChatTokenizer
-from learner.anchor import logprob_pass
 from learner.errors import Diverged
-from learner.policy import Policy
-from learner.sampler import PolicySampler
-from learner.scoring import as_examples
+from learner.model.policy import Policy
+from learner.model.sampler import PolicySampler
+from learner.reward.scoring import as_examples
+from learner.training.anchor import logprob_pass
 from serving_sampler import GpuSampler, ServingSampler, _replies, sampler_maker
 
 PROMPTS = [(5, 6, 7), (8, 9, 10, 11), (12, 13)]

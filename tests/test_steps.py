@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from learner.config import LearnerConfig
-from learner.steps import count_steps, learning_rate_at
+from learner.training.steps import count_steps, learning_rate_at
 
 CONFIG = LearnerConfig()
 

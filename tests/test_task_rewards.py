@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.records import TASKS, RatedReply
-from learner.estimator import advantages
-from learner.rewards import rewards
+from learner.feedback.rewards import rewards
+from learner.training.estimator import advantages
 from tests.test_rewards import rated
 
 

@@ -15,11 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import learner.policy
+import learner.model.policy
 from data.adapters import AdapterRegistry
 from data.settings import load_settings
 from learner.__main__ import learner_config
-from learner.run import train
+from learner.runs.run import train
 from tests.conversations import RATER, add_reply, open_store
 from tests.waiting import until
 
@@ -44,7 +44,7 @@ def launch(state: Path, base, processes: int, *arguments: str, kind: str, **sett
                                         pytest.param("--use_fsdp", 2, marks=pytest.mark.slow)])
 def test_two_processes_make_the_adapter_of_one_and_only_the_first_touches_the_store(kind, runs, tmp_path, tiny_base, monkeypatch):
     """With half of every layer in each of them, too. In the second run a version speaks that only the first process has on disk."""
-    monkeypatch.setattr(learner.policy, "fast_dtype", lambda device: torch.float32)
+    monkeypatch.setattr(learner.model.policy, "fast_dtype", lambda device: torch.float32)
     stores = {name: open_store(tmp_path / name) for name in ("one", "two")}
     registries = {name: AdapterRegistry(store, tmp_path / name / "adapters") for name, store in stores.items()}
     for number, by in enumerate(range(runs), start=1):

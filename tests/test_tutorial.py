@@ -15,11 +15,11 @@ from data.adapters import AdapterRegistry
 from data.errors import BadRating
 from data.importing import BadImport, end_token, import_conversations
 from data.tokenizer import ChatTokenizer
-from learner.batches import Example, make_batch
 from learner.config import LearnerConfig
-from learner.estimator import policy_gradient_loss
-from learner.policy import Policy
-from learner.run import train
+from learner.model.policy import Policy
+from learner.runs.run import train
+from learner.training.batches import Example, make_batch
+from learner.training.estimator import policy_gradient_loss
 from tests.conversations import open_store
 
 TUTORIAL = Path(__file__).parent.parent / "data" / "examples" / "tutorial.json"

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from data.errors import StorageFull
 from data.unpacked import unpacked
-from learner.policy import Policy
+from learner.model.policy import Policy
 
 
 @pytest.fixture

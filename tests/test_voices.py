@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from learner.reliability import People, Reliability
-from learner.rewards import rewards
-from learner.voices import voices_of
+from learner.feedback.reliability import People, Reliability
+from learner.feedback.rewards import rewards
+from learner.reward.voices import voices_of
 from tests.test_feedback_rewards import compared, edited, reply
 from tests.test_rewards import rated
 

@@ -12,8 +12,8 @@ import pytest
 from data.adapters import AdapterRegistry
 from data.settings import Settings
 from data.store import Store
-from learner import watch
-from learner.session import close_abandoned_runs
+from learner.runs import watch
+from learner.runs.session import close_abandoned_runs
 from tests.conversations import add_rated_replies, open_store
 from tests.learner_process import shell
 from tests.waiting import until

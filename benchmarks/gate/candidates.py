@@ -15,7 +15,7 @@ from benchmarks.learning.arms_logged import train_on
 from benchmarks.learning.task import Task
 from data.importing import end_token
 from data.tokenizer import ChatTokenizer
-from learner.batches import Example
+from learner.training.batches import Example
 
 WEIGHTS = "adapter_model.safetensors"
 

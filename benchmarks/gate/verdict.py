@@ -16,16 +16,16 @@ from data.records import BASE_VERSION
 from data.sentences import sentence
 from data.store import Store
 from data.tokenizer import ChatTokenizer
-from learner.anchor import reference_pass
 from learner.config import LearnerConfig
-from learner.gate import Gate
-from learner.gate_statistical import verdict as together
-from learner.judging import Judging, split_ratings
-from learner.pace import Pace
-from learner.policy import Policy
-from learner.reliability import People
-from learner.rewards import rewards
-from learner.stages import GATE_ANCHOR
+from learner.feedback.reliability import People
+from learner.feedback.rewards import rewards
+from learner.gates.gate import Gate
+from learner.gates.judging import Judging, split_ratings
+from learner.gates.statistical import verdict as together
+from learner.model.policy import Policy
+from learner.runs.pace import Pace
+from learner.runs.stages import GATE_ANCHOR
+from learner.training.anchor import reference_pass
 from serving_sampler import sampler_maker
 
 

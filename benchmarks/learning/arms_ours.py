@@ -10,7 +10,7 @@ from data.adapters import AdapterRegistry
 from data.settings import Settings
 from data.store import Store
 from learner.__main__ import learner_config
-from learner.run import train
+from learner.runs.run import train
 from serving_sampler import sampler_maker
 
 

@@ -11,14 +11,14 @@ from benchmarks.learning.task import Task, Trained, record
 from data.records import Generated
 from data.store import Store
 from data.tokenizer import ChatTokenizer
-from learner.anchor import reference_pass
 from learner.config import LearnerConfig
-from learner.policy import Policy
-from learner.reliability import rater_reliabilities
-from learner.reward_model import Fit
-from learner.rewards import rewards
-from learner.scoring import as_examples, bounds_of, feature_table, score
-from learner.voices import fit_on_voices
+from learner.feedback.reliability import rater_reliabilities
+from learner.feedback.rewards import rewards
+from learner.model.policy import Policy
+from learner.reward.reward_model import Fit
+from learner.reward.scoring import as_examples, bounds_of, feature_table, score
+from learner.reward.voices import fit_on_voices
+from learner.training.anchor import reference_pass
 
 Score = Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], list[float]]
 TRIES = 4

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from benchmarks.learning.prompts import split_prompts
 from benchmarks.learning.task import Rated, Task, Trained
 from data.records import BaseModel
-from learner.policy import LINEARS, Policy
+from learner.model.policy import LINEARS, Policy
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")

@@ -14,10 +14,10 @@ from benchmarks.learning.serving import Sampled
 from benchmarks.learning.tastes import TASTES
 from benchmarks.learning.words import coverage, distinct, repeated_share, words
 from data.tokenizer import ChatTokenizer
-from learner.anchor import logprob_pass
-from learner.batches import Example
-from learner.frozen_text import OrdinaryText
-from learner.policy import Policy
+from learner.gates.frozen_text import OrdinaryText
+from learner.model.policy import Policy
+from learner.training.anchor import logprob_pass
+from learner.training.batches import Example
 
 MICRO_BATCH_TOKENS = 4096
 SHOWN = 6

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.learning.raters import Crowd, GivenRating, rate, replies_needed, varied
 from benchmarks.learning.cells import Cell
+from benchmarks.learning.raters import Crowd, GivenRating, rate, replies_needed, varied
 from benchmarks.learning.serving import Sampled
 from benchmarks.learning.tastes import TASTES
 from data.records import BaseModel, Generated, Sampling
 from data.store import Store
-from learner.batches import Example
+from learner.training.batches import Example
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def run_cell(cell: Cell, base: BaseModel, folder: Path) -> dict:
 
 def evaluate(cell: Cell, base: BaseModel, trained: Trained, folder: Path) -> dict:
     """Figures on the held-out prompts; an arm that left the base model as it is gets the base model's."""
-    from learner.policy import Policy
+    from learner.model.policy import Policy
 
     view_file = folder / f"base-view-{FORMAT}-{base.id}-{cell.max_new_tokens}-{cell.temperature:g}-{cell.held_out}.json"
     if trained.adapter is None and trained.choose is None and view_file.exists():

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from data.base_models import load_base_model
-from learner.priority import give_way
+from learner.runs.priority import give_way
 
 
 def main(job: str) -> int:
@@ -16,11 +16,11 @@ def main(job: str) -> int:
     give_way(idle=True)
     import torch
 
-    from learner.anchor import reference_pass
-    from learner.batches import Example, plan_steps
     from learner.config import LearnerConfig
-    from learner.policy import Policy
-    from learner.steps import Signals, train_steps
+    from learner.model.policy import Policy
+    from learner.training.anchor import reference_pass
+    from learner.training.batches import Example, plan_steps
+    from learner.training.steps import Signals, train_steps
 
     policy, dice = Policy(load_base_model(Path(given["base"]))), random.Random(0)
     examples = [Example(place, tuple(prompt), tuple(dice.choices(prompt, k=140)), 0.8) for place, prompt in enumerate(given["prompts"])]

@@ -69,7 +69,7 @@ def write_adapters(base: BaseModel, folder: Path) -> tuple[Path, Path]:
         return first, second
     import torch
 
-    from learner.policy import Policy
+    from learner.model.policy import Policy
 
     for seed, target in enumerate((first, second)):
         policy = Policy(base, seed=seed)

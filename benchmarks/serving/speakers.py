@@ -121,7 +121,7 @@ def plain_model(base: BaseModel, device: str):
     import torch
     from transformers import AutoModelForCausalLM, GgufConfig
 
-    from learner.policy import fast_dtype
+    from learner.model.policy import fast_dtype
 
     model = AutoModelForCausalLM.from_pretrained(str(base.folder), gguf_file=base.gguf.name, dtype=fast_dtype(torch.device(device)),
                                                  attn_implementation="sdpa", quantization_config=GgufConfig(dequantize=True))

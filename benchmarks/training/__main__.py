@@ -97,7 +97,7 @@ def measure(options: argparse.Namespace) -> dict:
 
 def _weights(base) -> int:
     """Weights that take part in matrix products for a token; the output head counts in full, as the peers compute it."""
-    from learner.policy import Policy
+    from learner.model.policy import Policy
 
     return sum(parameter.numel() for parameter in Policy(base).model.parameters() if parameter.ndim == 2)
 

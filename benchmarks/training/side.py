@@ -17,12 +17,12 @@ from benchmarks.learning.work import sampling_of
 from benchmarks.machine import peak_mb
 from data.base_models import load_base_model
 from data.records import BaseModel
-from learner.anchor import reference_pass
-from learner.batches import Example, plan_steps, shuffled
 from learner.config import LearnerConfig
-from learner.memory import times
-from learner.policy import Policy
-from learner.steps import Signals, train_steps
+from learner.model.memory import times
+from learner.model.policy import Policy
+from learner.training.anchor import reference_pass
+from learner.training.batches import Example, plan_steps, shuffled
+from learner.training.steps import Signals, train_steps
 
 SEED = 0
 

@@ -11,11 +11,11 @@ from chat_app.engines import engine_name
 from chat_app.engines.transformers import TransformersEngine
 from data.records import Message, Sampling
 from data.tokenizer import ChatTokenizer
-from learner.anchor import logprob_pass, reference_pass
-from learner.batches import Example, plan_steps
 from learner.config import LearnerConfig
-from learner.policy import Policy
-from learner.steps import Signals, train_steps
+from learner.model.policy import Policy
+from learner.training.anchor import logprob_pass, reference_pass
+from learner.training.batches import Example, plan_steps
+from learner.training.steps import Signals, train_steps
 from tests.engine_fixtures import GREEDY, finish, mean_distance
 from tests.random_adapter import write_random_adapter
 from tests.test_learning_real import learned  # noqa: F401
