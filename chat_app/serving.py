@@ -12,7 +12,7 @@ from chat_app.engines.protocol import Engine, EngineAway, ReplyStream, VersionNo
 from data.adapters import AdapterRegistry
 from data.errors import Busy, ChatError, ModelUnavailable, StorageFull
 from data.records import BASE_VERSION, BaseModel, Sampling
-from data.sentences import said
+from data.sentences import Said, said
 from data.store import Store
 
 log = logging.getLogger(__name__)
@@ -69,21 +69,12 @@ class Serving:
         Raises: ModelUnavailable: the base model cannot be read or loaded. StorageFull.
         """
         try:
-            self._load_usable()
+            while not self._load(self.store.live_version(self.base.id)):
+                pass                              # that one is marked, so another one is live
         except EngineAway as error:
             self._trouble = error
             log.warning("%s", error)
         self._follower.start()
-
-    def _load_usable(self) -> None:
-        while True:
-            wanted = self.store.live_version(self.base.id)
-            if self._load(wanted):
-                return
-            if wanted == BASE_VERSION or self.store.live_version(self.base.id) == wanted:
-                if not self._load(BASE_VERSION):
-                    raise ModelUnavailable(said("base_cannot_be_loaded", model=self.base.name))
-                return
 
     @property
     def live(self) -> tuple[int, str | None]:
@@ -147,8 +138,9 @@ class Serving:
             raise
         except Exception as error:
             log.exception("Version %s cannot be loaded; version %s stays", version, old)
-            if version != BASE_VERSION:
-                self.store.mark_failed(version, error if isinstance(error, ChatError) else ChatError(said("could_not_load", error=str(error))))
+            if version == BASE_VERSION:
+                raise ModelUnavailable(said("base_cannot_be_loaded", model=self.base.name, error=_words(error))) from error
+            self.store.mark_failed(version, error if isinstance(error, ChatError) else ChatError(said("could_not_load", error=str(error))))
             self._begun = None
             return False
         self.version, self._sha256, self._begun = version, sha256, None
@@ -156,3 +148,7 @@ class Serving:
             self.engine.unload(old)
         log.info("Version %s answers from now on", version)
         return True
+
+
+def _words(error: Exception) -> Said | str:
+    return (error.said if isinstance(error, ChatError) else None) or str(error) or type(error).__name__
