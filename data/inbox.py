@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from data.outbox import OF_ONE_REPLY, SENT_ELSEWHERE, Outbox
+from data.outbox import ABOUT, OF_ONE_REPLY, SENT_ELSEWHERE, Outbox
 from data.records import BASE_VERSION
 from data.sync.shards import BadShard
 
@@ -82,5 +82,5 @@ class Inbox(Outbox):
         if row is None:
             return
         self.delete_conversation(reply_id, row["rater_id"])
-        for source, columns in ((source, "reply_id") if source != "comparisons" else (source, "first_id, second_id") for source in EVENTS):
-            self.db.execute(f"DELETE FROM gathered WHERE source = ?1 AND row_id IN (SELECT CAST(id AS TEXT) FROM {source} WHERE ?2 IN ({columns}))", [source, reply_id])
+        for source, about in ABOUT.items():
+            self.db.execute(f"DELETE FROM gathered WHERE source = ?2 AND row_id IN (SELECT CAST(id AS TEXT) FROM {source} WHERE {about})", [reply_id, source])
