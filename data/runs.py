@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from data.chats import this_holder
 from data.database import now
+from data.processes import this_holder
 from data.ratings import Ratings
 from data.records import Progress, Run
 
