@@ -111,6 +111,12 @@ class Ratings(SecondOpinions):
             WHERE replies.base_model = ?1 AND replies.contributes = 1 AND (other.id IS NULL OR (other.base_model = ?1 AND other.contributes = 1))
               AND (said <> coalesce(before, '') OR (before = '' AND deleted_at IS NOT NULL))""", base_model, json.dumps(seen))["n"]
 
+    def is_remote_and_silent(self, rater_id: str) -> bool:
+        """Whether this is somebody of another host of whom nothing current is left here."""
+        return self.row("""
+            SELECT 1 FROM raters WHERE id = ?1 AND kind = 'remote' AND NOT EXISTS (
+                SELECT 1 FROM (SELECT max(id), said FROM feedback WHERE rater_id = ?1 GROUP BY source, reply_id, topic) WHERE said <> '')""", rater_id) is not None
+
     def feedback_now(self) -> dict[str, int]:
         """The newest event of every kind but ratings: what a run that starts now sees."""
         return {source: self.row(f"SELECT coalesce(max(id), 0) AS id FROM {source}")["id"] for source in FEEDBACK if source != "ratings"}

@@ -80,19 +80,10 @@ class Trust(History):
             self.forget_asking_heads([row["reply_id"] for row in self.rows(
                 "SELECT DISTINCT reply_id FROM second_opinions JOIN ratings USING (reply_id, rater_id) WHERE rater_id = ?", rater_id)])
             ratings += self.take_back_second_opinions(rater_id)
-            self._forget_what_was_thought_of(rater_id)
+            self.forget_what_was_thought_of(rater_id)
             self.ensure_rater(rater_id)
             db["erasures"].insert({"rater_id": rater_id, "ratings": ratings, "trained": int(trained), "created_at": now()})
         return Erasure(ratings, trained, ())
-
-    def _forget_what_was_thought_of(self, rater_id: str) -> None:
-        """Runs told who rates against what all others go by."""
-        with self.write() as db:
-            for row in self.rows("SELECT id, report FROM runs WHERE instr(report, ?)", json.dumps(rater_id)):
-                report = json.loads(row["report"])
-                if weights := report.get("data", {}).get("rater_weights"):
-                    report["data"]["rater_weights"] = [one for one in weights if one["rater"] != rater_id]
-                    db["runs"].update(row["id"], {"report": json.dumps(report, ensure_ascii=False)})
 
     def _may_have_trained(self, rater_id: str) -> bool:
         """Whether a version used what they said, or it left for a learner elsewhere, of whose newest version nothing may be known here yet."""
