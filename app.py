@@ -34,6 +34,8 @@ LOG_BYTES = 10_000_000
 """A log that is larger is put aside, under its name with a number ..."""
 LOGS_KEPT = 3
 """... and so many of the server's are kept; of the learner's, which writes a few lines a run, one."""
+AGAIN_SECONDS = 10.0
+"""How long after the learner ended, or could not be started, it is started again."""
 
 
 def main() -> int:
@@ -112,7 +114,7 @@ def check_address(host: str, port: int) -> None:
 
 
 class LearnerProcess:
-    """`python -m learner --watch` as a child: started again when it dies, ended with the server.
+    """`python -m learner --watch` as a child: started again when it dies or could not be started, ended with the server.
 
     The child's standard input is a pipe from here, so that it also ends when this process is killed.
     """
@@ -128,13 +130,20 @@ class LearnerProcess:
         if self._child:
             log.warning("The learner ended with status %s and is started again; %s says why", self._child.returncode, self._log)
             self._child = None
-            self._again_at = time.monotonic() + 10
+            self._again_at = time.monotonic() + AGAIN_SECONDS
         if time.monotonic() >= self._again_at:
-            if self._log.exists() and self._log.stat().st_size > LOG_BYTES:
-                self._log.replace(self._log.with_name(f"{self._log.name}.1"))
-            with open(self._log, "ab") as output:
-                self._child = subprocess.Popen([sys.executable, "-m", "learner", "--watch", "--until-stdin-closes"],
-                                               stdin=subprocess.PIPE, stdout=output, stderr=output)
+            try:
+                self._child = self._start()
+            except OSError as error:              # too many files are open, or there is no memory for a process: the chat goes on
+                log.warning("The learner cannot be started (%s) and is tried again", error)
+                self._again_at = time.monotonic() + AGAIN_SECONDS
+
+    def _start(self) -> subprocess.Popen:
+        if self._log.exists() and self._log.stat().st_size > LOG_BYTES:
+            self._log.replace(self._log.with_name(f"{self._log.name}.1"))
+        with open(self._log, "ab") as output:
+            return subprocess.Popen([sys.executable, "-m", "learner", "--watch", "--until-stdin-closes"],
+                                    stdin=subprocess.PIPE, stdout=output, stderr=output)
 
     def close(self) -> None:
         if self._child and self._child.poll() is None:

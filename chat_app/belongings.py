@@ -66,5 +66,5 @@ class Belongings:
         A version of a learner elsewhere is made of other hosts' ratings too, so that one is left to forget these.
         """
         live = self.store.live_version(self.base.id)
-        if live != BASE_VERSION and not self.store.follows_a_learner(live) and not self.store.rated_replies(self.base.id):
+        if live != BASE_VERSION and not self.store.follows_a_learner(live) and not self.store.has_rated_replies(self.base.id):
             self.store.promote(BASE_VERSION, self.base.id, "every rating was deleted")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,11 +45,18 @@ def fit_prompt(earlier: Sequence[Turn], message: str, tokenizer: ChatTokenizer, 
     """
     history = [turn for turn in earlier if answer_of(turn)]
     wanted = min(max_new_tokens, context_length // 2)
-    for dropped in range(len(history) + 1):
-        ids = tokenizer.render(_messages(history[dropped:], message, system_prompt))
-        if len(ids) + wanted <= context_length:
-            return Prompt(tuple(ids), dropped, context_length - len(ids))
-    raise MessageTooLong(said("message_past_context", tokens=len(ids), limit=context_length - wanted))
+    rendered: dict[int, list[int]] = {}
+
+    def fits(dropped: int) -> bool:
+        rendered[dropped] = tokenizer.render(_messages(history[dropped:], message, system_prompt))
+        return len(rendered[dropped]) + wanted <= context_length
+
+    # Each turn makes the prompt longer, so the least number to leave out is found by halves: one turn after the other takes quadratic time.
+    dropped = 0 if fits(0) else bisect_left(range(len(history) + 1), True, lo=1, key=fits)
+    if dropped > len(history):
+        raise MessageTooLong(said("message_past_context", tokens=len(rendered[len(history)]), limit=context_length - wanted))
+    ids = rendered[dropped]
+    return Prompt(tuple(ids), dropped, context_length - len(ids))
 
 
 def answer_of(turn: Turn) -> str:

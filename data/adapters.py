@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from data.errors import CorruptAdapter
-from data.files import full_disk_says, sha256_of
+from data.errors import Busy, CorruptAdapter
+from data.files import full_disk_says, of_the_moment, sha256_of
 from data.records import CorrectionReceipt, ReceiptRow, Version
 from data.sentences import Said, said
 from data.store import Store
@@ -91,12 +91,15 @@ class AdapterRegistry:
         Raises:
             UnknownVersion: no such version.
             CorruptAdapter: a file is missing, or its sha256 is another than the row's.
+            Busy: too many files are open to look.
         """
         version = self.store.version(number)
         path = self.folder / version.folder
         try:
             found = sha256_of(path / WEIGHTS)
         except OSError as error:
+            if of_the_moment(error):
+                raise Busy(said("version_out_of_reach", version=number, error=error.strerror)) from error
             raise CorruptAdapter(said("version_unreadable", version=number, file=WEIGHTS, error=error.strerror)) from error
         if found != version.sha256 or not (path / "adapter_config.json").is_file():
             raise CorruptAdapter(said("version_altered", version=number))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import socket
 import sqlite3
 from dataclasses import asdict, replace
 
 from data.database import Database, now
 from data.errors import NotYourReply, UnknownConversation, UnknownReply
+from data.processes import is_here, still_runs, this_process
 from data.records import IMPORTED, TASKS, Conversation, Generated, Reply, Sampling, Task, Turn
 from data.sentences import said
 
@@ -115,9 +114,9 @@ class Chats(Database):
 
     def written_elsewhere(self, conversation_id: str) -> str | None:
         """The id of the reply that another process writes in this conversation, None when none does. Of one that has died it is ended here."""
-        rows = self.rows("""SELECT replies.id AS id, owner FROM replies JOIN turns ON turns.id = turn_id
+        rows = self.rows("""SELECT replies.id AS id, owner, started_at FROM replies JOIN turns ON turns.id = turn_id
                             WHERE conversation_id = ? AND state = 'streaming' AND aside = 0 AND owner <> ?""", conversation_id, this_process())
-        alive = [row["id"] for row in rows if _alive(row["owner"]) or not row["owner"].startswith(f"{socket.gethostname()}:")]
+        alive = [row["id"] for row in rows if still_runs(row["owner"], row["started_at"]) or not is_here(row["owner"])]
         if len(alive) < len(rows):
             with self.write():
                 for row in rows:
@@ -188,8 +187,8 @@ class Chats(Database):
     def fail_interrupted_replies(self) -> int:
         """At server start: replies whose process is gone will never end; returns how many there were."""
         with self.write():
-            dead = [row["id"] for row in self.rows("SELECT id, owner FROM replies WHERE state = 'streaming'")
-                    if not _alive(row["owner"])]
+            dead = [row["id"] for row in self.rows("SELECT id, owner, started_at FROM replies WHERE state = 'streaming'")
+                    if not still_runs(row["owner"], row["started_at"])]
             for reply_id in dead:
                 self._end_interrupted(reply_id)
         return len(dead)
@@ -197,31 +196,6 @@ class Chats(Database):
     def _end_interrupted(self, reply_id: str) -> None:
         self.db.execute("UPDATE replies SET state = 'failed', finish_reason = 'error', error = 'The server stopped while this reply was being written.' "
                         "WHERE id = ? AND state = 'streaming'", [reply_id])
-
-
-def this_process() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
-
-
-def this_holder() -> str:
-    """Another one at each call: two threads of a process do not hold one lease together, nor does one that has lost it."""
-    return f"{this_process()}:{secrets.token_hex(4)}"
-
-
-def _alive(owner: str) -> bool:
-    """Whether the process that writes a reply still runs. Our own id means an earlier process that had our number."""
-    host, _, pid = owner.rpartition(":")
-    if host != socket.gethostname():
-        return False
-    if owner == this_process():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def reply_from(row: sqlite3.Row) -> Reply:

@@ -20,6 +20,9 @@ NEWEST = """NOT EXISTS (SELECT 1 FROM comparisons AS newer WHERE newer.rater_id 
 CURRENT = f"""SELECT comparisons.*, first.turn_id AS turn_id
     FROM comparisons JOIN replies AS first ON first.id = first_id JOIN replies AS second ON second.id = second_id JOIN turns ON turns.id = first.turn_id
     WHERE {NEWEST} AND preferred <> 'none'"""
+# Both of their replies are of lineage ?1, and their person lets both train.
+TRAINS = """first.base_model = ?1 AND second.base_model = ?1 AND first.contributes = 1 AND second.contributes = 1
+    AND first.completion_ids <> '[]' AND second.completion_ids <> '[]'"""
 
 
 class Comparisons(Chats):
@@ -66,8 +69,7 @@ class Comparisons(Chats):
     def comparisons_by_reply(self, base_model: str) -> dict[str, list[Comparison]]:
         """Everybody's current comparisons, under both of their replies. Both are of this lineage and their person lets both train."""
         found: dict[str, list[Comparison]] = {}
-        for row in self.rows(f"""{CURRENT} AND first.base_model = ?1 AND second.base_model = ?1 AND first.contributes = 1 AND second.contributes = 1
-                                 AND first.completion_ids <> '[]' AND second.completion_ids <> '[]' ORDER BY comparisons.id""", base_model):
+        for row in self.rows(f"{CURRENT} AND {TRAINS} ORDER BY comparisons.id", base_model):
             comparison = Comparison(**row)
             for reply_id in (comparison.first_id, comparison.second_id):
                 found.setdefault(reply_id, []).append(comparison)

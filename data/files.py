@@ -1,4 +1,4 @@
-"""What everything that writes files here needs: what a file's sha256 is, and one sentence when the disk is full."""
+"""What everything that reads and writes files here needs: what a file's sha256 is, and what an error says of the file or of the machine."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ from data.sentences import Said
 def sha256_of(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def of_the_moment(error: BaseException) -> bool:
+    """Whether the machine was short of memory or of files that may be open, which says nothing of the file."""
+    return isinstance(error, MemoryError) or isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
 
 
 @contextmanager

@@ -71,5 +71,5 @@ class History(Asking):
                 newest = self.rows(f"SELECT * FROM {table} WHERE id IN (SELECT max(id) FROM {table} WHERE reply_id = ? GROUP BY rater_id)", reply_id)
                 db[table].insert_all({"reply_id": reply_id, "rater_id": row["rater_id"], **empty, "created_at": now()}
                                      for row in newest if {key: row[key] for key in empty} != empty)
-            current = self.rows(f"SELECT * FROM comparisons WHERE ? IN (first_id, second_id) AND {NEWEST} AND preferred <> 'none'", reply_id)
+            current = self.rows(f"SELECT * FROM comparisons WHERE (first_id = ?1 OR second_id = ?1) AND {NEWEST} AND preferred <> 'none'", reply_id)
             db["comparisons"].insert_all({**dict(row), "id": None, "preferred": "none", "created_at": now()} for row in current)

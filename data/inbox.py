@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from data.outbox import OF_ONE_REPLY, SENT_ELSEWHERE, Outbox
+from data.outbox import ABOUT, OF_ONE_REPLY, SENT_ELSEWHERE, Outbox
 from data.records import BASE_VERSION
 from data.sync.shards import BadShard
 
@@ -28,11 +28,17 @@ class Inbox(Outbox):
 
         A gathered reply is a conversation of its own here, without the message it answers (its prompt tokens say all that
         the learner reads), of a rater who cannot sign in.
+        Of whom nothing is left here after it, because they deleted it on their host, no run's report speaks any more.
         Raises: BadShard: nothing was taken in.
         """
-        return self._gather("feedback", host, number, records, {
-            "reply": lambda record: self._gather_reply(host, record), "erased": lambda record: self._erase_gathered(record["reply_id"]),
-            **{source: lambda record, source=source: self._gather_event(source, record) for source in EVENTS}})
+        people: set[str | None] = set()
+        with self.write():
+            taken = self._gather("feedback", host, number, records, {
+                "reply": lambda record: self._gather_reply(host, record), "erased": lambda record: people.add(self._erase_gathered(record["reply_id"])),
+                **{source: lambda record, source=source: people.add(self._gather_event(source, record)) for source in EVENTS}})
+            for rater_id in filter(self.is_remote_and_silent, people - {None}):
+                self.forget_what_was_thought_of(rater_id)
+        return taken
 
     def _gather(self, stream: str, host: str, number: int, records: Sequence[dict], take: dict) -> bool:
         try:
@@ -65,22 +71,26 @@ class Inbox(Outbox):
         """One that is not known here has no number, and nothing that could be recomputed with it."""
         return row["number"] if row else BASE_VERSION if adapter is None else -1
 
-    def _gather_event(self, source: str, record: dict) -> None:
+    def _gather_event(self, source: str, record: dict) -> str | None:
+        """Returns: who said it, None where it was not taken in."""
         if self.row("SELECT 1 FROM gathered WHERE uid = ?", record["uid"]):
-            return
+            return None
         replies = [record[name] for name in ("first_id", "second_id", "reply_id") if name in record]
         owners = [self.row("SELECT owner FROM replies WHERE id = ?", reply_id) for reply_id in replies]
         if not all(row and row["owner"].startswith(SENT_ELSEWHERE) for row in owners):
-            return                                # about this host's own, or about one whose shard was written again without it meanwhile
+            return None                           # about this host's own, or about one whose shard was written again without it meanwhile
         self.ensure_rater(record["rater"], "remote")
         row_id = self.db[source].insert({**{name: record[name] for name in SAID[source]}, "rater_id": record["rater"], "created_at": record["created_at"]}).last_pk
         self.db["gathered"].insert({"uid": record["uid"], "source": source, "row_id": str(row_id)})
+        return record["rater"]
 
-    def _erase_gathered(self, reply_id: str) -> None:
+    def _erase_gathered(self, reply_id: str) -> str | None:
+        """Returns: whose it was, None where there was nothing to erase."""
         row = self.row("""SELECT rater_id FROM conversations WHERE id = ? AND deleted_at IS NULL
                           AND EXISTS (SELECT 1 FROM replies WHERE replies.id = conversations.id AND owner LIKE ?)""", reply_id, SENT_ELSEWHERE + "%")
         if row is None:
-            return
+            return None
         self.delete_conversation(reply_id, row["rater_id"])
-        for source, columns in ((source, "reply_id") if source != "comparisons" else (source, "first_id, second_id") for source in EVENTS):
-            self.db.execute(f"DELETE FROM gathered WHERE source = ?1 AND row_id IN (SELECT CAST(id AS TEXT) FROM {source} WHERE ?2 IN ({columns}))", [source, reply_id])
+        for source, about in ABOUT.items():
+            self.db.execute(f"DELETE FROM gathered WHERE source = ?2 AND row_id IN (SELECT CAST(id AS TEXT) FROM {source} WHERE {about})", [reply_id, source])
+        return row["rater_id"]

@@ -301,3 +301,13 @@ def m018_weights_of_all_raters(db: Database) -> None:
         UPDATE runs SET report = json_remove(json_set(report, '$.data.rater_weights', json_extract(report, '$.data.raters_in_doubt')), '$.data.raters_in_doubt')
             WHERE json_type(report, '$.data.raters_in_doubt') IS NOT NULL;
     """)
+
+
+@migrations()
+def m019_what_one_person_said(db: Database) -> None:
+    """For a deletion, which holds the writer's lock while it looks for all of it; of comparisons there is such an index."""
+    db.executescript("""
+        CREATE INDEX ratings_of_rater ON ratings(rater_id, reply_id);
+        CREATE INDEX reasons_of_rater ON reasons(rater_id, reply_id);
+        CREATE INDEX corrections_of_rater ON corrections(rater_id, reply_id);
+    """)

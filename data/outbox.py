@@ -23,6 +23,8 @@ SENT_ELSEWHERE = "sync:"
 SENDABLE = f"""{{0}}.state = 'done' AND {{0}}.contributes = 1 AND {{0}}.completion_ids <> '[]' AND {{0}}.owner NOT LIKE '{SENT_ELSEWHERE}%' AND EXISTS (
     SELECT 1 FROM turns JOIN conversations ON conversations.id = conversation_id WHERE turns.id = {{0}}.turn_id AND deleted_at IS NULL)"""
 OF_ONE_REPLY = ("ratings", "reasons", "corrections")
+ABOUT = {**dict.fromkeys(OF_ONE_REPLY, "reply_id = ?1"), "comparisons": "(first_id = ?1 OR second_id = ?1)"}
+"""Whether an event is about reply ?1, in a form that SQLite finds by its indexes."""
 UNSENT = " UNION ALL ".join([*(f"""
     SELECT '{source}' AS source, {source}.id AS id, replies.id AS first_id, replies.id AS second_id FROM {source} JOIN replies ON replies.id = reply_id
     WHERE NOT EXISTS (SELECT 1 FROM shard_rows WHERE source = '{source}' AND row_id = CAST({source}.id AS TEXT)) AND {SENDABLE.format("replies")}"""
@@ -134,8 +136,7 @@ class Outbox(Trust):
     def _take_out(self, reply_id: str) -> None:
         """A reply and all that was said of it, out of the shards that hold them."""
         with self.write() as db:
-            rows = [("replies", reply_id), *((source, str(row["id"])) for source in OF_ONE_REPLY for row in self.rows(f"SELECT id FROM {source} WHERE reply_id = ?", reply_id)),
-                    *(("comparisons", str(row["id"])) for row in self.rows("SELECT id FROM comparisons WHERE ? IN (first_id, second_id)", reply_id))]
+            rows = [("replies", reply_id), *((source, str(row["id"])) for source, about in ABOUT.items() for row in self.rows(f"SELECT id FROM {source} WHERE {about}", reply_id))]
             for source, row_id in rows:
                 db.execute("""UPDATE shards SET revision = revision + 1 WHERE (stream, number) IN (SELECT stream, number FROM shard_rows WHERE source = ? AND row_id = ?)""",
                            [source, row_id])

@@ -6,15 +6,20 @@ import json
 
 from data.chats import REPLY_COLUMNS, reply_from
 from data.comparisons import CURRENT as COMPARISON
+from data.comparisons import TRAINS as TRAINING_COMPARISON
 from data.corrections import CURRENT as CORRECTION
 from data.database import now
 from data.errors import BadRating
+from data.reasons import CURRENT as REASONS
+from data.reasons import EXPLAINS, FITTING
 from data.records import IMPORTED, RatedReply, Rating
 from data.second_opinions import SecondOpinions
 from data.sentences import said
 
 FEEDBACK = ("ratings", "reasons", "corrections", "comparisons")
 """The tables of what people say of replies; the view `feedback` reads them in one shape."""
+TRAINS = "replies.base_model = ?1 AND replies.state = 'done' AND replies.contributes = 1 AND replies.completion_ids <> '[]'"
+"""Whether a reply of lineage ?1 may train once something is said of it."""
 ALLOWED = {"thumb": (-1, 0, 1), "stars": (0, 1, 2, 3, 4, 5)}
 
 
@@ -75,11 +80,16 @@ class Ratings(SecondOpinions):
         reasons, corrections, comparisons = self.reasons_by_reply(base_model), self.corrections_by_reply(base_model), self.comparisons_by_reply(base_model)
         tagged = {reply_id for reply_id, said in reasons.items() if any(each.tags for each in said)}
         replies = self.rows(f"""SELECT turns.message AS message, {REPLY_COLUMNS}
-                                WHERE base_model = ? AND state = 'done' AND contributes = 1 AND completion_ids <> '[]'
-                                AND replies.id IN (SELECT value FROM json_each(?)) ORDER BY started_at, replies.id""",
+                                WHERE {TRAINS} AND replies.id IN (SELECT value FROM json_each(?2)) ORDER BY started_at, replies.id""",
                             base_model, json.dumps([*ratings, *tagged, *corrections, *comparisons]))
         return [RatedReply(reply_from(row), tuple(ratings.get(row["id"], ())), row["message"],
                            *(tuple(said.get(row["id"], ())) for said in (reasons, corrections, comparisons))) for row in replies]
+
+    def has_rated_replies(self, base_model: str) -> bool:
+        """Whether `rated_replies` would find any; of each kind of event it reads no more than up to the first that can train."""
+        kinds = ((f"SELECT 1 FROM current_ratings JOIN replies ON replies.id = reply_id WHERE {TRAINS}", ()), (f"{CORRECTION} AND {TRAINS}", ()),
+                 (f"{REASONS} AND {TRAINS} AND {EXPLAINS}", (FITTING,)), (f"{COMPARISON} AND {TRAINING_COMPARISON} AND 'done' IN (first.state, second.state)", ()))
+        return any(self.row(f"{events} LIMIT 1", base_model, *values) for events, values in kinds)
 
     def fresh_ratings(self, base_model: str) -> int:
         """How much of what people say differs from what the last finished run saw: new, changed or taken back.
@@ -100,6 +110,12 @@ class Ratings(SecondOpinions):
             JOIN conversations ON conversations.id = conversation_id LEFT JOIN replies AS other ON other.id = topic
             WHERE replies.base_model = ?1 AND replies.contributes = 1 AND (other.id IS NULL OR (other.base_model = ?1 AND other.contributes = 1))
               AND (said <> coalesce(before, '') OR (before = '' AND deleted_at IS NOT NULL))""", base_model, json.dumps(seen))["n"]
+
+    def is_remote_and_silent(self, rater_id: str) -> bool:
+        """Whether this is somebody of another host of whom nothing current is left here."""
+        return self.row("""
+            SELECT 1 FROM raters WHERE id = ?1 AND kind = 'remote' AND NOT EXISTS (
+                SELECT 1 FROM (SELECT max(id), said FROM feedback WHERE rater_id = ?1 GROUP BY source, reply_id, topic) WHERE said <> '')""", rater_id) is not None
 
     def feedback_now(self) -> dict[str, int]:
         """The newest event of every kind but ratings: what a run that starts now sees."""

@@ -22,6 +22,9 @@ CURRENT = """SELECT reasons.id AS id, reasons.reply_id AS reply_id, reasons.rate
     FROM reasons JOIN replies ON replies.id = reasons.reply_id JOIN turns ON turns.id = replies.turn_id
     LEFT JOIN newest_ratings AS thumbs ON thumbs.reply_id = reasons.reply_id AND thumbs.rater_id = reasons.rater_id AND thumbs.kind = 'thumb'
     WHERE NOT EXISTS (SELECT 1 FROM reasons AS newer WHERE newer.reply_id = reasons.reply_id AND newer.rater_id = reasons.rater_id AND newer.id > reasons.id)"""
+# Whether a tag among them explains that thumb, as `_reasons_from` has it; ?2 is `FITTING`.
+EXPLAINS = """EXISTS (SELECT 1 FROM json_each(tags) AS tag JOIN json_each(?2, '$."' || coalesce(thumb, 'none') || '"') AS fitting ON fitting.value = tag.value)"""
+FITTING = json.dumps({"none": sorted(KNOWN), **TAGS})
 
 
 class ReasonEvents(Corrections):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from data.chats import this_holder
 from data.database import now
+from data.processes import this_holder
 from data.ratings import Ratings
 from data.records import Progress, Run
 
@@ -67,12 +67,24 @@ class Runs(Ratings):
 
     def finish_run(self, run_id: str, state: str, version: int | None = None, report: dict | None = None,
                    error: str | None = None) -> Run:
-        """The run as it ended, which is otherwise where another learner has ended it meanwhile."""
+        """The run as it ended, which is otherwise where another learner has ended it meanwhile. Its report names nobody who went while it was going on."""
         with self.write() as db:
-            if self.run(run_id).state == "running":
+            run = self.run(run_id)
+            if run.state == "running":
+                told = _without_raters(report or {}, lambda rater_id: self._went(rater_id, run.started_at))
                 db["runs"].update(run_id, {"state": state, "ended_at": now(), "version": version,
-                                           "report": json.dumps(report or {}, ensure_ascii=False), "error": error})
+                                           "report": json.dumps(told, ensure_ascii=False), "error": error})
         return self.run(run_id)
+
+    def forget_what_was_thought_of(self, rater_id: str) -> None:
+        """Runs told who rates against what all others go by."""
+        with self.write() as db:
+            for row in self.rows("SELECT id, report FROM runs WHERE instr(report, ?)", json.dumps(rater_id)):
+                db["runs"].update(row["id"], {"report": json.dumps(_without_raters(json.loads(row["report"]), rater_id.__eq__), ensure_ascii=False)})
+
+    def _went(self, rater_id: str, since: str) -> bool:
+        """Whether this person has deleted everything since then; of another host's it is told by nothing being left here of what they said."""
+        return self.row("SELECT 1 FROM erasures WHERE rater_id = ? AND created_at >= ?", rater_id, since) is not None or self.is_remote_and_silent(rater_id)
 
     def open_runs(self) -> list[Run]:
         """Those that are `running`; to whoever holds the learner's lease, of learners that are gone."""
@@ -134,6 +146,11 @@ class Runs(Ratings):
     def set_mark(self, name: str, value: str) -> None:
         with self.write() as db:
             db["marks"].upsert({"name": name, "value": value}, pk="name")
+
+
+def _without_raters(report: dict, gone: Callable[[str], bool]) -> dict:
+    weights = report.get("data", {}).get("rater_weights")
+    return {**report, "data": {**report["data"], "rater_weights": [one for one in weights if not gone(one["rater"])]}} if weights else report
 
 
 def run_from(row) -> Run:

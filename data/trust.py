@@ -8,6 +8,10 @@ from data.database import now
 from data.history import History
 from data.records import Erasure, Reply, Turn
 
+RATED_BY = " UNION ".join(f"SELECT {column} AS reply_id FROM {table} WHERE rater_id = ?1" for table, column in (
+    ("ratings", "reply_id"), ("reasons", "reply_id"), ("corrections", "reply_id"), ("comparisons", "first_id"), ("comparisons", "second_id")))
+"""The replies of which a person ever said something."""
+
 
 class Trust(History):
     """Consent is a person's; whether it covers a reply is written on the reply, so that later answers change no earlier one."""
@@ -76,23 +80,15 @@ class Trust(History):
             self.forget_asking_heads([row["reply_id"] for row in self.rows(
                 "SELECT DISTINCT reply_id FROM second_opinions JOIN ratings USING (reply_id, rater_id) WHERE rater_id = ?", rater_id)])
             ratings += self.take_back_second_opinions(rater_id)
-            self._forget_what_was_thought_of(rater_id)
+            self.forget_what_was_thought_of(rater_id)
             self.ensure_rater(rater_id)
             db["erasures"].insert({"rater_id": rater_id, "ratings": ratings, "trained": int(trained), "created_at": now()})
         return Erasure(ratings, trained, ())
 
-    def _forget_what_was_thought_of(self, rater_id: str) -> None:
-        """Runs told who rates against what all others go by."""
-        with self.write() as db:
-            for row in self.rows("SELECT id, report FROM runs WHERE instr(report, ?)", json.dumps(rater_id)):
-                report = json.loads(row["report"])
-                if weights := report.get("data", {}).get("rater_weights"):
-                    report["data"]["rater_weights"] = [one for one in weights if one["rater"] != rater_id]
-                    db["runs"].update(row["id"], {"report": json.dumps(report, ensure_ascii=False)})
-
     def _may_have_trained(self, rater_id: str) -> bool:
         """Whether a version used what they said, or it left for a learner elsewhere, of whose newest version nothing may be known here yet."""
-        return self.row("SELECT 1 FROM used_feedback WHERE rater_id = ? LIMIT 1", rater_id) is not None or self.row("""
+        rated = self.rows(RATED_BY, rater_id)     # reply by reply, as `_newest_that_used` has it
+        return any(self._newest_that_used(row["reply_id"], rater_id) for row in rated) or self.row("""
             SELECT 1 FROM feedback JOIN shard_rows ON shard_rows.source = feedback.source AND row_id = CAST(feedback.id AS TEXT)
             WHERE feedback.rater_id = ? LIMIT 1""", rater_id) is not None
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from data.inbox import EVENTS, Inbox
-from data.outbox import SENT_ELSEWHERE
+from data.outbox import ABOUT, SENT_ELSEWHERE
 from data.records import BASE_VERSION
 
 REPORTED = ("reason", "said", "note", "note_said", "data", "gate", "published", "adapter_sha256", "ratings_used", "kl", "seconds")
@@ -113,7 +113,7 @@ class VersionShards(Inbox):
     def _events_here(self, reply_id: str) -> dict[str, dict[str, int]]:
         """This host's events about a reply by their names on all hosts."""
         return {source: {self.event_uid(source, row): row["id"] for row in self.rows(
-            f"SELECT * FROM {source} WHERE ? IN ({'first_id, second_id' if source == 'comparisons' else 'reply_id'})", reply_id)} for source in EVENTS}
+            f"SELECT * FROM {source} WHERE {about}", reply_id)} for source, about in ABOUT.items()}
 
     def _promotion_record(self, promotion_id: int) -> dict:
         row = self.row("SELECT * FROM promotions WHERE id = ?", promotion_id)

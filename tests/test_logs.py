@@ -3,6 +3,7 @@
 import logging
 
 import app
+from tests.few_files import no_more_files
 from tests.waiting import until
 
 
@@ -30,3 +31,15 @@ def test_the_learners_log_is_put_aside_when_a_learner_is_started_on_a_large_one(
         assert (tmp_path / "learner.log.1").exists() is kept
     old, new = (tmp_path / "learner.log.1").read_text(), (tmp_path / "learner.log").read_text()
     assert old.startswith("what it said before") and "none.gguf" in old and "none.gguf" in new and "before" not in new
+
+
+def test_a_learner_that_cannot_be_started_is_tried_again_and_ends_nothing(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("BASE_MODEL", str(tmp_path / "none.gguf"))
+    monkeypatch.setattr(app, "AGAIN_SECONDS", 0.2)
+    learner = app.LearnerProcess(tmp_path)
+    with no_more_files():
+        learner.keep_running()
+    assert learner._child is None and "Too many open files" in caplog.text
+    until(lambda: learner.keep_running() or learner._child)
+    learner.close()

@@ -76,6 +76,41 @@ def test_prompt_and_reply_always_fit_and_only_the_oldest_turns_leave(tokenizer, 
     assert [f"q{n}x" in text for n in range(len(lengths))] == [n >= prompt.dropped_turns for n in range(len(lengths))]
 
 
+def fit_one_by_one(earlier, message, tokenizer, context, new):
+    """One turn after the other left out, until what is left fits: its ids and how many that were, or how long the message alone is."""
+    for dropped in range(len(earlier) + 1):
+        kept = [Message(role, text) for turn in earlier[dropped:] for role, text in (("user", turn.message), ("assistant", answer_of(turn)))]
+        ids = tokenizer.render([*kept, Message("user", message)])
+        if len(ids) + min(new, context // 2) <= context:
+            return tuple(ids), dropped
+    return len(ids)
+
+
+@settings(max_examples=100)
+@given(texts=st.lists(st.tuples(st.text(max_size=40), st.text("ab <|im_end|>\n你", min_size=1, max_size=60)), max_size=12), message=st.text(min_size=1, max_size=80),
+       context=st.integers(40, 600), new=st.integers(1, 300))
+def test_as_many_turns_leave_as_when_they_are_left_out_one_by_one(tokenizer, texts, message, context, new):
+    earlier = [turn(question, reply(answer)) for question, answer in texts]
+    expected = fit_one_by_one(earlier, message, tokenizer, context, new)
+    try:
+        prompt = fit_prompt(earlier, message, tokenizer, context_length=context, max_new_tokens=new)
+        assert (prompt.ids, prompt.dropped_turns, prompt.room) == (*expected, context - len(prompt.ids))
+    except MessageTooLong as error:
+        assert error.said["tokens"] == expected
+
+
+def test_a_long_conversation_is_rendered_a_few_times_and_not_once_a_turn(tokenizer):
+    rendered = []
+
+    class Counting:
+        def render(self, messages):
+            rendered.append(len(messages))
+            return tokenizer.render(messages)
+
+    prompt = fit_prompt([turn(f"q{n}", reply(f"a{n}")) for n in range(240)], "last", Counting(), context_length=400, max_new_tokens=100)
+    assert prompt.dropped_turns > 200 and len(rendered) <= 9 and sum(rendered) < 3 * 480
+
+
 def test_a_message_that_alone_fills_the_context_is_refused(tokenizer):
     with pytest.raises(MessageTooLong, match="the model can read"):
         fit_prompt([], "word " * 400, tokenizer, context_length=300, max_new_tokens=100)

@@ -235,6 +235,16 @@ def test_runs_that_named_people_in_doubt_still_do_after_an_update_until_one_dele
     assert store.run("0").report["data"]["rater_weights"] == doubted[1:]
 
 
+def test_who_deletes_everything_while_a_run_goes_on_is_not_in_its_report(store):
+    add_reply(store, "went"), add_reply(store, "went before"), add_reply(store, "stays")
+    store.delete_everything("went before")                            # and came back since
+    run = store.start_run("base", "shell")
+    store.delete_everything("went")
+    report = {"reason": "It passed.", "data": {"replies": 3, "rater_weights": [{"rater": rater} for rater in ("went", "went before", "stays")]}}
+    found = store.finish_run(run.id, "published", report=report).report
+    assert found == {"reason": "It passed.", "data": {"replies": 3, "rater_weights": [{"rater": "went before"}, {"rater": "stays"}]}}
+
+
 def test_a_full_disk_refuses_a_rating_keeps_what_was_saved_and_takes_it_when_there_is_room(store):
     reply = add_reply(store, "me")
     store.add_rating(reply.id, "me", "thumb", 1)

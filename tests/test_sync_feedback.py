@@ -123,3 +123,51 @@ def test_a_consent_that_is_withdrawn_and_given_again_travels_both_times(hosts, p
         rounds(a, learner)
         assert learner.trained() == ({reply.id: [("stars", 4)]} if trains else {})
         assert ("my answer" in texts_in(place)) is trains
+
+
+def weighed(host) -> list[str]:
+    """Of whom the host's only run says how far it trusts them."""
+    [run] = host.store.runs()
+    return [one["rater"] for one in run.report["data"]["rater_weights"]]
+
+
+def test_who_deletes_everything_on_their_host_is_in_no_report_of_the_learners(hosts):
+    a, b, learner = hosts
+    said_everything(a), said_everything(b)
+    for word in ("one more", "and one"):
+        a.store.add_rating(add_reply(a.store, "me", text=word).id, "me", "thumb", 1)
+    rounds(a, b, learner)
+    people = [a.store.pseudonym("me"), b.store.pseudonym("me")]
+    learner.store.finish_run(learner.store.start_run("base", "shell").id, "refused", report={"data": {"rater_weights": [{"rater": rater} for rater in people]}})
+    a.store.delete_conversation(a.store.history("me")[-1].id, "me")
+    rounds(a, learner)
+    assert weighed(learner) == people                        # something of theirs is left
+    a.store.delete_everything("me")
+    rounds(a, learner)
+    assert weighed(learner) == people[1:] and people[0] not in learner.store.row("SELECT report FROM runs")["report"]
+
+
+def test_who_deletes_everything_on_their_host_while_a_run_goes_on_is_not_in_its_report_either(hosts):
+    a, b, learner = hosts
+    said_everything(a), said_everything(b)
+    rounds(a, b, learner)
+    run, people = learner.store.start_run("base", "shell"), [a.store.pseudonym("me"), b.store.pseudonym("me")]
+    a.store.delete_everything("me")
+    rounds(a, learner)
+    learner.store.finish_run(run.id, "published", report={"reason": "It passed.", "data": {"replies": 2, "rater_weights": [{"rater": rater} for rater in people]}})
+    assert weighed(learner) == people[1:] and learner.store.run(run.id).report["data"]["replies"] == 2
+
+
+def test_who_takes_a_second_opinion_back_by_deleting_everything_is_forgotten_once_that_has_arrived(hosts):
+    a, _, learner = hosts
+    a.store.set_consent("you", True), a.store.set_consent("me", True)
+    theirs, mine = add_reply(a.store, "you"), add_reply(a.store, "me")
+    with a.store.write() as db:
+        db["second_opinions"].insert({"reply_id": theirs.id, "rater_id": "me", "event": "offered", "created_at": theirs.started_at})
+    for reply in (theirs, mine):
+        a.store.add_rating(reply.id, "me", "thumb", 1)
+    rounds(a, learner)
+    learner.store.finish_run(learner.store.start_run("base", "shell").id, "refused", report={"data": {"rater_weights": [{"rater": a.store.pseudonym("me")}]}})
+    a.store.delete_everything("me")
+    rounds(a, learner)
+    assert weighed(learner) == []

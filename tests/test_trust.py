@@ -1,6 +1,7 @@
 """Consent, export and erasure: what a person did not give is never trained on, and what they take back leaves."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -161,3 +162,15 @@ def test_a_deletion_is_done_only_while_a_version_made_without_it_answers(server)
     store.mark_failed(second, ChatError("It cannot be loaded."))                   # the one before it holds what was deleted, so it does not answer
     answers(0)
     assert belongings.erasure("me")["state"] == "gone"
+
+
+@pytest.mark.parametrize("source", ["reasons", "corrections", "comparisons"])
+def test_whatever_a_person_said_that_trained_is_known_to_have_trained_when_they_delete_everything(store, tmp_path, source):
+    first = add_reply(store, "me")
+    second = store.finish_reply(store.start_reply(first.turn_id, 0, None, "base", "openvino", Sampling(), (1,)).id, "another", Generated((7,), (-1.0,), 1.0, "stop"), 0.1, 0.2)
+    add_reply(store, "you")
+    store.add_reasons(second.id, "me", ["wrong"])
+    store.add_correction(second.id, "me", "better so")
+    store.add_comparison(first.id, second.id, "me", "first")
+    publish(store, tmp_path, replace(receipt(store, second), feedback_ids={source: [1]}))      # of a comparison either reply may have trained
+    assert not store.delete_everything("you").trained and store.delete_everything("me").trained

@@ -13,6 +13,7 @@ import numpy as np
 
 from chat_app.engines.lora import TENSORS, read_safetensors
 from data.errors import AdapterMismatch, CorruptAdapter
+from data.files import of_the_moment
 from data.gguf_files import open_gguf
 from data.records import BaseModel
 from data.sentences import said
@@ -31,6 +32,8 @@ def check_fit(base: BaseModel, folder: Path) -> None:
         rank = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))["r"]
         weights = read_safetensors(folder / "adapter_model.safetensors")
     except Exception as error:  # safetensors raises its own and plain ones
+        if of_the_moment(error):
+            raise
         raise CorruptAdapter(said("adapter_unreadable", folder=folder.name, error=str(error))) from error
     shapes = _shapes(base)
     for key, weight in weights.items():

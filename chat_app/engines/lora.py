@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import AdapterMismatch, CorruptAdapter
+from data.files import of_the_moment
 from data.sentences import said
 
 TENSORS = {
@@ -63,6 +64,8 @@ def read_deltas(
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         weights = read_safetensors(folder / "adapter_model.safetensors")
     except Exception as error:  # safetensors raises its own and plain ones
+        if of_the_moment(error):
+            raise
         raise CorruptAdapter(said("adapter_unreadable", folder=folder.name, error=str(error))) from error
     scale = _scale(config, folder)
 

@@ -28,6 +28,7 @@ from chat_app.engines.streams import FedStream, room_for_reply
 from chat_app.engines.transformers_batches import GREEDY, PAGE, Manager
 from chat_app.engines.versions import VersionedEngine
 from data.errors import AdapterMismatch, CorruptAdapter, ModelUnavailable
+from data.files import of_the_moment
 from data.records import BaseModel, Sampling
 from data.sentences import said
 from data.unpacked import unpacked
@@ -197,10 +198,13 @@ def _unpack(base: BaseModel, dtype: torch.dtype, folder: Path) -> None:
 
 def _with_adapter(model: torch.nn.Module, folder: Path) -> PeftModel:
     """`model` with the LoRA layers of `folder` in it; peft only warns of tensors that find no place, we refuse."""
+    weights = folder / "adapter_model.safetensors"
     try:
-        with safe_open(folder / "adapter_model.safetensors", "pt") as file:
+        with open(weights, "rb"), safe_open(weights, "pt") as file:      # it says of every file that cannot be opened that there is none
             stored = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
     except Exception as error:  # safetensors raises its own
+        if of_the_moment(error):
+            raise
         raise CorruptAdapter(said("adapter_unreadable", folder=folder.name, error=str(error))) from error
     try:
         with warnings.catch_warnings():
@@ -211,6 +215,8 @@ def _with_adapter(model: torch.nn.Module, folder: Path) -> PeftModel:
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         odd = [str(error).strip().splitlines()[-1].strip()]
     except OSError as error:
+        if of_the_moment(error):
+            raise
         raise CorruptAdapter(said("adapter_unreadable", folder=folder.name, error=str(error))) from error
     if odd:
         raise AdapterMismatch(said("adapter_misfit", folder=folder.name, reason=str(odd[0])))

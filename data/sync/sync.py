@@ -11,9 +11,9 @@ from collections.abc import Callable
 from datetime import datetime
 
 from data.adapters import LEARNER_LEASE, WEIGHTS, AdapterRegistry
-from data.chats import this_process
 from data.database import now
 from data.errors import BadSetting, ChatError, CorruptAdapter
+from data.processes import this_process
 from data.settings import Settings
 from data.store import Store
 from data.sync.place import NotOurShard, SharedPlace

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from data.adapters import LEARNER_LEASE
-from data.chats import this_holder
 from data.errors import Busy, ChatError
+from data.processes import this_holder
 from data.sentences import said
 from data.store import Store
 

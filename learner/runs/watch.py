@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from data.adapters import AdapterRegistry
-from data.chats import this_process
 from data.errors import ChatError
+from data.processes import this_process
 from data.sentences import said
 from data.settings import Settings
 from data.store import Store
