@@ -301,3 +301,9 @@ def m018_weights_of_all_raters(db: Database) -> None:
         UPDATE runs SET report = json_remove(json_set(report, '$.data.rater_weights', json_extract(report, '$.data.raters_in_doubt')), '$.data.raters_in_doubt')
             WHERE json_type(report, '$.data.raters_in_doubt') IS NOT NULL;
     """)
+
+
+@migrations()
+def m021_runs_in_their_order(db: Database) -> None:
+    """Every open page asks for the newest run of a base model, and for the newest with a verdict, every few seconds; reports made reading all of them slow."""
+    db.executescript("CREATE INDEX runs_of_base ON runs(base_model, started_at, state);")

@@ -46,11 +46,6 @@ def build_chat_page(service, identity) -> None:
 def chat_calls(service, identity) -> list[Callable]:
     """The server functions of the chat page. Each finds out by itself who asks, and touches only what is theirs."""
 
-    def owned(request: gr.Request, payload: dict):
-        """The rater and their conversation, which the payload names."""
-        rater = identity.rater(request)
-        return rater, service.conversation(rater, field(payload, "conversation") or "")
-
     @answering
     def ui_open(payload: dict, request: gr.Request) -> dict:
         """A conversation: the one that is named, or else this person's latest, or else none."""
@@ -75,26 +70,27 @@ def chat_calls(service, identity) -> list[Callable]:
         return last_turn(rater, service.regenerate(rater, field(payload, "conversation") or "", unasked=None))
 
     def last_turn(rater: str, job) -> dict:
-        conversation = service.conversation(rater, job.conversation_id)
-        return {"conversation": conversation.id, "task": conversation.task, "reply": job.reply_id,
-                "turn": turn_view(conversation.turns[-1], service.ratings(rater, conversation.id), job)}
+        home = service.store.check_owner(job.conversation_id, rater)
+        return {"conversation": home["id"], "task": home["task"], "reply": job.reply_id,
+                "turn": turn_view(service.store.last_turn(home["id"]), service.ratings(rater, home["id"]), job)}
 
     @answering
     def ui_stop(payload: dict, request: gr.Request) -> dict:
-        rater, conversation = owned(request, payload)
-        service.stop(rater, conversation.id)
+        service.stop(identity.rater(request), field(payload, "conversation") or "")
         return {}
 
     @answering
     def ui_look(payload: dict, request: gr.Request) -> dict:
         """What may have changed since: the status, and of the open conversation its replies and ratings."""
-        if field(payload, "conversation") is None:
+        conversation_id, store = field(payload, "conversation"), service.store
+        if conversation_id is None:
             return {"status": service.status()}
-        rater, conversation = owned(request, payload)
-        job = service.running(conversation.id)
-        return {"status": service.status(), "ratings": service.ratings(rater, conversation.id),
-                "marks": marks_view(service.store, rater, conversation.id),
-                "replies": [reply.id for turn in conversation.turns for reply in shown_replies(turn)],
+        rater = identity.rater(request)
+        store.check_owner(conversation_id, rater)
+        job = service.running(conversation_id)
+        return {"status": service.status(), "ratings": service.ratings(rater, conversation_id),
+                "marks": marks_view(store, rater, conversation_id),
+                "replies": [reply.id for replies in store.outlines(conversation_id) for reply in shown_replies(replies)],
                 "running": job.reply_id if job is not None and not job.done else None}
 
     return [ui_open, ui_send, ui_regenerate, ui_stop, ui_look]
@@ -109,22 +105,19 @@ def _follower(service, identity) -> Callable:
         payload = event._data
         try:
             rater, conversation_id = identity.rater(request), field(payload, "conversation") or ""
-            conversation = await asyncio.to_thread(service.conversation, rater, conversation_id)
+            await asyncio.to_thread(service.store.check_owner, conversation_id, rater)
+            job = service.running(conversation_id)
+            if job is not None:
+                async for part in _parts(job):
+                    yield {"conversation": conversation_id, "reply": part}
+                if job.error:
+                    yield {"conversation": conversation_id, "reply": {**running_view(job), "state": "failed", "said": job.error.said}}
+                    return
+            reply = await asyncio.to_thread(service.store.reply, job.reply_id if job is not None else field(payload, "reply"), rater)
         except ChatError:
             return
-        job = service.running(conversation.id)
-        if job is not None:
-            async for part in _parts(job):
-                yield {"conversation": conversation.id, "reply": part}
-            if job.error:
-                yield {"conversation": conversation.id, "reply": {**running_view(job), "state": "failed", "said": job.error.said}}
-                return
-            conversation = await asyncio.to_thread(service.conversation, rater, conversation.id)
-        replies = [reply for turn in conversation.turns for reply in turn.replies]
-        wanted = job.reply_id if job is not None else field(payload, "reply")
-        for reply in replies:
-            if reply.id == wanted:
-                yield {"conversation": conversation.id, "reply": reply_view(reply)}
+        if reply.conversation_id == conversation_id:
+            yield {"conversation": conversation_id, "reply": reply_view(reply)}
 
     return ui_follow
 

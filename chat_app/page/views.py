@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TypeVar
+
 from chat_app.page.markdown import to_safe_html
 from chat_app.then_and_now import ThenAndNow, is_whole
-from data.records import Comparison, Conversation, Outcome, Reasons, Reply, SecondOpinion, Turn
+from data.records import Comparison, Conversation, Outcome, Reasons, Reply, ReplyOutline, SecondOpinion, Turn
 from data.store import Store
+
+AnyReply = TypeVar("AnyReply", Reply, ReplyOutline)
 
 
 def conversation_view(conversation: Conversation, ratings: dict[str, dict[str, int]], job=None) -> dict:
@@ -17,12 +22,12 @@ def conversation_view(conversation: Conversation, ratings: dict[str, dict[str, i
 def turn_view(turn: Turn, ratings: dict[str, dict[str, int]], job=None) -> dict:
     return {"id": turn.id, "message": turn.message, "answer": turn.answer_id,
             "replies": [running_view(job) if job is not None and job.reply_id == reply.id and not job.done
-                        else {**reply_view(reply), "rating": ratings.get(reply.id, {})} for reply in shown_replies(turn)]}
+                        else {**reply_view(reply), "rating": ratings.get(reply.id, {})} for reply in shown_replies(turn.replies)]}
 
 
-def shown_replies(turn: Turn) -> list[Reply]:
-    """All attempts, but of those that were written aside only such as are worth a comparison: whole, and not what another one says."""
-    attempts = [reply for reply in turn.replies if reply.again_of is None]
+def shown_replies(replies: Sequence[AnyReply]) -> list[AnyReply]:
+    """All attempts at one message, but of those that were written aside only such as are worth a comparison: whole, and not what another one says."""
+    attempts = [reply for reply in replies if reply.again_of is None]
     return [reply for reply in attempts if not reply.aside or (
         is_whole(reply) and reply.text.strip() and reply.text not in [other.text for other in attempts if other.id != reply.id])]
 
