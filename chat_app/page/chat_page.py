@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import gradio as gr
 
+from chat_app.elsewhere import ReplyElsewhere
 from chat_app.page.answers import answering, field
 from chat_app.page.history_calls import history_calls
 from chat_app.page.opinion_calls import opinion_calls
@@ -16,6 +17,7 @@ from chat_app.page.scripted_html import read, scripted_html
 from chat_app.page.strings import catalogue
 from chat_app.page.trust_calls import person_view, trust_calls
 from chat_app.page.views import conversation_view, marks_view, reply_view, running_view, shown_replies, turn_view
+from chat_app.replies import ReplyJob
 from data.errors import ChatError
 
 SCRIPTS = ("dom.js", "words.js", "theme.js", "saves.js", "rating.js", "reasons.js", "then_and_now.js", "receipt.js", "correction.js", "comparison.js", "version_label.js", "reply.js", "conversation.js", "composer.js", "history.js", "menu.js", "trust.js",
@@ -24,7 +26,9 @@ LANE_SCRIPT = "watch('value', () => window.dispatchEvent(new CustomEvent('reply-
 LOOK_SECONDS = 1 / 30
 """How often a stream looks for new text ..."""
 PART_SECONDS = 1 / 15
-"""... and how often it sends it at most: smooth to read, and 16 streams at once leave the cores to the model."""
+"""... and how often it sends it at most: smooth to read, and 16 streams at once leave the cores to the model ..."""
+RENDERS_APART = 10
+"""... but long texts less often: after one was rendered, that many times as long as it took."""
 HEARTBEAT_SECONDS = 2.0
 """A stream without new text still says that it is there, so that the page can tell waiting from a lost connection."""
 
@@ -106,7 +110,7 @@ def _follower(service, identity) -> Callable:
         try:
             rater, conversation_id = identity.rater(request), field(payload, "conversation") or ""
             await asyncio.to_thread(service.store.check_owner, conversation_id, rater)
-            job = service.running(conversation_id)
+            job = await asyncio.to_thread(service.running, conversation_id)
             if job is not None:
                 async for part in _parts(job):
                     yield {"conversation": conversation_id, "reply": part}
@@ -117,17 +121,23 @@ def _follower(service, identity) -> Callable:
         except ChatError:
             return
         if reply.conversation_id == conversation_id:
-            yield {"conversation": conversation_id, "reply": reply_view(reply)}
+            yield {"conversation": conversation_id, "reply": await asyncio.to_thread(reply_view, reply)}
 
     return ui_follow
 
 
-async def _parts(job) -> AsyncIterator[dict]:
-    """The view of `job` each time it changed, at most every PART_SECONDS and at least every HEARTBEAT_SECONDS."""
-    sent, sent_at, beat = (), 0.0, 0
+async def _parts(job: ReplyJob | ReplyElsewhere) -> AsyncIterator[dict]:
+    """The view of `job` each time it changed, at most every PART_SECONDS and as RENDERS_APART has it, and at least every HEARTBEAT_SECONDS."""
+    shown, view, sent_at, next_at, beat = None, {}, 0.0, 0.0, 0
     while not job.done:
-        now, seen = time.monotonic(), (len(job.text), job.place)
-        if (seen != sent and now - sent_at >= PART_SECONDS) or now - sent_at >= HEARTBEAT_SECONDS:
-            sent, sent_at, beat = seen, now, beat + 1
-            yield {**running_view(job), "beat": beat}          # equal values would not reach the browser
+        now, seen = time.monotonic(), (len(job.text), job.place, job.version)
+        if is_new := seen != shown and now >= next_at:
+            shown, view = seen, await asyncio.to_thread(running_view, job)        # other streams, and everything else, go on meanwhile
+            took, now = time.monotonic() - now, time.monotonic()
+            next_at = now + max(PART_SECONDS, RENDERS_APART * took)
+        if is_new or now - sent_at >= HEARTBEAT_SECONDS:
+            sent_at, beat = now, beat + 1
+            yield {**view, "beat": beat}          # equal values would not reach the browser
         await asyncio.sleep(LOOK_SECONDS)
+        if isinstance(job, ReplyElsewhere) and job.is_due():
+            await asyncio.to_thread(job.look)
