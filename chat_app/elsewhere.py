@@ -12,7 +12,7 @@ LOOK_SECONDS = 0.5
 
 
 class ReplyElsewhere:
-    """What a page asks of a `ReplyJob`: `text` grows, `done` turns true after the reply is stored."""
+    """What a page asks of a `ReplyJob`: `text` grows and `done` turns true after the reply is stored, as of the last `look`."""
 
     error, unsaved, place = None, False, 0
 
@@ -27,11 +27,16 @@ class ReplyElsewhere:
 
     @property
     def done(self) -> bool:
-        """Also when its writer has died."""
-        if time.monotonic() - self._looked >= LOOK_SECONDS:
-            self._store.written_elsewhere(self.conversation_id)            # ends it when its writer has died
-            self._reply, self._looked = self._store.reply(self.reply_id), time.monotonic()
         return self._reply.state != "streaming"
+
+    def is_due(self) -> bool:
+        """Whether there may be something new."""
+        return time.monotonic() - self._looked >= LOOK_SECONDS
+
+    def look(self) -> None:
+        """Read what its writer has stored since; of one that has died, that it is over."""
+        self._store.written_elsewhere(self.conversation_id)            # ends it when its writer has died
+        self._reply, self._looked = self._store.reply(self.reply_id), time.monotonic()
 
     def cancel(self) -> None:
         """Within a second or two; what was written is kept."""

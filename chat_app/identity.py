@@ -7,6 +7,7 @@ import hmac
 import os
 import secrets
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import gradio as gr
@@ -16,9 +17,12 @@ from starlette.requests import Request
 from data.errors import NotAllowed
 from data.sentences import said
 
-RATER_COOKIE, MAINTAINER_COOKIE = "rater", "maintainer"
+UNKEYED_RATER_COOKIE = "rater"
+"""What the rater's cookie was called before its name told the key."""
 RATER_SECONDS = 400 * 24 * 3600
-"""As long as browsers keep a cookie."""
+"""As long as browsers keep a cookie ..."""
+RENEW_SECONDS = 30 * 24 * 3600
+"""... and at a visit it is signed anew once it is this old, so that who comes back is never forgotten."""
 MAINTAINER_SECONDS = 12 * 3600
 
 
@@ -44,11 +48,21 @@ class Identity:
         self._key = key.encode()
         self._raters = URLSafeTimedSerializer(key, salt="rater")
         self._maintainers = URLSafeTimedSerializer(key, salt="maintainer")
+        # cookies know no ports: by their names two servers on one host leave each other's alone
+        name = hmac.new(self._key, b"name of the cookies", hashlib.sha256).hexdigest()[:8]
+        self.rater_cookie, self.maintainer_cookie = f"rater_{name}", f"maintainer_{name}"
 
-    def new_rater_cookie(self) -> str:
-        return self._raters.dumps(secrets.token_hex(8))
+    def cookies_at_visit(self, cookies: Mapping[str, str]) -> dict[str, str]:
+        """What to set where a page is opened with these cookies, by name; an empty value takes one away. Nothing while theirs will do."""
+        if _load(self._raters, cookies.get(self.rater_cookie), RENEW_SECONDS):
+            return {}
+        renamed = {UNKEYED_RATER_COOKIE: ""} if _load(self._raters, cookies.get(UNKEYED_RATER_COOKIE), RATER_SECONDS) else {}       # another server's is left alone
+        return {self.rater_cookie: self.signed_rater(self.rater_of(cookies) or secrets.token_hex(8)), **renamed}
 
-    def maintainer_cookie(self) -> str:
+    def signed_rater(self, rater: str) -> str:
+        return self._raters.dumps(rater)
+
+    def signed_maintainer(self) -> str:
         return self._maintainers.dumps("maintainer")
 
     def rater(self, request: gr.Request | Request) -> str:
@@ -56,21 +70,22 @@ class Identity:
 
         Raises: NotAllowed: the call carries neither.
         """
-        cookie = self.rater_of_cookie(_cookies(request).get(RATER_COOKIE))
-        if cookie:
-            return cookie
+        rater = self.rater_of(_cookies(request))
+        if rater:
+            return rater
         session = getattr(request, "session_hash", None)
         if session:
             # keyed, so that nobody can work out a rater id and nobody else's cookie can name this rater
             return "s" + hmac.new(self._key, session.encode(), hashlib.sha256).hexdigest()[:16]
         raise NotAllowed(said("no_identity"))
 
-    def rater_of_cookie(self, value: str | None) -> str | None:
-        """The rater a cookie names, or None when it is missing, forged or too old."""
-        return _load(self._raters, value, RATER_SECONDS)
+    def rater_of(self, cookies: Mapping[str, str]) -> str | None:
+        """The rater these cookies name, or None when theirs is missing, forged or too old."""
+        signed = (_load(self._raters, cookies.get(name), RATER_SECONDS) for name in (self.rater_cookie, UNKEYED_RATER_COOKIE))
+        return next(filter(None, signed), None)
 
     def is_maintainer(self, request: gr.Request | Request) -> bool:
-        return _load(self._maintainers, _cookies(request).get(MAINTAINER_COOKIE), MAINTAINER_SECONDS) == "maintainer"
+        return _load(self._maintainers, _cookies(request).get(self.maintainer_cookie), MAINTAINER_SECONDS) == "maintainer"
 
     def require_maintainer(self, request: gr.Request | Request) -> None:
         """Raises: NotAllowed: the caller is not signed in as a maintainer."""

@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
-from chat_app.identity import MAINTAINER_COOKIE, MAINTAINER_SECONDS, RATER_COOKIE, RATER_SECONDS, Identity
+from chat_app.identity import MAINTAINER_SECONDS, RATER_SECONDS, Identity
 
 log = logging.getLogger(__name__)
 
@@ -87,17 +87,17 @@ class _DoorMiddleware:
             return await (await self._sign_in(request))(scope, receive, send)
         if path == "/sign-out" and request.method == "POST":
             response = RedirectResponse(MAINTAINER_PAGE, status_code=303)
-            response.headers.append("set-cookie", self._cookie(request, MAINTAINER_COOKIE, "", 0))        # browsers delete only what is named as it was set
+            response.headers.append("set-cookie", self._cookie(request, self.identity.maintainer_cookie, "", 0))        # browsers delete only what is named as it was set
             return await response(scope, receive, send)
-        if request.method == "GET" and path in ("/", MAINTAINER_PAGE) and not self.identity.rater_of_cookie(request.cookies.get(RATER_COOKIE)):
-            cookie = self._cookie(request, RATER_COOKIE, self.identity.new_rater_cookie(), RATER_SECONDS)
+        if request.method == "GET" and path in ("/", MAINTAINER_PAGE) and (wanted := self.identity.cookies_at_visit(request.cookies)):
+            cookies = [self._cookie(request, name, value, RATER_SECONDS if value else 0) for name, value in wanted.items()]
 
-            async def send_with_cookie(message) -> None:
+            async def send_with_cookies(message) -> None:
                 if message["type"] == "http.response.start":
-                    message = {**message, "headers": [*message["headers"], (b"set-cookie", cookie.encode())]}
+                    message = {**message, "headers": [*message["headers"], *((b"set-cookie", cookie.encode()) for cookie in cookies)]}
                 await send(message)
 
-            return await self.app(scope, receive, send_with_cookie)
+            return await self.app(scope, receive, send_with_cookies)
         await self.app(scope, receive, send)
 
     async def _sign_in(self, request: Request) -> Response:
@@ -121,7 +121,7 @@ class _DoorMiddleware:
             log.warning("A maintainer sign-in was refused")
             return RedirectResponse(f"{MAINTAINER_PAGE}?refused=1", status_code=303)
         response = RedirectResponse(MAINTAINER_PAGE, status_code=303)
-        response.headers.append("set-cookie", self._cookie(request, MAINTAINER_COOKIE, self.identity.maintainer_cookie(), MAINTAINER_SECONDS))
+        response.headers.append("set-cookie", self._cookie(request, self.identity.maintainer_cookie, self.identity.signed_maintainer(), MAINTAINER_SECONDS))
         self.door.announce_link()
         return response
 

@@ -9,7 +9,7 @@ from chat_app.places import Places
 from chat_app.replies import ReplyJob
 from chat_app.serving import Serving
 from data.errors import NothingNewer
-from data.records import BaseModel, Reply
+from data.records import BaseModel, Reply, ReplyOutline
 from data.sentences import said
 from data.store import Store
 
@@ -67,7 +67,7 @@ class Retelling:
         return self.look(rater_id, reply_id)
 
 
-def is_whole(reply: Reply | None) -> bool:
+def is_whole(reply: Reply | ReplyOutline | None) -> bool:
     return reply is not None and reply.state == "done" and reply.finish_reason in ("stop", "length")
 
 

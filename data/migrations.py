@@ -311,3 +311,9 @@ def m019_what_one_person_said(db: Database) -> None:
         CREATE INDEX reasons_of_rater ON reasons(rater_id, reply_id);
         CREATE INDEX corrections_of_rater ON corrections(rater_id, reply_id);
     """)
+
+
+@migrations()
+def m021_runs_in_their_order(db: Database) -> None:
+    """Every open page asks for the newest run of a base model, and for the newest with a verdict, every few seconds; reports made reading all of them slow."""
+    db.executescript("CREATE INDEX runs_of_base ON runs(base_model, started_at, state);")

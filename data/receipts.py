@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 from data.records import Outcome, Rating, ReceiptRow
 from data.versions import Versions
@@ -17,14 +18,14 @@ class Receipts(Versions):
         A refused run is named when it is the newest that ended with a verdict, it saw all that they currently say of the
         reply, and it is newer than the reply's receipts.
         """
-        last, current = self._last_verdicts(), self.current_events(rater_id, conversation_id)
+        last, current = cache(self.last_verdict), self.current_events(rater_id, conversation_id)
         tagged = {reply_id for reply_id, said in self.reasons_of(rater_id, conversation_id).items() if said.tags}
         found = {}
         for row in self.rows("""
                 SELECT replies.id AS reply_id, replies.base_model AS base_model FROM replies JOIN turns ON turns.id = replies.turn_id
                 WHERE turns.conversation_id = ? AND replies.state = 'done' AND replies.contributes = 1 AND replies.completion_ids <> '[]'""", conversation_id):
             version = self._newest_that_used(row["reply_id"], rater_id)
-            run, everything = last.get(row["base_model"]), current.get(row["reply_id"], {})
+            run, everything = last(row["base_model"]), current.get(row["reply_id"], {})
             # reasons beside other feedback explain it; alone they train when there is a tag among them
             events = {kind: ids for kind, ids in everything.items() if kind != "reasons"} or (everything if row["reply_id"] in tagged else {})
             refused = run["id"] if run and events and run["state"] == "refused" and _saw(run, events) else None
@@ -49,11 +50,6 @@ class Receipts(Versions):
         for kind, reply_id, event_id in events:
             found.setdefault(reply_id, {}).setdefault(kind, []).append(event_id)
         return found
-
-    def _last_verdicts(self) -> dict[str, dict]:
-        """The newest published or refused run of every base model."""
-        rows = self.rows("SELECT id, base_model, state, ratings_seen, feedback_seen FROM runs WHERE state IN ('published', 'refused') ORDER BY started_at")
-        return {row["base_model"]: row for row in rows}
 
     def used_feedback(self, receipt: ReceiptRow, rater_id: str) -> dict[str, list[int]]:
         """The events of this person that a version counts for a reply, by kind; `corrected`: the corrected text as an example of its own."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
-from chat_app.identity import RATER_COOKIE, Identity
+from chat_app.identity import Identity
 from data.adapters import AdapterRegistry
 from data.records import BaseModel
 from data.store import Store
@@ -31,8 +31,7 @@ class ChatServer(ServerProcess):
 
     def rater_of(self, context: BrowserContext) -> str:
         """The rater this browser was signed as."""
-        cookie = next(c["value"] for c in context.cookies() if c["name"] == RATER_COOKIE)
-        return Identity(SECRET).rater_of_cookie(cookie)
+        return Identity(SECRET).rater_of({cookie["name"]: cookie["value"] for cookie in context.cookies()})
 
     def publish(self, seed: int) -> int:
         """A random adapter as the next version, as a learner would publish it."""

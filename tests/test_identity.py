@@ -1,4 +1,5 @@
 import stat
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -38,9 +39,51 @@ def test_the_page_gives_a_person_a_cookie_once_and_knows_them_by_it(identity):
     browser, _ = site(identity)
     first = browser.get("/")
     assert "HttpOnly" in first.headers["set-cookie"] and "SameSite=Lax" in first.headers["set-cookie"]
-    rater = identity.rater(request(rater=browser.cookies["rater"]))
+    rater = identity.rater(request(**browser.cookies))
     assert "set-cookie" not in browser.get("/").headers
-    assert rater == identity.rater(request(session_hash="anything", rater=browser.cookies["rater"]))
+    assert rater == identity.rater(request(session_hash="anything", **browser.cookies))
+
+
+def test_who_comes_back_within_the_400_days_of_a_cookie_is_the_same_person_for_ever(identity, monkeypatch):
+    browser, _ = site(identity)
+    today, days = time.time(), lambda count: count * 24 * 3600
+    browser.get("/")
+    rater, cookie = identity.rater(request(**browser.cookies)), dict(browser.cookies)
+    signed = []
+    for day in (1, 29, 31, 32, 400, 401, 799, 1198):
+        monkeypatch.setattr(time, "time", lambda day=day: today + days(day))
+        answer = browser.get("/")
+        assert identity.rater(request(**browser.cookies)) == rater
+        signed += [day] if "set-cookie" in answer.headers else []
+    assert signed == [31, 400, 799, 1198]
+    with pytest.raises(NotAllowed):
+        identity.rater(request(**cookie))                               # of 1,198 days ago
+
+
+def test_two_servers_on_one_host_leave_each_others_cookies_alone(identity):
+    one, _ = site(identity, "secret")
+    other, _ = site(Identity("another server's key"), "secret")
+    other.cookies = one.cookies.jar                                     # the host is the same, and cookies know no ports
+    seen = []
+    for browser in (one, other, one, other):
+        browser.get("/")
+        browser.post("/sign-in", data={"password": "secret"})
+        seen.append({name: value for name, value in browser.cookies.items() if name.startswith("rater")})
+    assert seen[1] == seen[2] == seen[3] and seen[0].items() < seen[1].items()
+    assert (one.get("/other").text, other.get("/other").text) == ("True", "True")
+
+
+def test_a_cookie_from_before_its_name_told_the_key_is_renamed_and_another_servers_is_left_alone(identity):
+    browser, _ = site(identity)
+    browser.cookies.set("rater", identity.signed_rater("ann"), domain="testserver.local", path="/")
+    assert identity.rater(request(**browser.cookies)) == "ann"
+    browser.get("/")
+    assert list(browser.cookies) == [identity.rater_cookie] and identity.rater(request(**browser.cookies)) == "ann"
+    theirs = Identity("another server's key").signed_rater("bob")
+    browser.cookies.set("rater", theirs, domain="testserver.local", path="/")
+    browser.cookies.delete(identity.rater_cookie)
+    browser.get("/")
+    assert browser.cookies["rater"] == theirs and identity.rater(request(**browser.cookies)) not in ("ann", "bob")
 
 
 def test_behind_https_the_cookie_is_partitioned_so_that_it_works_in_a_frame_and_nowhere_else(identity):
@@ -50,23 +93,22 @@ def test_behind_https_the_cookie_is_partitioned_so_that_it_works_in_a_frame_and_
 
 
 def test_a_forged_cookie_is_nobody_and_a_script_without_cookies_is_its_session(identity):
-    forged = Identity("another key").new_rater_cookie()
-    assert identity.rater(request("abc", rater=forged)) == identity.rater(request("abc"))
+    forged = {identity.rater_cookie: Identity("another key").signed_rater("ann")}
+    assert identity.rater(request("abc", **forged)) == identity.rater(request("abc"))
     assert identity.rater(request("abc")) != identity.rater(request("abd"))
     with pytest.raises(NotAllowed, match="allow cookies"):
-        identity.rater(request(rater=forged))
+        identity.rater(request(**forged))
 
 
 def test_a_session_can_not_name_the_rater_of_a_cookie(identity):
-    cookie = identity.new_rater_cookie()
-    assert identity.rater(request(rater=cookie)) != identity.rater(request(identity.rater(request(rater=cookie))))
+    assert identity.rater(request(**{identity.rater_cookie: identity.signed_rater("ann")})) != identity.rater(request("ann"))
 
 
 def test_a_rater_cookie_does_not_sign_a_maintainer_in(identity):
-    assert not identity.is_maintainer(request(maintainer=identity.new_rater_cookie()))
+    assert not identity.is_maintainer(request(**{identity.maintainer_cookie: identity.signed_rater("maintainer")}))
     with pytest.raises(NotAllowed, match="sign in"):
         identity.require_maintainer(request("abc"))
-    identity.require_maintainer(request(maintainer=identity.maintainer_cookie()))
+    identity.require_maintainer(request(**{identity.maintainer_cookie: identity.signed_maintainer()}))
 
 
 def test_the_right_password_signs_in_and_the_wrong_one_does_not(identity):
@@ -86,7 +128,7 @@ def test_signing_out_deletes_the_cookie_as_it_was_set(identity, headers):
     given = browser.post("/sign-in", data={"password": "secret"}, headers=headers).headers["set-cookie"]
     taken = browser.post("/sign-out", headers=headers).headers["set-cookie"]
     attributes = lambda cookie: [part for part in cookie.split("; ")[1:] if not part.startswith("Max-Age")]
-    assert attributes(taken) == attributes(given) and "maintainer=; " in taken and "Max-Age=0" in taken
+    assert attributes(taken) == attributes(given) and f"{identity.maintainer_cookie}=; " in taken and "Max-Age=0" in taken
     assert ("Partitioned" in taken) is bool(headers)
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from chat_app.identity import Identity
 from data.errors import CorruptAdapter, NotAllowed
 from data.importing import import_conversations
 from data.records import Progress
 from data.sentences import reasoned, said, sentence
 from data.tokenizer import ChatTokenizer
-from tests.browser_fixtures import contribute, finished, open_chat, sign_in, write
+from tests.browser_fixtures import SECRET, contribute, finished, open_chat, sign_in, write
 
 pytestmark = pytest.mark.browser
 
@@ -38,7 +39,7 @@ def test_nobody_but_a_maintainer_gets_anything_by_page_or_by_http(person, chat_s
     for name, payload in CALLS.items():
         answer = call(context, chat_server, page, name, payload)
         assert answer == {"ok": False, **NotAllowed(said("maintainers_only")).told()}, name
-    context.add_cookies([{"name": "maintainer", "value": "maintainer", "url": chat_server.url}])
+    context.add_cookies([{"name": Identity(SECRET).maintainer_cookie, "value": "maintainer", "url": chat_server.url}])
     assert call(context, chat_server, page, "ui_overview", {})["kind"] == "NotAllowed"
     assert (chat_server.store.waiting_request(), chat_server.store.promotions(chat_server.base.id)) == before
 

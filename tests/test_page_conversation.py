@@ -1,9 +1,11 @@
 """A conversation on the page, in Chromium: new, in two tabs, and longer than the model can read."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser_fixtures import answered, finished, open_chat, write
+from tests.browser_fixtures import answered, finished, open_chat, until_held, write
 from tests.factories import add_reply
 
 pytestmark = pytest.mark.browser
@@ -33,6 +35,22 @@ def test_two_tabs_agree(person, chat_server):
     page.bring_to_front()
     expect(page.locator(".bubble").last).to_have_text("And again")
     expect(page.locator(".reply-body").last).to_have_text(other.locator(".reply-body").last.inner_text())
+
+
+def test_a_server_that_has_not_answered_a_look_is_not_asked_for_another_one(person, chat_server):
+    page, held = open_chat(person(), chat_server), []
+    page.route(re.compile("component_server"), lambda route: held.append(route) if "ui_look" in (route.request.post_data or "") else route.continue_())
+    look = lambda: page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    look()
+    until_held(page, held)
+    for _ in range(3):
+        look()
+    page.wait_for_timeout(3500)                                            # and one's time has come
+    assert len(held) == 1
+    held.pop().continue_()
+    for _ in range(2):
+        until_held(page, held)
+        held.pop().abort()                                                 # neither an answer nor a lost one keeps the next one back
 
 
 def test_a_person_and_a_script_are_told_how_many_of_the_oldest_turns_were_left_out(person, chat_server):

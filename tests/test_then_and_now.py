@@ -49,7 +49,7 @@ def test_it_changes_nothing_in_the_conversation_is_in_the_export_and_is_erased_w
     newer(server)
     now = written(server, job.reply_id)
     [turn] = server.service.conversation("me", job.conversation_id).turns
-    assert [reply.id for reply in shown_replies(turn)] == [job.reply_id] and answer_of(turn) == job.text and turn.answer_id is None
+    assert [reply.id for reply in shown_replies(turn.replies)] == [job.reply_id] and answer_of(turn) == job.text and turn.answer_id is None
     assert server.service.running(job.conversation_id) is None
     exported = server.store.export("me")["conversations"][0]["turns"][0]["replies"]
     assert [(reply["again_of"], reply["text"]) for reply in exported] == [(None, job.text), (0, now.text)]

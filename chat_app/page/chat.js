@@ -1,13 +1,15 @@
 // The chat page: its parts put together, what is open, what is sent.
 
-const state = {conversation: null, task: null, sending: false, opened: false, opening: null, offline: false};
+// `asked` numbers questions about what is open, so that overtaken answers are told: `wanted` is the newest wish to see something else,
+// `drawn` what the turns on the page are at least as new as. `visit` is another one whenever something else is shown.
+const state = {conversation: null, task: null, visit: 0, asked: 0, wanted: 0, drawn: 0, fresh: false, sending: false, opened: false, opening: null, offline: false};
 
 const conversation = createConversation({regenerate, announce, rated: () => opinion.want()});
 const composer = createComposer({send, stop: () => ask('ui_stop', {conversation: state.conversation})});
 const status = createStatus({wentLive: version => { showToast(say('now_live', {version: versionName(version)})); trust.refresh(); }});
 const announcer = make('p', {class: 'sr', role: 'status'});
 const toast = make('p', {class: 'toast', hidden: true});
-const trust = createTrust({announce, refocus, complain: composer.showNotice, gone: () => leave('replace'),
+const trust = createTrust({announce, refocus, complain: composer.showNotice, gone: () => { overtake(); leave('replace'); },
   told: ({contributes, opinions}) => { welcome.setContributes(contributes); status.setContributes(contributes); opinion.setUsed(opinions); },
   changed: () => state.conversation && reopen(state.conversation)});           // its replies now say whether they train
 const task = make('h2', {class: 'task', hidden: true});
@@ -40,53 +42,87 @@ function named() {
   return new URLSearchParams(location.search).get('c');
 }
 
-// Opens what the address names. Who asks while that is on its way waits for the same answer.
+// Opens what the address names. Who asks while something is being opened waits for that.
 function openFirst() {
-  state.opening ??= open(named()).finally(() => { state.opening = null; });
-  return state.opening;
+  return state.opening ?? open(named(), {fresh: state.fresh});
 }
 
-async function open(id, {fresh = false} = {}) {
-  const askedAt = Date.now(), answer = await ask('ui_open', {...(id ? {conversation: id} : {}), fresh});
-  if (!answer.ok && id && answer.kind === 'UnknownConversation') {
-    composer.showNotice(problem(answer));
-    return open(null, {fresh: true});
-  }
+// A conversation, the latest without an `id`, or none where that is to be `fresh`. It is open when the server has answered, and
+// until then what was; `how` its address gets there.
+function open(id, {fresh = false, how = 'replace'} = {}) {
+  const opening = fetchAndShow(id, fresh, how).finally(() => { if (state.opening === opening) state.opening = null; });
+  state.opening = opening;
+  return opening;
+}
+
+async function fetchAndShow(id, fresh, how) {
+  const mine = overtake(), askedAt = Date.now(), answer = await ask('ui_open', id ? {conversation: id} : {fresh});
+  if (mine !== state.wanted) return state.opening;        // something else was asked for since, and counts
   if (!answer.ok) {
     composer.showNotice(problem(answer));
-    return;                                               // the next look tries again
+    if (id && answer.kind === 'UnknownConversation') return open(null, {fresh: true});
+    if (state.opened) setAddress('replace');              // a step back has changed it already
+    return;                                               // what was never opened the next look tries again
   }
   state.opened = true;
   takeStatus(answer.status);
   trust.take(answer.person);
-  show(answer.conversation, askedAt);
+  show(answer.conversation, mine, askedAt, how);
   conversation.takeMarks(answer.marks, askedAt);
   if (answer.conversation) toBottom();
   refocus();
 }
 
-// A conversation, or none, as the server knew it `askedAt`: what was said here since is not repainted.
-function show(opened, askedAt) {
-  state.conversation = opened ? opened.id : null;
-  state.task = opened ? opened.task : null;
-  setAddress('replace');
+// Whatever is on its way to be opened is not wanted any more. Returns the number of the wish that comes after it.
+function overtake() {
+  state.opening = null;
+  return state.wanted = ++state.asked;
+}
+
+// A conversation, or none, as the server knew it when question `number` was asked: what was said here since `askedAt` is not repainted.
+function show(opened, number, askedAt, how) {
+  state.drawn = number;
+  enter(opened ? opened.id : null, opened ? opened.task : null, how);
   conversation.replace(opened ? opened.turns : [], askedAt);
   refresh();
   drawer.refresh();
   if (conversation.writing()) lookout.follow();
 }
 
+// What messages go to from now on.
+function enter(id, task, how) {
+  if (id === null || id !== state.conversation) {
+    state.visit++;
+    opinion.leave();
+  }
+  [state.conversation, state.task] = [id, task];
+  setAddress(how);
+}
+
 function startNew() {
-  if (state.conversation !== null) leave('push');
+  if (!state.opened) openNone();
+  else if (state.conversation === null) stay();
+  else { overtake(); leave('push'); }
   composer.focus();
+}
+
+// Also where the server has not said yet what there is.
+function openNone() {
+  state.fresh = true;
+  setAddress('push');
+  open(null, {fresh: true});
+}
+
+// With what is shown, though something else was asked for.
+function stay() {
+  overtake();
+  setAddress('replace');
 }
 
 // Shows no conversation; `how`: whether going back leads to the one before.
 function leave(how) {
-  opinion.leave();
-  state.conversation = state.task = null;
+  enter(null, null, how);
   welcome.reset();
-  setAddress(how);
   conversation.replace([]);
   composer.hideNotice();
   refresh();
@@ -94,12 +130,9 @@ function leave(how) {
 }
 
 function resume(id) {
-  if (id === state.conversation) return;
-  opinion.leave();
-  state.conversation = id;
-  setAddress('push');
+  if (id === state.conversation) return stay();
   composer.hideNotice();
-  open(id);
+  open(id, {how: 'push'});
 }
 
 function deleted(id, ratings) {
@@ -119,11 +152,12 @@ function setAddress(how) {
 async function send(text) {
   if (!state.opened) await openFirst();                   // written faster than the server said what is open
   if (!state.opened) return {ok: false, kind: 'Network'};
-  const to = state.conversation;
+  const {conversation: to, visit} = state;
   opinion.leave();
   const after = conversation.lastShown();
   const answer = await ask('ui_send', {...(to ? {conversation: to} : {task: welcome.task()}), ...(after ? {after} : {}), text});
-  if (answer.ok && state.conversation === to) takeTurn(answer, to ? 'replace' : 'push');
+  if (answer.ok && state.visit === visit) takeTurn(answer, to ? 'replace' : 'push');
+  else if (answer.ok) drawer.refresh();                   // one has left meanwhile
   return answer;
 }
 
@@ -131,15 +165,15 @@ async function send(text) {
 async function regenerate(beside) {
   if (state.sending) return;
   state.sending = true;
-  const answer = await ask('ui_regenerate', {conversation: state.conversation});
+  const {visit} = state, answer = await ask('ui_regenerate', {conversation: state.conversation});
   state.sending = false;
+  if (state.visit !== visit) return;
   if (answer.ok) takeTurn(answer, 'replace', beside); else composer.showNotice(problem(answer));
 }
 
 function takeTurn(answer, how, beside) {
-  state.conversation = answer.conversation;
-  state.task = answer.task;
-  setAddress(how);
+  state.drawn = ++state.asked;
+  enter(answer.conversation, answer.task, how);
   composer.hideNotice();
   conversation.put(answer.turn, beside);
   refresh();
@@ -171,9 +205,10 @@ function looked(answer, about, askedAt) {
 }
 
 async function reopen(id) {
-  const stuck = atBottom(), askedAt = Date.now(), answer = await ask('ui_open', {conversation: id});
+  const number = ++state.asked, stuck = atBottom(), askedAt = Date.now(), answer = await ask('ui_open', {conversation: id});
   if (!answer.ok || id !== state.conversation) return;
-  show(answer.conversation, askedAt);
+  if (number < state.drawn) return reopen(id);            // a turn was added, or it was opened, since
+  show(answer.conversation, number, askedAt, 'replace');
   conversation.takeMarks(answer.marks, askedAt);
   if (stuck) toBottom();
 }

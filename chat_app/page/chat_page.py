@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import gradio as gr
 
+from chat_app.elsewhere import ReplyElsewhere
 from chat_app.page.answers import answering, field
 from chat_app.page.history_calls import history_calls
 from chat_app.page.opinion_calls import opinion_calls
@@ -16,6 +17,7 @@ from chat_app.page.scripted_html import read, scripted_html
 from chat_app.page.strings import catalogue
 from chat_app.page.trust_calls import person_view, trust_calls
 from chat_app.page.views import conversation_view, marks_view, reply_view, running_view, shown_replies, turn_view
+from chat_app.replies import ReplyJob
 from data.errors import ChatError
 
 SCRIPTS = ("dom.js", "words.js", "theme.js", "saves.js", "rating.js", "reasons.js", "then_and_now.js", "receipt.js", "correction.js", "comparison.js", "version_label.js", "reply.js", "conversation.js", "composer.js", "history.js", "menu.js", "trust.js",
@@ -24,7 +26,9 @@ LANE_SCRIPT = "watch('value', () => window.dispatchEvent(new CustomEvent('reply-
 LOOK_SECONDS = 1 / 30
 """How often a stream looks for new text ..."""
 PART_SECONDS = 1 / 15
-"""... and how often it sends it at most: smooth to read, and 16 streams at once leave the cores to the model."""
+"""... and how often it sends it at most: smooth to read, and 16 streams at once leave the cores to the model ..."""
+RENDERS_APART = 10
+"""... but long texts less often: after one was rendered, that many times as long as it took."""
 HEARTBEAT_SECONDS = 2.0
 """A stream without new text still says that it is there, so that the page can tell waiting from a lost connection."""
 
@@ -45,11 +49,6 @@ def build_chat_page(service, identity) -> None:
 
 def chat_calls(service, identity) -> list[Callable]:
     """The server functions of the chat page. Each finds out by itself who asks, and touches only what is theirs."""
-
-    def owned(request: gr.Request, payload: dict):
-        """The rater and their conversation, which the payload names."""
-        rater = identity.rater(request)
-        return rater, service.conversation(rater, field(payload, "conversation") or "")
 
     @answering
     def ui_open(payload: dict, request: gr.Request) -> dict:
@@ -75,26 +74,27 @@ def chat_calls(service, identity) -> list[Callable]:
         return last_turn(rater, service.regenerate(rater, field(payload, "conversation") or "", unasked=None))
 
     def last_turn(rater: str, job) -> dict:
-        conversation = service.conversation(rater, job.conversation_id)
-        return {"conversation": conversation.id, "task": conversation.task, "reply": job.reply_id,
-                "turn": turn_view(conversation.turns[-1], service.ratings(rater, conversation.id), job)}
+        home = service.store.check_owner(job.conversation_id, rater)
+        return {"conversation": home["id"], "task": home["task"], "reply": job.reply_id,
+                "turn": turn_view(service.store.last_turn(home["id"]), service.ratings(rater, home["id"]), job)}
 
     @answering
     def ui_stop(payload: dict, request: gr.Request) -> dict:
-        rater, conversation = owned(request, payload)
-        service.stop(rater, conversation.id)
+        service.stop(identity.rater(request), field(payload, "conversation") or "")
         return {}
 
     @answering
     def ui_look(payload: dict, request: gr.Request) -> dict:
         """What may have changed since: the status, and of the open conversation its replies and ratings."""
-        if field(payload, "conversation") is None:
+        conversation_id, store = field(payload, "conversation"), service.store
+        if conversation_id is None:
             return {"status": service.status()}
-        rater, conversation = owned(request, payload)
-        job = service.running(conversation.id)
-        return {"status": service.status(), "ratings": service.ratings(rater, conversation.id),
-                "marks": marks_view(service.store, rater, conversation.id),
-                "replies": [reply.id for turn in conversation.turns for reply in shown_replies(turn)],
+        rater = identity.rater(request)
+        store.check_owner(conversation_id, rater)
+        job = service.running(conversation_id)
+        return {"status": service.status(), "ratings": service.ratings(rater, conversation_id),
+                "marks": marks_view(store, rater, conversation_id),
+                "replies": [reply.id for replies in store.outlines(conversation_id) for reply in shown_replies(replies)],
                 "running": job.reply_id if job is not None and not job.done else None}
 
     return [ui_open, ui_send, ui_regenerate, ui_stop, ui_look]
@@ -109,32 +109,35 @@ def _follower(service, identity) -> Callable:
         payload = event._data
         try:
             rater, conversation_id = identity.rater(request), field(payload, "conversation") or ""
-            conversation = await asyncio.to_thread(service.conversation, rater, conversation_id)
+            await asyncio.to_thread(service.store.check_owner, conversation_id, rater)
+            job = await asyncio.to_thread(service.running, conversation_id)
+            if job is not None:
+                async for part in _parts(job):
+                    yield {"conversation": conversation_id, "reply": part}
+                if job.error:
+                    yield {"conversation": conversation_id, "reply": {**running_view(job), "state": "failed", "said": job.error.said}}
+                    return
+            reply = await asyncio.to_thread(service.store.reply, job.reply_id if job is not None else field(payload, "reply"), rater)
         except ChatError:
             return
-        job = service.running(conversation.id)
-        if job is not None:
-            async for part in _parts(job):
-                yield {"conversation": conversation.id, "reply": part}
-            if job.error:
-                yield {"conversation": conversation.id, "reply": {**running_view(job), "state": "failed", "said": job.error.said}}
-                return
-            conversation = await asyncio.to_thread(service.conversation, rater, conversation.id)
-        replies = [reply for turn in conversation.turns for reply in turn.replies]
-        wanted = job.reply_id if job is not None else field(payload, "reply")
-        for reply in replies:
-            if reply.id == wanted:
-                yield {"conversation": conversation.id, "reply": reply_view(reply)}
+        if reply.conversation_id == conversation_id:
+            yield {"conversation": conversation_id, "reply": await asyncio.to_thread(reply_view, reply)}
 
     return ui_follow
 
 
-async def _parts(job) -> AsyncIterator[dict]:
-    """The view of `job` each time it changed, at most every PART_SECONDS and at least every HEARTBEAT_SECONDS."""
-    sent, sent_at, beat = (), 0.0, 0
+async def _parts(job: ReplyJob | ReplyElsewhere) -> AsyncIterator[dict]:
+    """The view of `job` each time it changed, at most every PART_SECONDS and as RENDERS_APART has it, and at least every HEARTBEAT_SECONDS."""
+    shown, view, sent_at, next_at, beat = None, {}, 0.0, 0.0, 0
     while not job.done:
-        now, seen = time.monotonic(), (len(job.text), job.place)
-        if (seen != sent and now - sent_at >= PART_SECONDS) or now - sent_at >= HEARTBEAT_SECONDS:
-            sent, sent_at, beat = seen, now, beat + 1
-            yield {**running_view(job), "beat": beat}          # equal values would not reach the browser
+        now, seen = time.monotonic(), (len(job.text), job.place, job.version)
+        if is_new := seen != shown and now >= next_at:
+            shown, view = seen, await asyncio.to_thread(running_view, job)        # other streams, and everything else, go on meanwhile
+            took, now = time.monotonic() - now, time.monotonic()
+            next_at = now + max(PART_SECONDS, RENDERS_APART * took)
+        if is_new or now - sent_at >= HEARTBEAT_SECONDS:
+            sent_at, beat = now, beat + 1
+            yield {**view, "beat": beat}          # equal values would not reach the browser
         await asyncio.sleep(LOOK_SECONDS)
+        if isinstance(job, ReplyElsewhere) and job.is_due():
+            await asyncio.to_thread(job.look)

@@ -2,11 +2,12 @@
 
 const LOOK_EVERY = 3000;              // ms between looks at the server
 const SILENCE = 6000;                 // ms without a part after which a stream counts as lost (the server beats every 2 s)
+const PATIENCE = 30_000;              // ms after which a look that was not answered keeps no other one back
 
 // `shown()`: the id of the conversation that is open, or null. `looked` hears every answer, also one that failed;
 // `grew` every part of a reply; `outdated` that what is shown must be fetched anew.
 function createLookout({conversation, shown, isOpened, openAgain, looked, grew, outdated}) {
-  let lastPart = 0;
+  let lastPart = 0, pending = null;     // `pending`: since when a look waits for its answer
 
   window.addEventListener('reply-part', event => takePart(event.detail));
   setInterval(() => { if (!document.hidden) look(); }, LOOK_EVERY);
@@ -27,7 +28,10 @@ function createLookout({conversation, shown, isOpened, openAgain, looked, grew, 
   async function look() {
     if (!isOpened()) return openAgain();
     const askedAt = Date.now(), about = shown();
+    if (askedAt - pending < PATIENCE) return;             // a server that is slow has enough to do
+    pending = askedAt;
     const answer = await ask('ui_look', about ? {conversation: about} : {});
+    if (pending === askedAt) pending = null;
     if (about !== shown()) return;
     looked(answer, about, askedAt);
     if (!answer.ok || !about) return;

@@ -30,11 +30,16 @@ _cleaner = nh3.Cleaner(
 )
 
 
-@lru_cache(maxsize=2048)
-def to_safe_html(text: str) -> str:
-    """`text` rendered as markdown and sanitised; raw HTML in it is shown as text."""
+def partial_to_safe_html(text: str) -> str:
+    """`text` rendered as markdown and sanitised; raw HTML in it is shown as text. Of a text that still grows none is asked for twice."""
     tokens = _markdown.parse(text)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1]) + HEADING_OFFSET)}"
     return _cleaner.clean(_markdown.renderer.render(tokens, _markdown.options, {}))
+
+
+@lru_cache(maxsize=2048)
+def to_safe_html(text: str) -> str:
+    """The same, kept for the next one who asks."""
+    return partial_to_safe_html(text)

@@ -89,6 +89,19 @@ class Reply:
 
 
 @dataclass(frozen=True)
+class ReplyOutline:
+    """What tells whether a reply is shown, as `Reply` has it: read for each one of a conversation every few seconds."""
+
+    id: str
+    turn_id: str
+    state: str
+    text: str
+    finish_reason: str | None
+    aside: bool
+    again_of: str | None
+
+
+@dataclass(frozen=True)
 class Turn:
     """One message and the replies it got, oldest attempt first."""
 
