@@ -301,3 +301,9 @@ def m018_weights_of_all_raters(db: Database) -> None:
         UPDATE runs SET report = json_remove(json_set(report, '$.data.rater_weights', json_extract(report, '$.data.raters_in_doubt')), '$.data.raters_in_doubt')
             WHERE json_type(report, '$.data.raters_in_doubt') IS NOT NULL;
     """)
+
+
+@migrations()
+def m020_old_versions_are_removed(db: Database) -> None:
+    """NULL: the files are kept, or damaged. The row stays, so that what names the version stays readable."""
+    db.executescript("ALTER TABLE versions ADD COLUMN removed_at TEXT;")
