@@ -12,6 +12,14 @@ from data.version_shards import VersionShards
 class Retention(VersionShards):
     """Column `versions.removed_at`."""
 
+    def lineages(self) -> list[str]:
+        """Base models of which there are versions."""
+        return [row["base_model"] for row in self.rows("SELECT DISTINCT base_model FROM versions ORDER BY base_model")]
+
+    def is_removed(self, folder: str) -> bool:
+        """Whether a version that is known here was given up here."""
+        return self.row("SELECT 1 FROM versions WHERE folder = ? AND removed_at IS NOT NULL", folder) is not None
+
     def too_old(self, base_model: str, keep: int) -> list[Version]:
         """Versions of a lineage, oldest first, that are neither among the `keep` newest nor one that may still be gone back to."""
         kept = [version for version in self.versions(base_model) if not version.removed_at]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data.adapters import AdapterRegistry
-from data.errors import CorruptAdapter, RemovedVersion, StorageFull, UnknownVersion
+from data.errors import CorruptAdapter, StorageFull, UnknownVersion
 from data.records import ReceiptRow
 from data.store import Store
 from tests.factories import add_reply, write_adapter
