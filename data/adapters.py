@@ -106,13 +106,15 @@ class AdapterRegistry:
         return path
 
     def remove_old(self, base_model: str, keep: int) -> list[int]:
-        """Remove the files of versions that are too old to keep, see `Retention`; call it only while holding the learner's lease, so that no run reads them.
+        """Remove the files of versions that are too old to keep, see `Retention`, and most of their receipts; call it only while holding the learner's
+        lease, so that no run reads them.
 
-        A version is given up in the store first: after a kill in between its folder is swept. Returns the versions' numbers.
+        A version is given up in the store first: after a kill in between its folder is swept, and its receipts go with the next versions. Returns the versions' numbers.
         """
         old = self.store.give_up_old_versions(base_model, keep)
         for version in old:
             shutil.rmtree(self.folder / version.folder, ignore_errors=True)
+        self.store.thin_receipts()
         return [version.number for version in old]
 
     def sweep(self) -> list[str]:

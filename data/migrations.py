@@ -307,3 +307,13 @@ def m018_weights_of_all_raters(db: Database) -> None:
 def m020_old_versions_are_removed(db: Database) -> None:
     """NULL: the files are kept, or damaged. The row stays, so that what names the version stays readable."""
     db.executescript("ALTER TABLE versions ADD COLUMN removed_at TEXT;")
+
+
+@migrations()
+def m020_receipts_of_removed_versions(db: Database) -> None:
+    """What a version's receipts came to, from when most of them were removed: `changed` as `Receipts.what_changed` tells it."""
+    db.executescript("""
+        CREATE TABLE receipt_totals (
+            version INTEGER PRIMARY KEY REFERENCES versions(number), replies INTEGER NOT NULL, weight REAL NOT NULL, changed TEXT NOT NULL
+        ) STRICT;
+    """)

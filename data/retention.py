@@ -1,16 +1,29 @@
-"""Which versions are kept. Of one that is not the row stays, with its note, and its files go."""
+"""What is kept of old versions: of one that is removed the row with its note, and the receipts that tell people of their first and newest."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from data.database import now
 from data.records import BASE_VERSION, Version
 from data.version_shards import VersionShards
 
+# Of version ?1 those that count nobody's ratings for the first time, or for the last. `beside`: a corrected text alone has no receipt that is shown.
+TELL_NOTHING = """SELECT reply_id FROM receipts WHERE version = ?1 AND NOT EXISTS (
+    SELECT 1 FROM used_feedback AS used WHERE used.version = ?1 AND used.reply_id = receipts.reply_id AND NOT (
+        EXISTS (SELECT 1 FROM used_feedback AS newer WHERE newer.reply_id = receipts.reply_id AND newer.rater_id = used.rater_id AND newer.version > ?1
+                AND EXISTS (SELECT 1 FROM receipts AS beside WHERE beside.version = newer.version AND beside.reply_id = receipts.reply_id))
+        AND EXISTS (SELECT 1 FROM used_feedback AS older WHERE older.reply_id = receipts.reply_id AND older.rater_id = used.rater_id AND older.version < ?1)))"""
+# Corrected texts stay with their reply's receipt; one without follows the same rule.
+CORRECTED_TELL_NOTHING = """SELECT correction_id FROM correction_receipts JOIN corrections ON corrections.id = correction_id WHERE version = ?1
+    AND NOT EXISTS (SELECT 1 FROM receipts WHERE receipts.version = ?1 AND receipts.reply_id = corrections.reply_id)
+    AND EXISTS (SELECT 1 FROM used_feedback AS newer WHERE newer.reply_id = corrections.reply_id AND newer.rater_id = corrections.rater_id AND newer.version > ?1)
+    AND EXISTS (SELECT 1 FROM used_feedback AS older WHERE older.reply_id = corrections.reply_id AND older.rater_id = corrections.rater_id AND older.version < ?1)"""
+
 
 class Retention(VersionShards):
-    """Column `versions.removed_at`."""
+    """Column `versions.removed_at`, table `receipt_totals`."""
 
     def lineages(self) -> list[str]:
         """Base models of which there are versions."""
@@ -47,7 +60,27 @@ class Retention(VersionShards):
             old = self.too_old(base_model, keep)
             for version in old:
                 db["versions"].update(version.number, {"removed_at": now()})
-            db.execute("""UPDATE shards SET revision = revision + 1 WHERE (stream, number) IN (
-                SELECT stream, number FROM shard_rows WHERE source = 'versions' AND row_id IN (SELECT CAST(value AS TEXT) FROM json_each(?)))""",
-                       [json.dumps([version.number for version in old])])
+            self._tell_again([version.number for version in old])
         return old
+
+    def thin_receipts(self) -> None:
+        """Of versions that were given up remove the receipts that nobody is shown, and keep what all came to: each writes one for every rated reply.
+
+        Of each reply the first and the newest stay for everybody whose ratings it counts, so that whose ratings ever trained, and what
+        they helped to make, is known as before. Call it while holding the learner's lease, so that no version is published meanwhile.
+        """
+        for row in self.rows("""SELECT number FROM versions WHERE removed_at IS NOT NULL
+                                AND NOT EXISTS (SELECT 1 FROM receipt_totals WHERE version = number) ORDER BY number"""):
+            number = row["number"]
+            superfluous = [receipt["reply_id"] for receipt in self.rows(TELL_NOTHING, number)]        # a second for 10,000: outside of the transaction
+            with self.write() as db:
+                replies, weight = self.training_weight(number)
+                db["receipt_totals"].insert({"version": number, "replies": replies, "weight": weight, "changed": json.dumps(self.what_changed(number))})
+                db.execute("DELETE FROM receipts WHERE version = ? AND reply_id IN (SELECT value FROM json_each(?))", [number, json.dumps(superfluous)])
+                db.execute(f"DELETE FROM correction_receipts WHERE version = ?1 AND correction_id IN ({CORRECTED_TELL_NOTHING})", [number])
+                self._tell_again([number])
+
+    def _tell_again(self, numbers: Sequence[int]) -> None:
+        """Have the shards written again that tell other hosts of these versions."""
+        self.db.execute("""UPDATE shards SET revision = revision + 1 WHERE (stream, number) IN (
+            SELECT stream, number FROM shard_rows WHERE source = 'versions' AND row_id IN (SELECT CAST(value AS TEXT) FROM json_each(?)))""", [json.dumps(list(numbers))])
