@@ -44,21 +44,21 @@ class Maintenance:
     def make_live(self, version: int) -> None:
         """New replies use this version within seconds; 0 is the base model alone.
 
-        Raises: UnknownVersion, CorruptAdapter: nothing changes.
+        Raises: UnknownVersion, CorruptAdapter, RemovedVersion: nothing changes.
         """
         if version != BASE_VERSION:
             self.registry.verify(version)
         self.store.promote(version, self.base.id, "maintainer")
 
     def roll_back(self) -> int:
-        """Make live the version that the present one came from (what was live when it was trained); returns its number.
+        """Make live the version that the present one came from (what was live when it was trained, see `came_from`); returns its number.
 
         Raises: UnknownVersion: the base model is live already. CorruptAdapter: its files are damaged; make another one live.
         """
         live = self.store.live_version(self.base.id)
         if live == BASE_VERSION:
             raise UnknownVersion(said("base_is_live"))
-        target = self.store.version(live).parent
+        target = self.store.came_from(live)
         if target != BASE_VERSION:
             self.registry.verify(target)
         self.store.promote(target, self.base.id, f"rolled back from version {live}")
@@ -75,7 +75,7 @@ class Maintenance:
             "agreement": self._agreement(), "asking": self._asking(),
             "fresh_ratings": store.fresh_ratings(base.id), "recent_feedback": [_masked(row) for row in store.recent_feedback(base.id, 20)],
             "versions": [{"number": v.number, "created_at": v.created_at, "note": v.note, "said": notes.get(v.number), "error": v.error, "error_said": v.error_said,
-                          "live": v.number == live, "sha256": v.sha256, "run_id": v.run_id} for v in store.versions(base.id)],
+                          "live": v.number == live, "removed": v.removed_at is not None, "sha256": v.sha256, "run_id": v.run_id} for v in store.versions(base.id)],
             "promotions": [{"version": p.version, "reason": p.reason, "created_at": p.created_at} for p in store.promotions(base.id)],
             "runs": [{"id": r.id, "state": r.state, "trigger": r.trigger, "started_at": r.started_at, "ended_at": r.ended_at,
                       "version": r.version, "error": r.error, "progress": vars(r.progress), "report": r.report and _shown(r.report)} for r in runs],

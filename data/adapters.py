@@ -1,4 +1,4 @@
-"""The adapter registry: files put in place first, then one row that publishes them."""
+"""The adapter registry: files put in place first, then one row that publishes them; a mark on the row first, then the files removed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from data.errors import Busy, CorruptAdapter
+from data.errors import Busy, CorruptAdapter, RemovedVersion
 from data.files import full_disk_says, of_the_moment, sha256_of
 from data.records import CorrectionReceipt, ReceiptRow, Version
 from data.sentences import Said, said
@@ -23,7 +23,7 @@ LEARNER_LEASE, SWEEP_SECONDS = "learner", 20.0
 
 
 class AdapterRegistry:
-    """Versions on disk. A folder without a row is not a version and is swept."""
+    """Versions on disk. A folder without a row, or whose row says that it was given up, is not a version and is swept."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self.store = store
@@ -90,10 +90,13 @@ class AdapterRegistry:
 
         Raises:
             UnknownVersion: no such version.
+            RemovedVersion: its files were given up.
             CorruptAdapter: a file is missing, or its sha256 is another than the row's.
             Busy: too many files are open to look.
         """
         version = self.store.version(number)
+        if version.removed_at:
+            raise RemovedVersion(said("version_removed", version=number))
         path = self.folder / version.folder
         try:
             found = sha256_of(path / WEIGHTS)
@@ -105,8 +108,20 @@ class AdapterRegistry:
             raise CorruptAdapter(said("version_altered", version=number))
         return path
 
+    def remove_old(self, base_model: str, keep: int) -> list[int]:
+        """Remove the files of versions that are too old to keep, see `Retention`, and most of their receipts; call it only while holding the learner's
+        lease, so that no run reads them.
+
+        A version is given up in the store first: after a kill in between its folder is swept, and its receipts go with the next versions. Returns the versions' numbers.
+        """
+        old = self.store.give_up_old_versions(base_model, keep)
+        for version in old:
+            shutil.rmtree(self.folder / version.folder, ignore_errors=True)
+        self.store.thin_receipts()
+        return [version.number for version in old]
+
     def sweep(self) -> list[str]:
-        """Remove folders that no row publishes; call it only while holding the learner's lease. Returns their names."""
+        """Remove folders that no row publishes any more; call it only while holding the learner's lease. Returns their names."""
         gone = self._unpublished()
         for path in gone:
             shutil.rmtree(path, ignore_errors=True)
@@ -120,7 +135,7 @@ class AdapterRegistry:
             return self.sweep() if held else []   # looks again: what was being written may be published by now
 
     def _unpublished(self) -> list[Path]:
-        published = {row["folder"] for row in self.store.rows("SELECT folder FROM versions")}
+        published = {row["folder"] for row in self.store.rows("SELECT folder FROM versions WHERE removed_at IS NULL")}
         return sorted(path for path in self.folder.iterdir() if path.is_dir() and path.name not in published)
 
 

@@ -80,6 +80,10 @@ class CorruptAdapter(ChatError):
     """The adapter's files are missing or are not the ones that were published."""
 
 
+class RemovedVersion(CorruptAdapter):
+    """The adapter's files were removed when newer versions took its place."""
+
+
 class ModelUnavailable(ChatError):
     """The base model cannot be fetched, read or loaded."""
 

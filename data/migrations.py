@@ -314,6 +314,22 @@ def m019_what_one_person_said(db: Database) -> None:
 
 
 @migrations()
+def m020_old_versions_are_removed(db: Database) -> None:
+    """NULL: the files are kept, or damaged. The row stays, so that what names the version stays readable."""
+    db.executescript("ALTER TABLE versions ADD COLUMN removed_at TEXT;")
+
+
+@migrations()
+def m020_receipts_of_removed_versions(db: Database) -> None:
+    """What a version's receipts came to, from when most of them were removed: `changed` as `Receipts.what_changed` tells it."""
+    db.executescript("""
+        CREATE TABLE receipt_totals (
+            version INTEGER PRIMARY KEY REFERENCES versions(number), replies INTEGER NOT NULL, weight REAL NOT NULL, changed TEXT NOT NULL
+        ) STRICT;
+    """)
+
+
+@migrations()
 def m021_runs_in_their_order(db: Database) -> None:
     """Every open page asks for the newest run of a base model, and for the newest with a verdict, every few seconds; reports made reading all of them slow."""
     db.executescript("CREATE INDEX runs_of_base ON runs(base_model, started_at, state);")

@@ -79,7 +79,7 @@ class Receipts(Versions):
 
     def training_weight(self, version: int) -> tuple[int, float]:
         """How many rated replies trained a version, and the sum of all weights, corrected texts included."""
-        row = self.row("""SELECT (SELECT count(*) FROM receipts WHERE version = ?1) AS n, (SELECT coalesce(sum(weight), 0.0) FROM receipts WHERE version = ?1)
+        row = self.row("SELECT replies AS n, weight AS total FROM receipt_totals WHERE version = ?", version) or self.row("""SELECT (SELECT count(*) FROM receipts WHERE version = ?1) AS n, (SELECT coalesce(sum(weight), 0.0) FROM receipts WHERE version = ?1)
                           + (SELECT coalesce(sum(weight), 0.0) FROM correction_receipts WHERE version = ?1) AS total""", version)
         return row["n"], row["total"]
 
@@ -89,6 +89,8 @@ class Receipts(Versions):
         `likelier` of the `liked` replies (reward above 0), `less_likely` of the `disliked` ones, `corrected_likelier` of the
         `corrected` texts, and how many `comparisons` counted.
         """
+        if total := self.row("SELECT changed FROM receipt_totals WHERE version = ?", version):
+            return json.loads(total["changed"])
         replies = self.row("""SELECT coalesce(sum(reward > 0), 0) AS liked, coalesce(sum(reward > 0 AND logprob_after > logprob_before), 0) AS likelier,
                                      coalesce(sum(reward < 0), 0) AS disliked, coalesce(sum(reward < 0 AND logprob_after < logprob_before), 0) AS less_likely
                               FROM receipts WHERE version = ?""", version)

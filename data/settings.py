@@ -70,6 +70,8 @@ class Settings:
     """On Linux a run computes only while replies leave a core free, so no reply waits for it; beside a chat that keeps all cores busy it stands still. `false` gives it about a tenth of them."""
     learner: bool = setting(True)
     """Whether `app.py` starts the learner process beside the server; off when `python -m learner --watch` runs elsewhere."""
+    keep_versions: int = setting(50, at_least=2, at_most=1_000_000)
+    """Of so many versions of a base model the files are kept (10 MB each with the default model); a run removes those of older ones, but never of the live version nor of what a rollback goes to. What each learned from stays to be read, and of a reply's receipts the first and the newest."""
     learning_rate: float = setting(5e-4, at_least=0, at_most=1)
     """AdamW's, for the LoRA weights, where all rated replies teach; the small step of `REFINE` has a rate of its own."""
     epochs: int = setting(2, at_least=1, at_most=100)

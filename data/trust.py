@@ -32,7 +32,10 @@ class Trust(History):
                        [int(contributes), rater_id])
 
     def export(self, rater_id: str) -> dict:
-        """All that is kept of a person, as plain values: conversations, replies, every rating event, reasons, corrections, comparisons, second opinions, consent."""
+        """All that is kept of a person, as plain values: conversations, replies, every rating event, reasons, corrections, comparisons, second opinions, consent.
+
+        Of the versions that a reply helped to make, those whose receipts are kept: see `Retention`.
+        """
         conversations = []
         for entry in self.history(rater_id):
             conversation = self.conversation(entry.id, rater_id)

@@ -37,7 +37,7 @@ class VersionShards(Inbox):
                 self._put_in(row["source"], row["row_id"], "versions", number)
 
     def version_records(self, number: int) -> list[dict]:
-        """What a shard of this stream holds: runs, then versions, then promotions, each oldest first. The caller adds a version's `config`."""
+        """What a shard of this stream holds: runs, then versions, then promotions, each oldest first. The caller adds a version's `config` and `removed_at`."""
         rows = self.rows("SELECT source, row_id FROM shard_rows WHERE stream = 'versions' AND number = ?", number)
         ids = {source: [row["row_id"] for row in rows if row["source"] == source] for source in ("runs", "versions", "promotions")}
         return [*(self._run_record(row) for row in self.rows("SELECT * FROM runs WHERE id IN (SELECT value FROM json_each(?)) ORDER BY started_at", json.dumps(ids["runs"]))),
@@ -95,9 +95,9 @@ class VersionShards(Inbox):
         if self.row("SELECT 1 FROM versions WHERE folder = ?", record["folder"]):
             return
         taken = self.row("SELECT 1 FROM versions WHERE number = ?", record["number"])
-        kept = ("folder", "base_model", "sha256", "run_id", "created_at", "note")
-        number = self.db["versions"].insert({**{name: record[name] for name in kept}, "number": None if taken else record["number"],
-                                             "parent": self.number_of(record["parent"]), "error": None if record["config"] else LOST}, pk="number").last_pk
+        kept, removed_at = ("folder", "base_model", "sha256", "run_id", "created_at", "note"), record.get("removed_at")        # older shards do not say
+        number = self.db["versions"].insert({**{name: record[name] for name in kept}, "number": None if taken else record["number"], "removed_at": removed_at,
+                                             "parent": self.number_of(record["parent"]), "error": None if record["config"] or removed_at else LOST}, pk="number").last_pk
         self.db["gathered"].insert({"uid": "version:" + record["folder"], "source": "versions", "row_id": str(number)})
         for receipt in record["receipts"]:
             if self.row("SELECT 1 FROM replies WHERE id = ?", receipt["reply_id"]):                # else another host's

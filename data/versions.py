@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from data.database import now
-from data.errors import ChatError, DeletedMeanwhile, EndedMeanwhile, UnknownVersion
+from data.errors import ChatError, DeletedMeanwhile, EndedMeanwhile, RemovedVersion, UnknownVersion
 from data.records import BASE_VERSION, CorrectionReceipt, Promotion, ReceiptRow, Version
 from data.runs import Runs
 from data.sentences import said
@@ -80,20 +80,33 @@ class Versions(Runs):
 
     def live_version(self, base_model: str) -> int:
         """The version new replies should use: the newest promotion of this lineage whose version can be loaded; 0 is the base."""
+        return self._newest_promoted(base_model, but=None)
+
+    def _newest_promoted(self, base_model: str, but: int | None) -> int:
         row = self.row("""SELECT promotions.version AS version FROM promotions LEFT JOIN versions ON versions.number = promotions.version
-                          WHERE promotions.base_model = ? AND versions.error IS NULL ORDER BY promotions.id DESC LIMIT 1""", base_model)
+                          WHERE promotions.base_model = ?1 AND error IS NULL AND removed_at IS NULL AND promotions.version IS NOT ?2
+                          ORDER BY promotions.id DESC LIMIT 1""", base_model, but)
         return row["version"] if row else BASE_VERSION
+
+    def came_from(self, number: int) -> int:
+        """What a rollback from this version goes to: the one that was live when it was trained, or where that was removed the one before; 0 is the base."""
+        number = self.version(number).parent
+        while number != BASE_VERSION and self.version(number).removed_at:
+            number = self.version(number).parent
+        return number
 
     def promote(self, number: int, base_model: str, reason: str) -> Promotion:
         """Make a version live (0: the base model alone). A version that once failed to load gets another try.
 
-        Raises: UnknownVersion: no such version in this lineage; nothing changes.
+        Raises: UnknownVersion: no such version in this lineage. RemovedVersion: its files are gone. Either way nothing changes.
         """
         with self.write() as db:
             if number != BASE_VERSION:
                 version = self.version(number)
                 if version.base_model != base_model:
                     raise UnknownVersion(said("another_lineage", version=number, trained_on=version.base_model, runs=base_model))
+                if version.removed_at:
+                    raise RemovedVersion(said("version_removed", version=number))
                 db["versions"].update(number, {"error": None, "error_said": None})
             return self._promote(number, base_model, reason)
 

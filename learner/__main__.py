@@ -153,6 +153,7 @@ def train_once(store: Store, settings: Settings, base: BaseModel, trigger: str, 
         from serving_sampler import sampler_maker
 
         learn(store, registry, base, learner_config(settings), run, pace, sampler_maker(settings.engine, base, settings.merged_dir), team)
+        registry.remove_old(base.id, settings.keep_versions)
     if settings.train_every_hours > 0 and store.run(run.id).state not in PATIENCE:
         store.set_due_at(next_due(datetime.now(UTC), settings.train_every_hours).isoformat())
     return store.run(run.id)

@@ -19,11 +19,11 @@ from tests.factories import add_reply, write_adapter
 class Host:
     """A state folder and its dealings with a shared place."""
 
-    def __init__(self, folder: Path, url: str, *, learner: bool = False, store: type[Store] = Store) -> None:
-        self.folder, self.url = folder, url
+    def __init__(self, folder: Path, url: str, *, learner: bool = False, store: type[Store] = Store, keep_versions: int = 50) -> None:
+        self.folder, self.url, self.keep_versions = folder, url, keep_versions
         self.store = store(folder / "chat.db")
         self.registry = AdapterRegistry(self.store, folder / "adapters")
-        self.sync = Sync(self.store, self.registry, SharedPlace(url), learner=learner)
+        self.sync = Sync(self.store, self.registry, SharedPlace(url), learner=learner, keep_versions=keep_versions)
 
     def trained(self) -> dict[str, list]:
         """What a learner here trains on: by reply, what is currently said of it."""

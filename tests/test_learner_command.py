@@ -16,6 +16,7 @@ from learner.feedback.rewards import rewards
 from learner.feedback.why import why
 from learner.runs.run import train
 from tests.conversations import add_rated_replies, add_reply, open_store
+from tests.factories import write_adapter
 from tests.learner_process import shell
 from tests.server_process import ROOT
 
@@ -74,3 +75,16 @@ def test_a_fresh_lineage_lets_the_base_model_answer_and_deletes_nothing(tmp_path
     _, errors = child.communicate(timeout=400)
     assert child.returncode == 0 and "answers without an adapter now (version 1 did before)" in errors
     assert store.live_version(tiny_base.id) == 0 and len(store.versions(tiny_base.id)) == 1 and len(store.rated_replies(tiny_base.id)) == 4
+
+
+def test_a_run_from_the_shell_ends_by_removing_the_versions_that_are_too_old(tmp_path, tiny_base):
+    store = open_store(tmp_path)
+    add_rated_replies(store, tiny_base, 4)
+    registry = AdapterRegistry(store, tmp_path / "adapters")
+    for number in range(3):
+        registry.publish(write_adapter(bytes([number])), base_model=tiny_base.id, run_id=None, parent=store.live_version(tiny_base.id))
+    child = shell(tmp_path, tiny_base, "--once", "--json", KEEP_VERSIONS="2", REFINE="false", LORA_RANK="4")
+    output, errors = child.communicate(timeout=400)
+    assert json.loads(output.splitlines()[-1])["state"] == "published", errors
+    assert [(v.number, v.removed_at is not None) for v in store.versions(tiny_base.id)] == [(4, False), (3, False), (2, True), (1, True)]
+    assert {path.name for path in registry.folder.iterdir()} == {store.version(number).folder for number in (3, 4)}

@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from chat_app.identity import Identity
+from data.adapters import AdapterRegistry
 from data.errors import CorruptAdapter, NotAllowed
 from data.importing import import_conversations
 from data.records import Progress
@@ -163,6 +164,14 @@ def test_a_version_goes_live_and_is_rolled_back_while_a_reply_is_being_written(p
     expect(page.get_by_text(sentence(refined, "zh"))).to_be_visible()
     expect(page.locator(".goes-by")).to_have_text("评分看重的是：字数少一些（93%）、列表项多一些（12%）。")
     expect(page.locator(".run.failed .problem")).to_have_text([sentence(stuck, "zh"), "As in an older store."])
+
+    kept = [endless_server.publish(seed=3), endless_server.publish(seed=4)]
+    AdapterRegistry(store, endless_server.state_dir / "adapters").remove_old(endless_server.base.id, 2)
+    expect(page.locator(".mark-removed")).to_have_text(["文件已删除", "文件已删除"])
+    rows = page.locator(".version-list li")
+    assert [(row.get_attribute("data-version"), row.get_by_role("button").count()) for row in rows.all()] == [
+        (str(kept[1]), 0), (str(kept[0]), 1), (str(broken), 0), (str(number), 0), ("0", 1)]
+    expect(page.locator(f"[data-version='{number}']")).to_contain_text("for a test")
 
 
 def test_that_the_server_did_not_answer_a_look_is_said_until_it_answers_one_and_what_else_failed_longer(person, chat_server):

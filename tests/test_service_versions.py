@@ -7,7 +7,7 @@ import pytest
 import chat_app.serving as serving
 from chat_app.maintenance import Maintenance
 from data.base_models import import_base_model
-from data.errors import CorruptAdapter, ModelUnavailable, NoLearnerHere, StorageFull, UnknownVersion
+from data.errors import CorruptAdapter, ModelUnavailable, NoLearnerHere, RemovedVersion, StorageFull, UnknownVersion
 from tests.random_adapter import write_random_adapter
 from tests.service_fixtures import Server, finished, server  # noqa: F401
 from tests.tiny import write_tiny_gguf
@@ -43,6 +43,18 @@ def test_rolling_back_serves_the_version_before(server):
         server.maintenance.roll_back()
     server.maintenance.make_live(second)
     until(lambda: server.serving.version == second)
+
+
+def test_of_a_removed_version_a_maintainer_sees_the_row_and_can_neither_make_it_live_nor_roll_back_to_it(server):
+    old, between, last = (server.publish(seed=seed) for seed in (1, 2, 3))
+    server.maintenance.make_live(between)
+    server.maintenance.make_live(last)
+    assert server.registry.remove_old(server.base.id, 2) == [old]
+    assert [(v["number"], v["removed"]) for v in server.maintenance.overview()["versions"]] == [(last, False), (between, False), (old, True)]
+    with pytest.raises(RemovedVersion, match=f"Version {old} cannot be used any more"):
+        server.maintenance.make_live(old)
+    assert [server.maintenance.roll_back(), server.maintenance.roll_back()] == [between, 0]
+    until(lambda: server.serving.version == 0)
 
 
 def test_of_a_run_a_maintainer_is_sent_what_the_page_shows_and_nobody_whose_honesty_it_doubts(server):

@@ -40,7 +40,7 @@ def test_inside_a_space_the_server_listens_for_its_proxy_unless_told_otherwise(t
 @pytest.mark.parametrize("name, value, says", [
     ("PORT", "eighty", "whole number"), ("PORT", "70000", "from 0 to 65535"), ("TEMPERATURE", "-1", "from 0 to 5"),
     ("TEMPERATURE", "nan", "from 0 to 5"), ("TOP_P", "0", "from 0.01 to 1"), ("ENGINE", "cuda", "openvino"),
-    ("TRAIN_EVERY_RATINGS", "1.5", "whole number"), ("LEARNER", "maybe", "true or false"), ("TRAIN_EVERY_HOURS", "-2", "from 0 to 87600"), ("KL_COEFFICIENT", "inf", "from 0 to 1000"),
+    ("TRAIN_EVERY_RATINGS", "1.5", "whole number"), ("KEEP_VERSIONS", "1", "from 2 to"), ("LEARNER", "maybe", "true or false"), ("TRAIN_EVERY_HOURS", "-2", "from 0 to 87600"), ("KL_COEFFICIENT", "inf", "from 0 to 1000"),
 ])
 def test_a_bad_value_is_one_sentence_that_names_the_setting(name, value, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -5,6 +5,7 @@ import gzip
 import httpx
 import pytest
 
+from data.adapters import WEIGHTS
 from tests.factories import add_reply
 from tests.hosts import Host, rounds, said_everything
 from tests.test_sync_crashes import free_leases, killed_round
@@ -49,6 +50,13 @@ def test_two_hosts_a_learner_a_version_and_a_deletion_over_s3(s3, tmp_path):
     after = s3.find(f"{BUCKET}/chat/feedback/{a.store.host_id()}")
     assert first.id not in learner.trained() and learner.trained() == {**a.trained(), **b.trained()}
     assert len(after) == 2 and not set(before) & set(after)              # what was deleted is gone there, not only marked
+    for _ in range(2):
+        learner.publish()
+    assert learner.registry.remove_old("base", 2) == [number]
+    newcomer = Host(tmp_path / "newcomer", a.url)
+    rounds(learner, newcomer)
+    assert s3.size(f"{BUCKET}/chat/adapters/{learner.store.version(number).folder}/{WEIGHTS}") == 0
+    assert newcomer.store.version(number).removed_at and newcomer.registry.verify(newcomer.store.live_version("base"))
 
 
 def test_a_host_and_a_learner_may_be_killed_before_a_request_that_changes_the_bucket_and_lose_and_repeat_nothing(s3, tmp_path):

@@ -14,12 +14,13 @@ function createVersions({makeLive, rollBack}) {
       coming ? make('span', {class: 'mark-loaded'}, words.loading) : null,
       !live && !coming && overview.loaded.includes(version.number) ? make('span', {class: 'mark-loaded'}, words.loaded) : null,
       version.error ? make('span', {class: 'mark-error'}, words.could_not_load) : null,
+      version.removed ? make('span', {class: 'mark-removed'}, words.files_removed) : null,
     ];
     const lines = [make('p', {class: 'version-title'}, make('strong', {}, upperFirst(versionName(version.number))), ...marks),
       make('p', {class: 'muted'}, [version.said && tell(version.said) || version.note, shortTime(version.created_at)].filter(Boolean).join(' · '))];
     if (version.error) lines.push(toldLine({said: version.error_said, reason: version.error}, {class: 'problem'}));
     const label = `${words.make_live}: ${versionName(version.number)}`;
-    const button = version.number === overview.live ? null : make('button', {type: 'button', class: 'quiet-button', 'aria-label': label, on: {click: () => makeLive(version.number)}}, words.make_live);
+    const button = version.number === overview.live || version.removed ? null : make('button', {type: 'button', class: 'quiet-button', 'aria-label': label, on: {click: () => makeLive(version.number)}}, words.make_live);
     return make('li', {'data-version': version.number}, make('div', {}, ...lines), button);
   }
 

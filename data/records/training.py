@@ -52,6 +52,8 @@ class Version:
     """The same as a code with values, see data/sentences.py; None also where an older server wrote it."""
     note: str = ""
     """One sentence for people: what it was trained on."""
+    removed_at: str | None = None
+    """When its files were given up, newer versions being there; it cannot answer any more."""
 
 
 @dataclass(frozen=True)

@@ -77,13 +77,20 @@ class SharedPlace:
         if self._size(path) != len(content) or self.read(path) != content:    # seldom there already, so reading it costs little
             self.write(path, content)
 
-    def read_file(self, path: str, sha256: str) -> bytes:
-        """Raises: BadShard: it is not there, or its bytes have another sha256."""
+    def give_up(self, path: str) -> None:
+        """Empty a file, where there is one. Not removed: shards of a host that is gone, or was this one before it was restored, may name it still."""
+        if self._size(path):
+            self.write(path, b"")
+
+    def read_file(self, path: str, sha256: str) -> bytes | None:
+        """None: it was given up. Raises: BadShard: it is not there, or its bytes have another sha256."""
         try:
             content = self.read(path)
         except FileNotFoundError:
-            content = b""
-        if sha256_of_bytes(content) != sha256:
+            content = None
+        if content == b"":
+            return None
+        if content is None or sha256_of_bytes(content) != sha256:
             raise BadShard(f"{path} in SYNC_URL is missing or damaged (its sha256 is another); put it back there from the adapters/ of a host that has it.")
         return content
 

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from data.adapters import LEARNER_LEASE, WEIGHTS, AdapterRegistry
 from data.database import now
-from data.errors import BadSetting, ChatError, CorruptAdapter
+from data.errors import BadSetting, ChatError, CorruptAdapter, RemovedVersion
 from data.processes import this_process
 from data.settings import Settings
 from data.store import Store
@@ -28,10 +28,10 @@ LEARNER_FILE, SUCCESSION_SECONDS = "learner/host.json", 900
 
 
 class Sync:
-    """The state folder's dealings with the shared place. `learner`: whether this host gathers and publishes, or sends and follows."""
+    """The state folder's dealings with the shared place. `learner`: whether this host gathers and publishes, or sends and follows. `keep_versions`: how many of others' it keeps."""
 
-    def __init__(self, store: Store, registry: AdapterRegistry, place: SharedPlace, *, learner: bool) -> None:
-        self.store, self.registry, self.place, self.learner = store, registry, place, learner
+    def __init__(self, store: Store, registry: AdapterRegistry, place: SharedPlace, *, learner: bool, keep_versions: int) -> None:
+        self.store, self.registry, self.place, self.learner, self.keep_versions = store, registry, place, learner, keep_versions
         self._checked = False
         self._bad: BadShard | None = None
 
@@ -78,17 +78,25 @@ class Sync:
         self._write("versions")
 
     def follow(self) -> None:
-        """Every other host's versions: their files first, then their rows."""
+        """Every other host's versions: their files first, then their rows. Once they are here, those that are too old to keep go."""
         self._read("versions", self._take_versions)
+        for base_model in self.store.lineages():
+            if self.store.too_old(base_model, self.keep_versions):
+                with self.store.leased(LEARNER_LEASE, LEASE_SECONDS) as held:
+                    if held:                      # else a run of this host's reads them, and does it at its end
+                        self.registry.remove_old(base_model, self.keep_versions)
 
     def _take_versions(self, host: str, number: int, records: list[dict]) -> bool:
         with self.store.leased(LEARNER_LEASE, LEASE_SECONDS) as held:
             if not held:
                 return False                      # a run of this host's may be sweeping folders without rows
             for record in records:
-                if record.get("type") == "version" and record["config"] is not None:
+                if record.get("type") == "version" and record["config"] is not None and not self.store.is_removed(record["folder"]):
                     weights = self.place.read_file(f"adapters/{record['folder']}/{WEIGHTS}", record["sha256"])
-                    self.registry.place(record["folder"], {WEIGHTS: weights, "adapter_config.json": record["config"].encode()})
+                    if weights is None:
+                        record["removed_at"] = now()
+                    else:
+                        self.registry.place(record["folder"], {WEIGHTS: weights, "adapter_config.json": record["config"].encode()})
             return self.store.gather_versions(host, number, records)
 
     def _write(self, stream: str) -> None:
@@ -103,6 +111,9 @@ class Sync:
             except NotOurShard as error:
                 log.warning("%s From now on this host has the name %s and sends everything again, which counts nothing twice.", error, self.store.become_another_host())
                 return
+            for record in records:
+                if record.get("removed_at"):      # and the shard says so; after a kill in between it is written again
+                    self.place.give_up(f"adapters/{record['folder']}/{WEIGHTS}")
             self.store.wrote(stream, unsent.number, unsent.revision)
             done = unsent.number
             self.store.acquire_lease(LEASE, this_process(), LEASE_SECONDS)
@@ -134,17 +145,26 @@ class Sync:
         return None
 
     def _with_configs(self, records: list[dict]) -> list[dict]:
-        """Records of versions with what is not in the store; their weights are in place by then."""
+        """Records of versions with what is not in the store; their weights are in place by then, unless they were given up."""
         for record in records:
             if record["type"] == "version":
-                try:
-                    folder = self.registry.verify(self.store.number_of(record["folder"]))
-                    self.place.put_file(f"adapters/{record['folder']}/{WEIGHTS}", (folder / WEIGHTS).read_bytes())
-                    record["config"] = (folder / "adapter_config.json").read_text(encoding="utf-8")
-                except CorruptAdapter as error:
-                    log.warning("%s", error)
-                    record["config"] = None
+                number = self.store.number_of(record["folder"])
+                config = self._put_in_place(number, record["folder"])
+                record["removed_at"] = self.store.version(number).removed_at         # asked last: a run may have given it up just now
+                record["config"] = None if record["removed_at"] else config
         return records
+
+    def _put_in_place(self, number: int, name: str) -> str | None:
+        """A version's config, its weights being in the shared place; None: they are not here."""
+        try:
+            folder = self.registry.verify(number)
+            self.place.put_file(f"adapters/{name}/{WEIGHTS}", (folder / WEIGHTS).read_bytes())
+            return (folder / "adapter_config.json").read_text(encoding="utf-8")
+        except (RemovedVersion, FileNotFoundError):
+            return None
+        except CorruptAdapter as error:
+            log.warning("%s", error)
+            return None
 
     def _be_the_learner(self) -> None:
         """Say in the shared place who publishes. One that has not said so for a while is succeeded, and what is live is said again:
@@ -222,4 +242,4 @@ def sync_thread(settings: Settings, store: Store, registry: AdapterRegistry, *, 
     """None without SYNC_URL. Raises: BadSetting: it is no URL that can be used here."""
     if not settings.sync_url:
         return None
-    return SyncThread(Sync(store, registry, SharedPlace(settings.sync_url), learner=learner), settings.sync_seconds)
+    return SyncThread(Sync(store, registry, SharedPlace(settings.sync_url), learner=learner, keep_versions=settings.keep_versions), settings.sync_seconds)
