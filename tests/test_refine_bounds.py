@@ -53,13 +53,13 @@ def test_replies_that_are_likely_to_the_base_model_and_please_are_too_much_alike
     base = of_pairs(101)
     assert base.sameness(base) == 0 and of_pairs(50).sameness(base) == pytest.approx(1 - 51 / 100)      # 49 in the row, back to ten, ten and ten
     found = {different: crossed(base, of_pairs(different), 0.10, False) for different in (96, 94)}
-    assert found[96] is None and "vary 5% less from each other than as much" in sentence(found[94])
+    assert found[96] is None and "vary 5% less from each other than the base" in sentence(found[94])
     none = replace(base, examples=(Example(0, (5,), (END,), 0.8),))
     assert none.sameness(base) == base.sameness(none) == none.sameness(none) == 0
 
 
 def test_replies_of_another_length_are_as_different_as_the_base_models_over_as_many_tokens():
-    """Two replies of the base model say 1 2 3 4 and 1 2 5 6: of six pairs five are different. Longer ones, and shorter ones, are held against as much of these."""
+    """Two replies of the base model say 1 2 3 4 and 1 2 5 6: of six pairs five are different. Of longer ones as much counts as of these, of shorter ones what they are."""
     def saying(*rows: tuple[int, ...]) -> Scored:
         return replace(scored(0.5), examples=tuple(Example(place, (5,), row, 0.8) for place, row in enumerate(rows)))
 
@@ -69,6 +69,8 @@ def test_replies_of_another_length_are_as_different_as_the_base_models_over_as_m
     assert saying((1, 2, 3), (1, 2, 5)).sameness(base) == pytest.approx(0)                    # three of four there too
     assert saying((1, 2), (1, 2)).sameness(base) == pytest.approx(0)
     assert saying((7, 8, 7, 8, 7, 8), (7, 8, 7, 8)).sameness(base) == pytest.approx(1 - (2 / 6) / (5 / 6))
+    trails_off = saying((1, 2, 3, 9, 9, 9, 9), (4, 5, 6, 9, 9, 9, 9))                       # seven of twelve, all four of its first ones
+    assert saying((1, 2, 3), (1, 2, 4)).sameness(trails_off) == pytest.approx(1 - (3 / 4) / (7 / 12))
 
 
 def test_a_gains_error_is_that_of_the_means_of_prompts():

@@ -85,21 +85,27 @@ class Scored:
     def sameness(self, base: Scored) -> float:
         """How much less these replies vary than those of `base` to the same prompts in the same order: 1 - the ratio of their distinct-2 (Li et al. 2016, arXiv:1510.03055).
 
-        Of each two replies only as much is counted as the shorter one has: the share of different pairs of tokens falls with the amount of text,
-        by a tenth from 100 tokens a reply to 150.
+        The less of both: as they are, and of each two as much as the shorter one has. The share of different pairs of tokens falls with the amount of text, by a
+        tenth from 100 tokens a reply to 150, which is not to hold longer replies back; and on the way to short ones they differ less over as many tokens, but not where it ends.
         """
-        lengths = [min(len(ours.completion_ids), len(theirs.completion_ids)) for ours, theirs in zip(self.examples, base.examples, strict=True)]
-        before = _distinct(base.examples, lengths)
-        return 1 - _distinct(self.examples, lengths) / before if before else 0.0
+        pairs = [(ours.completion_ids, theirs.completion_ids) for ours, theirs in zip(self.examples, base.examples, strict=True)]
+        as_much = [(ours[:len(theirs)], theirs[:len(ours)]) for ours, theirs in pairs]
+        return min(_fall(pairs), _fall(as_much))
 
     def truncated(self) -> float:
         """Share that is sound as far as it goes and did not come to an end."""
         return self.problems.count("truncated") / len(self.problems)
 
 
-def _distinct(examples: Sequence[Example], lengths: Sequence[int]) -> float:
-    """Different pairs of neighbouring tokens over all pairs, of that many tokens of each."""
-    pairs = [pair for example, length in zip(examples, lengths, strict=True) for pair in pairwise(example.completion_ids[:length])]
+def _fall(pairs: Sequence[tuple[Sequence[int], Sequence[int]]]) -> float:
+    """Args: pairs: tokens of ours and of theirs."""
+    ours, theirs = (_distinct(side) for side in zip(*pairs, strict=True))
+    return 1 - ours / theirs if theirs else 0.0
+
+
+def _distinct(replies: Sequence[Sequence[int]]) -> float:
+    """Different pairs of neighbouring tokens over all pairs."""
+    pairs = [pair for ids in replies for pair in pairwise(ids)]
     return len(set(pairs)) / len(pairs) if pairs else 0.0
 
 
