@@ -1,4 +1,4 @@
-"""A reply that another server on the same state folder is writing, watched through the store."""
+"""A reply that is watched through the store: another server on the same state folder is writing it, or it was over before."""
 
 from __future__ import annotations
 

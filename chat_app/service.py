@@ -30,6 +30,10 @@ COUNT_SECONDS = 1.0
 """Fresh ratings are counted at most this often: every open page asks every few seconds, and counting thousands takes 40 ms."""
 
 
+class _SentMeanwhile(Exception):
+    """The same message, under the same key, was stored after it was looked for."""
+
+
 class ChatService:
     """One chat server's use cases. Every method takes the caller's rater id and checks what is theirs."""
 
@@ -44,12 +48,14 @@ class ChatService:
         self._asking = Asking(store, self._places, settings, self._start_aside)
 
     def send(self, rater_id: str, conversation_id: str | None, text: str, *, task: str | None = None, after: str | None = None,
-             unasked: bool | None = True) -> ReplyJob:
+             draft: str | None = None, unasked: bool | None = True) -> ReplyJob | ReplyElsewhere:
         """Append a message and start its reply; without a conversation, start one.
 
         `task`: what a new conversation is for, by default a dialogue; it cannot change later.
         `after`: the attempt at the last message that this one answers to; the conversation goes on from it. A reply
         to another message says nothing: the conversation has grown elsewhere meanwhile.
+        `draft`: a key that whoever sends has made up for this message. Under one that this person has sent already nothing is
+        stored, and that message's reply is returned: the answer to the first call may have been lost on its way.
         `unasked`: whether the reply contributes while its person was not asked; None: it waits for their answer; False:
         it never does, whatever they said. Nor does it in a conversation that holds a reply which must not train: the prompt
         repeats that one.
@@ -58,6 +64,13 @@ class ChatService:
             EmptyMessage, MessageTooLong, UnknownConversation, BadTask, StorageFull: nothing was stored.
             Busy: too many replies are being written, or one in this conversation is; nothing was stored.
         """
+        try:
+            return self._sent_before(rater_id, draft) or self._send(rater_id, conversation_id, text, task, after, draft, unasked)
+        except _SentMeanwhile:
+            return self._sent_before(rater_id, draft)
+
+    def _send(self, rater_id: str, conversation_id: str | None, text: str, task: str | None, after: str | None, draft: str | None,
+              unasked: bool | None) -> ReplyJob:
         text = check_message(text, self.settings.max_message_chars)
         if conversation_id:
             self.store.check_owner(conversation_id, rater_id)
@@ -71,14 +84,23 @@ class ChatService:
             prompt = self._prompt(chosen, earlier, text)
 
             def new_turn() -> str:
+                if draft and self.store.reply_to_draft(rater_id, draft):
+                    raise _SentMeanwhile
                 if conversation_id:
                     self._check_free(conversation_id, rater_id)
                 if went_on:
                     self.store.choose_answer(earlier[-1].id, after)
                 home = conversation_id or self.store.new_conversation(self.store.ensure_rater(rater_id), task=chosen).id
-                return self.store.add_turn(home, text).id
+                return self.store.add_turn(home, text, draft).id
 
             return fill(self._start(new_turn, prompt, rater_id, unasked, ended=self._asking.reply_ended))
+
+    def _sent_before(self, rater_id: str, draft: str | None) -> ReplyJob | ReplyElsewhere | None:
+        reply = self.store.reply_to_draft(rater_id, draft) if draft else None
+        if reply is None:
+            return None
+        job = self._places.running(reply.conversation_id)
+        return job if job and job.reply_id == reply.id else ReplyElsewhere(reply, self.store)
 
     def regenerate(self, rater_id: str, conversation_id: str, *, unasked: bool | None = True) -> ReplyJob:
         """Another attempt at the last message; earlier attempts keep their ratings.

@@ -76,16 +76,22 @@ class Chats(Database):
             """SELECT id, rater_id, title, created_at, task FROM conversations
                WHERE rater_id = ? AND deleted_at IS NULL ORDER BY created_at DESC""", rater_id)]
 
-    def add_turn(self, conversation_id: str, message: str) -> Turn:
-        """Append a person's message; the first one names the conversation."""
+    def add_turn(self, conversation_id: str, message: str, draft: str | None = None) -> Turn:
+        """Append a person's message; the first one names the conversation. A `draft` that is another message's already is none."""
         with self.write() as db:
             position = self.row("SELECT count(*) AS n FROM turns WHERE conversation_id = ?", conversation_id)["n"]
-            turn = Turn(secrets.token_hex(8), conversation_id, position, message, now())
+            taken = self.row("SELECT 1 FROM turns WHERE draft = ?", draft)
+            turn = Turn(secrets.token_hex(8), conversation_id, position, message, now(), draft=None if taken else draft)
             db["turns"].insert({k: v for k, v in asdict(turn).items() if k != "replies"})
             if position == 0:
                 db.execute("UPDATE conversations SET title = ? WHERE id = ? AND title = ''",
                            [" ".join(message.split())[:60], conversation_id])
         return turn
+
+    def reply_to_draft(self, rater_id: str, draft: str) -> Reply | None:
+        """The first reply to what this person sent under that key, None when they sent nothing."""
+        row = self.row(f"SELECT {REPLY_COLUMNS} WHERE draft = ? AND rater_id = ? ORDER BY attempt LIMIT 1", draft, rater_id)
+        return row and reply_from(row)
 
     def choose_answer(self, turn_id: str, reply_id: str | None) -> None:
         """The conversation goes on from this attempt (None: from the newest). Nothing changes when it has gone on already."""

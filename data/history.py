@@ -8,7 +8,7 @@ from data.database import now
 from data.records import TASKS, HistoryEntry
 
 MAX_TITLE = 80
-ERASED_TURN = {"message": ""}
+ERASED_TURN = {"message": "", "draft": None}
 ERASED_REPLY = {"text": "", "error": None, "prompt_ids": "[]", "completion_ids": "[]", "behavior_logprobs": "[]"}
 
 

@@ -333,3 +333,12 @@ def m020_receipts_of_removed_versions(db: Database) -> None:
 def m021_runs_in_their_order(db: Database) -> None:
     """Every open page asks for the newest run of a base model, and for the newest with a verdict, every few seconds; reports made reading all of them slow."""
     db.executescript("CREATE INDEX runs_of_base ON runs(base_model, started_at, state);")
+
+
+@migrations()
+def m021_drafts(db: Database) -> None:
+    """The key that a page gave a message before it sent it: sent again because the answer was lost, it is the same message. NULL where none was given."""
+    db.executescript("""
+        ALTER TABLE turns ADD COLUMN draft TEXT;
+        CREATE UNIQUE INDEX turns_of_drafts ON turns(draft) WHERE draft IS NOT NULL;
+    """)

@@ -78,6 +78,36 @@ def test_nobody_reaches_into_somebody_elses_conversation(server):
     assert len(server.store.conversation(job.conversation_id).turns) == 1
 
 
+def test_a_message_is_stored_once_however_often_it_is_sent_under_one_key(server):
+    first = server.service.send("me", None, "hello", draft="key")
+    again = server.service.send("me", None, "hello", draft="key")           # while it is being written, or after
+    finished(first)
+    last = server.service.send("me", first.conversation_id, "hello", draft="key")
+    assert [(job.reply_id, job.conversation_id) for job in (again, last)] == [(first.reply_id, first.conversation_id)] * 2
+    assert last.done and last.text == first.text and last.error is None
+    assert len(server.store.conversations("me")) == len(server.store.conversation(first.conversation_id).turns) == 1
+    other = finished(server.service.send("me", first.conversation_id, "hello", draft="another key"))
+    theirs = finished(server.service.send("you", None, "hello", draft="key"))
+    assert len({first.reply_id, other.reply_id, theirs.reply_id}) == 3
+    server.service.belongings.delete("me", first.conversation_id)
+    assert finished(server.service.send("me", None, "hello", draft="key")).conversation_id != first.conversation_id
+
+
+def test_a_message_that_is_sent_again_while_the_first_one_is_on_its_way_is_stored_once(server, monkeypatch):
+    stream, sent = server.serving.stream, []
+
+    def sent_meanwhile(*args):
+        monkeypatch.undo()
+        sent.append(server.service.send("me", None, "hello", draft="key"))
+        return stream(*args)
+
+    monkeypatch.setattr(server.serving, "stream", sent_meanwhile)
+    job = server.service.send("me", None, "hello", draft="key")
+    assert job.reply_id == sent[0].reply_id and len(server.store.conversations("me")) == 1
+    finished(sent[0])
+    assert server.service._places._reserved == [] and server.service._line._tickets == []
+
+
 @pytest.mark.parametrize("action", ["send", "regenerate"])
 def test_a_conversation_that_is_deleted_while_a_message_is_on_its_way_stays_empty(server, monkeypatch, action):
     home = finished(server.service.send("me", None, "hello")).conversation_id

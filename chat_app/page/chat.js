@@ -84,6 +84,7 @@ function show(opened, number, askedAt, how) {
   state.drawn = number;
   enter(opened ? opened.id : null, opened ? opened.task : null, how);
   conversation.replace(opened ? opened.turns : [], askedAt);
+  if (opened) composer.takeTurns(opened.turns);
   refresh();
   drawer.refresh();
   if (conversation.writing()) lookout.follow();
@@ -155,7 +156,7 @@ async function send(text) {
   const {conversation: to, visit} = state;
   opinion.leave();
   const after = conversation.lastShown();
-  const answer = await ask('ui_send', {...(to ? {conversation: to} : {task: welcome.task()}), ...(after ? {after} : {}), text});
+  const answer = await ask('ui_send', {...(to ? {conversation: to} : {task: welcome.task()}), ...(after ? {after} : {}), text, draft: composer.keyOf(to, text)});
   if (answer.ok && state.visit === visit) takeTurn(answer, to ? 'replace' : 'push');
   else if (answer.ok) drawer.refresh();                   // one has left meanwhile
   return answer;

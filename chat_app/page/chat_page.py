@@ -32,6 +32,9 @@ RENDERS_APART = 10
 HEARTBEAT_SECONDS = 2.0
 """A stream without new text still says that it is there, so that the page can tell waiting from a lost connection."""
 
+MAX_DRAFT = 64
+"""Characters of the key of a message; the page's own has 24."""
+
 
 def build_chat_page(service, identity) -> None:
     """Add the chat page's components and events to the Blocks that is being built.
@@ -66,7 +69,8 @@ def chat_calls(service, identity) -> list[Callable]:
     def ui_send(payload: dict, request: gr.Request) -> dict:
         rater = identity.rater(request)
         said = {name: field(payload, name) for name in ("task", "after")}
-        return last_turn(rater, service.send(rater, field(payload, "conversation"), field(payload, "text") or "", **said, unasked=None))
+        draft = (field(payload, "draft") or "")[:MAX_DRAFT] or None
+        return last_turn(rater, service.send(rater, field(payload, "conversation"), field(payload, "text") or "", **said, draft=draft, unasked=None))
 
     @answering
     def ui_regenerate(payload: dict, request: gr.Request) -> dict:

@@ -8,6 +8,7 @@ function createComposer({send, stop}) {
   const notice = make('p', {class: 'notice', role: 'alert', hidden: true});
   const form = make('form', {class: 'composer', on: {submit: onSubmit}}, field, stopNote, sendButton, stopButton);
   let sending = false, writing = null, stopping = false;
+  let unanswered = JSON.parse(tabStore.get('unanswered') || 'null');           // the message that was sent last, with its key, until its answer comes
 
   function onInput() {
     fit();
@@ -35,9 +36,18 @@ function createComposer({send, stop}) {
     hideNotice();
     const answer = await send(text);
     sending = false;
-    if (!answer.ok) showNotice(problem(answer));
-    else if (field.value === text) setDraft('');          // what was typed meanwhile stays
+    if (answer.ok) taken(text); else showNotice(problem(answer));
     refresh();
+  }
+
+  function taken(text) {
+    setUnanswered(null);
+    if (field.value === text) setDraft('');               // what was typed meanwhile stays
+  }
+
+  function setUnanswered(message) {
+    unanswered = message;
+    tabStore.set('unanswered', JSON.stringify(message));
   }
 
   // That it was heard shows at once: while the model reads a long prompt, a reply takes seconds to end.
@@ -84,6 +94,18 @@ function createComposer({send, stop}) {
     node: make('div', {class: 'composer-box'}, notice, form),
     submit, showNotice, hideNotice, fit,
     isEmpty: () => !field.value.trim(),
+    // The key of this message to conversation `to`: the same until it is answered, so that the server knows it again when an answer was lost.
+    keyOf(to, text) {
+      if (unanswered?.to !== to || unanswered.text !== text) setUnanswered({to, text, key: randomKey()});
+      return unanswered.key;
+    },
+    // A message that stands among these turns has come through, though its answer was lost.
+    takeTurns(turns) {
+      if (sending || !turns.some(turn => turn.draft && turn.draft === unanswered?.key)) return;
+      taken(unanswered.text);
+      hideNotice();
+      refresh();
+    },
     setPlaceholder(text) { field.placeholder = text; },
     focus() { field.focus({preventScroll: true}); },
     // `reply`: the id of the one that is being written, or null.
@@ -95,4 +117,9 @@ function createComposer({send, stop}) {
       if (hadFocus && !writing) field.focus({preventScroll: true});
     },
   };
+}
+
+// Unlike `crypto.randomUUID` it is there without https too.
+function randomKey() {
+  return [...crypto.getRandomValues(new Uint8Array(12))].map(byte => byte.toString(16).padStart(2, '0')).join('');
 }

@@ -20,7 +20,7 @@ def conversation_view(conversation: Conversation, ratings: dict[str, dict[str, i
 
 
 def turn_view(turn: Turn, ratings: dict[str, dict[str, int]], job=None) -> dict:
-    return {"id": turn.id, "message": turn.message, "answer": turn.answer_id,
+    return {"id": turn.id, "message": turn.message, "answer": turn.answer_id, "draft": turn.draft,
             "replies": [running_view(job) if job is not None and job.reply_id == reply.id and not job.done
                         else {**reply_view(reply), "rating": ratings.get(reply.id, {})} for reply in shown_replies(turn.replies)]}
 

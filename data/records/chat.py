@@ -113,6 +113,8 @@ class Turn:
     replies: tuple[Reply, ...] = ()
     answer_id: str | None = None
     """The attempt that was chosen to go on from; None: the newest that was not written aside."""
+    draft: str | None = None
+    """The key its message was sent under, if any."""
 
 
 @dataclass(frozen=True)
