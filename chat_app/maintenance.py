@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from data.adapters import AdapterRegistry
 from data.agreement import interval, krippendorff_alpha, nominal, same_share
+from data.cached import Cached
 from data.errors import Busy, NoLearnerHere, UnknownVersion
 from data.masking import mask
 from data.records import BASE_VERSION, BaseModel
@@ -17,6 +18,8 @@ OF_A_REPORT = {"said": ..., "reason": ..., "refinement": ("said", "reason"), "as
 """What the page shows of a run's report; the rest, such as whose honesty it doubts, stays in the store."""
 FEW = 5
 """With fewer replies rated by several people their agreement would be an accident."""
+AGREEMENT_SECONDS = 60.0
+"""How far people agree is worked out again after so long at the soonest; the page asks every second while a run goes on."""
 SHOWN = 1000
 """Characters of a message or a reply on the maintainer's page; longer ones are cut."""
 
@@ -24,6 +27,8 @@ SHOWN = 1000
 class Maintenance:
     def __init__(self, store: Store, registry: AdapterRegistry, serving: Serving, base: BaseModel, settings: Settings) -> None:
         self.store, self.registry, self.serving, self.base, self.settings = store, registry, serving, base, settings
+        self._fresh_ratings = Cached(lambda: store.fresh_ratings(base.id))
+        self._agreement = Cached(self._find_agreement, AGREEMENT_SECONDS)
 
     def train_now(self) -> None:
         """Ask the learner for a run.
@@ -73,7 +78,7 @@ class Maintenance:
             "live": live, "serving": self.serving.version, "change": self._change(live), "loaded": list(self.serving.engine.loaded()),
             "waiting": store.waiting_request() is not None,
             "agreement": self._agreement(), "asking": self._asking(),
-            "fresh_ratings": store.fresh_ratings(base.id), "recent_feedback": [_masked(row) for row in store.recent_feedback(base.id, 20)],
+            "fresh_ratings": self._fresh_ratings(), "recent_feedback": [_masked(row) for row in store.recent_feedback(base.id, 20)],
             "versions": [{"number": v.number, "created_at": v.created_at, "note": v.note, "said": notes.get(v.number), "error": v.error, "error_said": v.error_said,
                           "live": v.number == live, "removed": v.removed_at is not None, "sha256": v.sha256, "run_id": v.run_id} for v in store.versions(base.id)],
             "promotions": [{"version": p.version, "reason": p.reason, "created_at": p.created_at} for p in store.promotions(base.id)],
@@ -98,7 +103,7 @@ class Maintenance:
         heads = self.store.asking_heads(self.base.id)
         return {"share": share_asked(self.settings), "model": heads and {"replies": heads.replies, "correlation": heads.correlation}}
 
-    def _agreement(self) -> dict:
+    def _find_agreement(self) -> dict:
         """How far people agree who rated the same replies, by thumbs and by stars; None where too few were rated twice."""
         found = {}
         for kind, distance in (("thumb", nominal), ("stars", interval)):

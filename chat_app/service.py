@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import secrets
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
@@ -18,6 +16,7 @@ from chat_app.replies import ReplyJob
 from chat_app.serving import Serving, Started
 from chat_app.tasks import choose_task, system_prompt
 from chat_app.then_and_now import Retelling
+from data.cached import Cached
 from data.errors import Busy, UnknownConversation
 from data.records import BaseModel, Comparison, Conversation, Reply, Sampling, SecondOpinion, Task, Turn
 from data.sentences import said
@@ -27,7 +26,7 @@ from data.tokenizer import ChatTokenizer
 
 CLOSE_SECONDS = 10
 COUNT_SECONDS = 1.0
-"""Fresh ratings are counted at most this often: every open page asks every few seconds, and counting thousands takes 40 ms."""
+"""Fresh ratings are counted at most this often: every open page asks every few seconds."""
 
 
 class _SentMeanwhile(Exception):
@@ -42,7 +41,7 @@ class ChatService:
         self.tokenizer = ChatTokenizer(base.folder)
         self._places = Places(settings.max_streams + settings.max_waiting)
         self._line = Line(settings.max_streams)
-        self._counted = (-math.inf, 0)
+        self._fresh_ratings = Cached(lambda: store.fresh_ratings(base.id), COUNT_SECONDS)
         self.belongings = Belongings(store, serving, base, self._places)
         self.retelling = Retelling(store, serving, base, self._places, self._start_again)
         self._asking = Asking(store, self._places, settings, self._start_aside)
@@ -175,13 +174,6 @@ class ChatService:
         return {"version": self.serving.version, "loading": loading, "base_model": self.base.name, "engine": self.serving.engine.name,
                 "fresh_ratings": self._fresh_ratings(),
                 "run": None if run is None else {**{k: getattr(run, k) for k in shown}, **asdict(run.progress)}}
-
-    def _fresh_ratings(self) -> int:
-        counted_at, count = self._counted
-        if time.monotonic() - counted_at > COUNT_SECONDS:
-            count = self.store.fresh_ratings(self.base.id)
-            self._counted = (time.monotonic(), count)
-        return count
 
     def close(self) -> None:
         """End running replies, keeping what they wrote."""

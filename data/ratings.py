@@ -22,6 +22,15 @@ TRAINS = "replies.base_model = ?1 AND replies.state = 'done' AND replies.contrib
 """Whether a reply of lineage ?1 may train once something is said of it."""
 ALLOWED = {"thumb": (-1, 0, 1), "stars": (0, 1, 2, 3, 4, 5)}
 
+# What somebody had said by the last event that a run saw, ?2, as the view `feedback` has it: asked of the view SQLite reads all of it.
+SAID_BEFORE = " ".join(f"""WHEN '{source}' THEN (SELECT {said} FROM {source} AS earlier WHERE earlier.rater_id = newest.rater_id AND {same}
+    AND earlier.id <= json_extract(?2, '$.{source}') ORDER BY earlier.id DESC LIMIT 1)""" for source, said, same in (
+        ("ratings", "CASE value WHEN 0 THEN '' ELSE CAST(value AS TEXT) END", "earlier.reply_id = newest.reply_id AND earlier.kind = newest.topic"),
+        ("reasons", "CASE tags WHEN '[]' THEN '' ELSE tags END", "earlier.reply_id = newest.reply_id"),
+        ("corrections", "text", "earlier.reply_id = newest.reply_id"),
+        ("comparisons", "CASE preferred WHEN 'first' THEN first_id WHEN 'second' THEN second_id WHEN 'same' THEN 'same' ELSE '' END",
+         "min(first_id, second_id) = newest.reply_id AND max(first_id, second_id) = newest.topic")))
+
 
 def check_rating(kind: object, value: object) -> None:
     """Raises: BadRating: unknown kind, or a value outside -1, 0, 1 (thumb) or 0..5 (stars)."""
@@ -100,12 +109,10 @@ class Ratings(SecondOpinions):
         last = self.row("""SELECT ratings_seen, feedback_seen FROM runs WHERE base_model = ? AND state IN ('published', 'refused', 'nothing_to_do')
                            ORDER BY started_at DESC LIMIT 1""", base_model)
         seen = {**dict.fromkeys(FEEDBACK, 0), **({"ratings": last["ratings_seen"], **json.loads(last["feedback_seen"])} if last else {})}
-        return self.row("""
-            WITH newest AS (SELECT source, reply_id, rater_id, topic, seen.value AS seen, max(feedback.id), said
-                            FROM json_each(?2) AS seen JOIN feedback ON source = seen.key AND feedback.id > seen.value
+        return self.row(f"""
+            WITH newest AS (SELECT source, reply_id, rater_id, topic, max(id), said FROM feedback WHERE id > json_extract(?2, '$.' || source)
                             GROUP BY source, reply_id, rater_id, topic),
-            changes AS (SELECT *, (SELECT said FROM feedback WHERE source = newest.source AND reply_id = newest.reply_id AND rater_id = newest.rater_id
-                                   AND topic = newest.topic AND id <= newest.seen ORDER BY id DESC LIMIT 1) AS before FROM newest)
+            changes AS (SELECT *, CASE source {SAID_BEFORE} END AS before FROM newest)
             SELECT count(*) AS n FROM changes JOIN replies ON replies.id = reply_id JOIN turns ON turns.id = replies.turn_id
             JOIN conversations ON conversations.id = conversation_id LEFT JOIN replies AS other ON other.id = topic
             WHERE replies.base_model = ?1 AND replies.contributes = 1 AND (other.id IS NULL OR (other.base_model = ?1 AND other.contributes = 1))

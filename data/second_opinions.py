@@ -6,6 +6,7 @@ say other people may see a few replies; when either takes that back, or the conv
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 
 from data.database import now
@@ -81,11 +82,10 @@ class SecondOpinions(ReasonEvents):
 
     def rated_by_several(self, base_model: str, kind: str) -> list[tuple[int, ...]]:
         """The current thumbs or stars of every reply that more than one person rated."""
-        found: dict[str, list[int]] = {}
-        for row in self.rows("""SELECT reply_id, value FROM current_ratings JOIN replies ON replies.id = reply_id
-                                WHERE base_model = ? AND contributes = 1 AND kind = ? ORDER BY current_ratings.id""", base_model, kind):
-            found.setdefault(row["reply_id"], []).append(row["value"])
-        return [tuple(values) for values in found.values() if len(values) > 1]
+        return [tuple(json.loads(row["given"])) for row in self.rows("""
+            SELECT json_group_array(value) AS given FROM current_ratings JOIN replies ON replies.id = reply_id
+            WHERE reply_id IN (SELECT reply_id FROM ratings GROUP BY reply_id HAVING min(rater_id) <> max(rater_id))
+            AND base_model = ? AND contributes = 1 AND kind = ? GROUP BY reply_id HAVING count(*) > 1""", base_model, kind)]
 
     def _unanswered(self, rater_id: str):
         return self.row(f"""SELECT replies.id AS id, message, text, task {SHOWABLE} AND {OFFERED}

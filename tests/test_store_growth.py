@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+import pytest
+
 from chat_app.identity import Identity
 from chat_app.page.chat_page import _follower, chat_calls
 from chat_app.page.views import marks_view, shown_replies
@@ -19,8 +21,8 @@ from data.store import Store
 from tests.factories import add_reply
 from tests.service_fixtures import finished, server  # noqa: F401
 
-ALLOWED = r"VIRTUAL TABLE|SCAN runs|CONSTANT ROW|SCAN \(subquery|SCAN feedback$"
-"""Values of one JSON text, the runs, of which there are few, and what was found in a view, whose own tables are named as well."""
+ALLOWED = r"VIRTUAL TABLE|SCAN runs|CONSTANT ROW|SCAN \(subquery|SCAN (newest|feedback)$"
+"""Values of one JSON text, the runs, of which there are few, and what was found in a view or for one question, whose own tables are named as well."""
 
 
 @contextmanager
@@ -142,3 +144,15 @@ def test_the_replies_in_outline_are_those_of_the_whole_conversation(server):    
     assert [len(ids) for ids in shown] == [3, 1]
     assert [[reply.id for reply in shown_replies(replies)] for replies in store.outlines(first.conversation_id)] == shown
     assert store.last_turn(first.conversation_id) == turns[-1]
+
+
+@pytest.mark.parametrize("runs", [0, 1])
+def test_counting_what_is_fresh_reads_what_is_fresh_alone(tmp_path, runs):
+    store = Store(tmp_path / "chat.db")
+    mine = add_reply(store, "me")
+    store.add_rating(mine.id, "me", "thumb", 1)
+    for _ in range(runs):
+        store.finish_run(store.start_run("base", "shell").id, "published")
+        store.add_rating(mine.id, "me", "thumb", -1)
+    with reads_no_table_from_end_to_end(store, 2):
+        assert store.fresh_ratings("base") == 1

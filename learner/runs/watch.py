@@ -10,10 +10,11 @@ import logging
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from data.adapters import AdapterRegistry
+from data.cached import Cached
 from data.errors import ChatError
 from data.processes import this_process
 from data.sentences import said
@@ -33,7 +34,7 @@ log = logging.getLogger("learner")
 
 def watch(store: Store, registry: AdapterRegistry, settings: Settings, base_model: str, stopping: threading.Event) -> None:
     """Serve requests and the schedule until `stopping` is set; errors are logged and the watch goes on."""
-    owner = this_process()
+    owner, fresh_ratings = this_process(), Cached(lambda: store.fresh_ratings(base_model))
     log.info("watching %s for %s: every %s fresh ratings or %s hours", settings.database, base_model,
              settings.train_every_ratings, settings.train_every_hours)
     try:
@@ -42,9 +43,12 @@ def watch(store: Store, registry: AdapterRegistry, settings: Settings, base_mode
             try:
                 if store.acquire_lease("watcher", owner, STANDBY_LEASE_SECONDS):
                     close_abandoned_runs(store, registry)
-                    if not store.open_runs():                # another learner's, or a killed one's whose lease has not run out: it would be passed by, and its patience
-                        trigger = next_trigger(store, settings, base_model)
+                    if store.open_runs():                    # another learner's, or a killed one's whose lease has not run out: it would be passed by, and its patience
+                        fresh_ratings.forget()
+                    else:
+                        trigger = next_trigger(store, settings, base_model, fresh_ratings)
                     if trigger:
+                        fresh_ratings.forget()
                         _run_child(trigger, store, base_model, owner, stopping)
             except ChatError as error:                       # a busy or full disk passes; the watch is this process's edge
                 log.error("%s", error)
@@ -56,7 +60,7 @@ def watch(store: Store, registry: AdapterRegistry, settings: Settings, base_mode
         log.info("stopped watching")
 
 
-def next_trigger(store: Store, settings: Settings, base_model: str) -> str | None:
+def next_trigger(store: Store, settings: Settings, base_model: str, fresh_ratings: Callable[[], int]) -> str | None:
     """Who wants a run now, if anybody. The first due time is set here, and one that has become too far off or is in the way; others when a run ends."""
     if requested := store.waiting_request():
         return requested
@@ -65,7 +69,7 @@ def next_trigger(store: Store, settings: Settings, base_model: str) -> str | Non
         due = due_time(datetime.fromisoformat(stored) if stored else None, now, settings.train_every_hours, last_run)
         if due.isoformat() != stored:
             store.set_due_at(due.isoformat())
-    return run_due(store.fresh_ratings(base_model), now, due, last_run,
+    return run_due(fresh_ratings(), now, due, last_run,
                    every_ratings=settings.train_every_ratings, every_hours=settings.train_every_hours)
 
 
