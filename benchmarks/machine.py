@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.memory import children_peak_mb
+from benchmarks.memory import children, children_peak_mb
 from data.cpus import usable_cpus
 
 LOOK_SECONDS = 0.2
@@ -37,7 +37,7 @@ class Meter:
 
     def __init__(self) -> None:
         self._start, self._cpu = time.monotonic(), _cpu_seconds()
-        self._children, self._read = 0.0, threading.Event()
+        self._before, self._children, self._read = frozenset(children(os.getpid())), 0.0, threading.Event()
         self._watcher = threading.Thread(target=self._watch, daemon=True)
         self._watcher.start()
 
@@ -50,7 +50,7 @@ class Meter:
     def _watch(self) -> None:
         """While they live, since afterwards the system tells of a child at least what its parent had when it was forked: 793 MB of `true`, started by a process with 800."""
         while True:
-            self._children = max(self._children, children_peak_mb(os.getpid()))
+            self._children = max(self._children, children_peak_mb(os.getpid(), self._before))
             if self._read.wait(LOOK_SECONDS):
                 return
 

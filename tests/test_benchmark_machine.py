@@ -18,4 +18,5 @@ def test_memory_of_processes_that_ended_meanwhile_is_told_beside_ones_own_and_is
 
 def test_who_starts_nothing_has_no_memory_beside_its_own_and_children_of_before_do_not_count():
     subprocess.run([sys.executable, "-c", OF_300_MB], check=True)
-    assert Meter().read().children_peak_mb == 0
+    with subprocess.Popen([sys.executable, "-c", OF_300_MB]):                              # still there
+        assert Meter().read().children_peak_mb == 0

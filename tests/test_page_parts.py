@@ -14,6 +14,7 @@ from chat_app.page.views import reply_view, running_view
 from data.records import Generated, Sampling
 from tests.factories import add_reply
 from tests.service_fixtures import server  # noqa: F401
+from tests.waiting import in_a_loop
 
 RENDER_SECONDS = 0.3
 
@@ -55,7 +56,7 @@ def test_a_text_that_takes_long_to_render_is_rendered_less_often_and_keeps_nobod
         ticking.cancel()
 
     monkeypatch.setattr(chat_page, "running_view", slow_view)
-    asyncio.run(follow())
+    in_a_loop(follow())
     (first_begun, first_ended), (second_begun, _) = rendered
     assert second_begun - first_ended >= 10 * RENDER_SECONDS
     assert any(first_begun + 0.02 < moment < first_ended - 0.02 for moment in ticks)
@@ -67,7 +68,7 @@ def test_a_short_text_is_sent_many_times_a_second():
     async def follow() -> list[dict]:
         return [part async for part in chat_page._parts(Growing(2.0))]
 
-    parts = asyncio.run(follow())
+    parts = in_a_loop(follow())
     assert len(parts) > 8 and len({part["html"] for part in parts}) == len(parts)
 
 
@@ -87,7 +88,7 @@ def test_a_reply_that_another_server_writes_is_followed_to_its_end_and_read_in_o
     reply = store.start_reply(store.add_turn(home, "and now?").id, 0, None, server.base.id, "openvino", Sampling(), (1,))
     store.db["replies"].update(reply.id, {"owner": f"{socket.gethostname()}:{os.getppid()}", "text": "so far"})
     request = SimpleNamespace(cookies={identity.rater_cookie: identity.signed_rater("me")})
-    event, readers, rows = SimpleNamespace(_data={"conversation": home, "reply": reply.id}), set(), store.rows
+    event, readers, pages, rows = SimpleNamespace(_data={"conversation": home, "reply": reply.id}), set(), [], store.rows
 
     def noted(*args):
         readers.add(threading.current_thread())
@@ -98,10 +99,11 @@ def test_a_reply_that_another_server_writes_is_followed_to_its_end_and_read_in_o
         store.close()
 
     async def follow() -> list[dict]:
+        pages.append(threading.current_thread())
         threading.Timer(0.8, end).start()
         return [part["reply"] async for part in chat_page._follower(server.service, identity)(event, request)]
 
     monkeypatch.setattr(store, "rows", noted)
-    parts = asyncio.run(follow())
+    parts = in_a_loop(follow())
     assert parts[0]["html"] == "<p>so far</p>\n" and parts[-1]["text"] == "whole" and parts[-1]["state"] == "done"
-    assert readers and threading.current_thread() not in readers
+    assert readers and pages[0] not in readers

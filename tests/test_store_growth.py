@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from data.records import Generated, Sampling
 from data.store import Store
 from tests.factories import add_reply
 from tests.service_fixtures import finished, server  # noqa: F401
+from tests.waiting import in_a_loop
 
 ALLOWED = r"VIRTUAL TABLE|SCAN runs|CONSTANT ROW|SCAN \(subquery|SCAN (newest|feedback)$"
 """Values of one JSON text, the runs, of which there are few, and what was found in a view or for one question, whose own tables are named as well."""
@@ -121,11 +121,11 @@ def test_what_follows_a_reply_and_what_a_message_is_answered_with_are_one_turn_a
         event = SimpleNamespace(_data={"conversation": conversation, "reply": reply})
         return [part async for part in _follower(server.service, identity)(event, request)]
 
-    [part] = asyncio.run(followed(home, newest.id))
+    [part] = in_a_loop(followed(home, newest.id))
     assert part["reply"]["id"] == newest.id and part["reply"]["text"] == "hi" and whole == [newest.id]
-    assert asyncio.run(followed("somebody else's", newest.id)) == asyncio.run(followed(home, "unknown")) == []
+    assert in_a_loop(followed("somebody else's", newest.id)) == in_a_loop(followed(home, "unknown")) == []
     elsewhere = add_reply(server.store, "me")
-    assert asyncio.run(followed(home, elsewhere.id)) == []
+    assert in_a_loop(followed(home, elsewhere.id)) == []
     whole.clear()
     turn = again({"conversation": home}, request)["turn"]
     assert turn["message"] == "message 19" and [reply["id"] for reply in turn["replies"]][0] == newest.id and len(turn["replies"]) == 2

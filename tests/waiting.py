@@ -1,8 +1,16 @@
-"""Waiting for what another thread or process does."""
+"""Waiting for what another thread or process does, or a coroutine."""
 
 from __future__ import annotations
 
+import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
+
+
+def in_a_loop(coroutine):
+    """What it returns, in an event loop of its own: this thread's may be that of a browser which other tests use too."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 def until(condition, seconds: float = 180):
