@@ -24,6 +24,8 @@ RATER_SECONDS = 400 * 24 * 3600
 RENEW_SECONDS = 30 * 24 * 3600
 """... and at a visit it is signed anew once it is this old, so that who comes back is never forgotten."""
 MAINTAINER_SECONDS = 12 * 3600
+KNOWN_MAINTAINER_SECONDS = RATER_SECONDS
+"""For so long it is known of a browser that a maintainer signed in there, unless they signed out."""
 
 
 def cookie_key(folder: Path) -> str:
@@ -86,6 +88,10 @@ class Identity:
 
     def is_maintainer(self, request: gr.Request | Request) -> bool:
         return _load(self._maintainers, _cookies(request).get(self.maintainer_cookie), MAINTAINER_SECONDS) == "maintainer"
+
+    def was_maintainer(self, cookies: Mapping[str, str]) -> bool:
+        """Whether a maintainer signed in with this browser once, however long ago, and did not sign out."""
+        return _load(self._maintainers, cookies.get(self.maintainer_cookie), KNOWN_MAINTAINER_SECONDS) == "maintainer"
 
     def require_maintainer(self, request: gr.Request | Request) -> None:
         """Raises: NotAllowed: the caller is not signed in as a maintainer."""

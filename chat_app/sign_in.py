@@ -2,29 +2,63 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import hmac
 import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import Awaitable, Callable, Mapping
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
-from chat_app.identity import MAINTAINER_SECONDS, RATER_SECONDS, Identity
+from chat_app.identity import KNOWN_MAINTAINER_SECONDS, RATER_SECONDS, Identity
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS_A_MINUTE = 30
+SECONDS_A_WRONG_ONE, MOST_SECONDS = 0.5, 10.0
+"""An answer to a password is held back so long for every wrong one within a minute, and at most ..."""
+MOST_WAITING = 20
+"""... and so many at once: two guesses a second, however many guess. One more is not looked at."""
 MAX_FORM_BYTES = 4096
-MAINTAINER_PAGE = "/maintainer"
+PAGE_PATHS = ("/", "/maintainer")
 
 
-class TooManyWrong(Exception):
-    """Passwords within a minute, from everybody together: not even a right one is looked at."""
+class TooManyAtOnce(Exception):
+    """Passwords that wait for their answer: this one was not looked at."""
+
+
+class Guesses:
+    """Passwords that are tried. The more were wrong, the longer each waits for its answer, the right one too: else its speed would tell it.
+
+    After however many wrong ones the right one opens: were it refused unseen, whoever guesses would keep maintainers out. Used
+    from one event loop alone, so without a lock.
+    """
+
+    def __init__(self, password: str, sleep: Callable[[float], Awaitable[None]]) -> None:
+        self._digest, self._sleep = _digest(password), sleep
+        self._wrong: list[float] = []
+        self._waiting = 0
+
+    async def is_right(self, password: str) -> bool:
+        """Raises: TooManyAtOnce."""
+        if self._waiting >= MOST_WAITING:
+            raise TooManyAtOnce
+        self._wrong = [t for t in self._wrong if t > time.monotonic() - 60]
+        seconds = min(SECONDS_A_WRONG_ONE * len(self._wrong), MOST_SECONDS)
+        right = hmac.compare_digest(_digest(password), self._digest)
+        if not right:
+            self._wrong.append(time.monotonic())
+        self._waiting += 1
+        try:
+            await self._sleep(seconds)
+        finally:
+            self._waiting -= 1
+        return right
 
 
 class Door:
@@ -33,11 +67,13 @@ class Door:
     Never by network address: behind a reverse proxy everybody looks local.
     """
 
-    def __init__(self, identity: Identity, password: str | None, announce: Callable[[str], None]) -> None:
+    def __init__(self, identity: Identity, password: str | None, announce: Callable[[str], None],
+                 sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
         self.identity, self.password, self._announce = identity, password, announce
         self._token: str | None = None
-        self._wrong: list[float] = []
         self._lock = threading.Lock()
+        # whoever was let in once waits among their like: a crowd that guesses is not before them
+        self._guesses = {known: Guesses(password, sleep) for known in (False, True)} if password else None
 
     def announce_link(self) -> None:
         """Print a fresh one-time link when there is no password."""
@@ -46,26 +82,16 @@ class Door:
                 self._token = secrets.token_urlsafe(24)
             self._announce(f"/sign-in?token={self._token}")
 
-    def opens_for(self, *, password: str | None = None, token: str | None = None) -> bool:
-        """Whether the password, or the one-time token, is right. A right token is used up.
-
-        Only passwords can be guessed, so only their attempts are counted: nobody can keep a link from working.
-
-        Raises: TooManyWrong: it was not looked at.
-        """
+    def opens_for_token(self, token: str) -> bool:
+        """Whether this is the one-time token, which is used up by that."""
         with self._lock:
-            if self.password is None:
-                right = bool(self._token and token) and hmac.compare_digest(self._token.encode(), token.encode())
-                self._token = None if right else self._token
-                return right
-            recent = [t for t in self._wrong if t > time.monotonic() - 60]
-            self._wrong = recent
-            if len(recent) >= ATTEMPTS_A_MINUTE:
-                raise TooManyWrong
-            if password and hmac.compare_digest(self.password.encode(), password.encode()):
-                return True
-            self._wrong.append(time.monotonic())
-            return False
+            right = bool(self._token) and hmac.compare_digest(self._token.encode(), token.encode())
+            self._token = None if right else self._token
+            return right
+
+    async def opens_for_password(self, password: str, cookies: Mapping[str, str]) -> bool:
+        """Raises: TooManyAtOnce: it was not looked at."""
+        return bool(self._guesses) and await self._guesses[self.identity.was_maintainer(cookies)].is_right(password)
 
     def middleware(self) -> list[Middleware]:
         return [Middleware(_DoorMiddleware, door=self)]
@@ -86,10 +112,10 @@ class _DoorMiddleware:
         if path == "/sign-in":
             return await (await self._sign_in(request))(scope, receive, send)
         if path == "/sign-out" and request.method == "POST":
-            response = RedirectResponse(MAINTAINER_PAGE, status_code=303)
+            response = _to_the_page(request)
             response.headers.append("set-cookie", self._cookie(request, self.identity.maintainer_cookie, "", 0))        # browsers delete only what is named as it was set
             return await response(scope, receive, send)
-        if request.method == "GET" and path in ("/", MAINTAINER_PAGE) and (wanted := self.identity.cookies_at_visit(request.cookies)):
+        if request.method == "GET" and path in PAGE_PATHS and (wanted := self.identity.cookies_at_visit(request.cookies)):
             cookies = [self._cookie(request, name, value, RATER_SECONDS if value else 0) for name, value in wanted.items()]
 
             async def send_with_cookies(message) -> None:
@@ -109,19 +135,19 @@ class _DoorMiddleware:
                     return PlainTextResponse("That is no sign-in form.", status_code=413)
             password = parse_qs(body.decode("utf-8", "replace")).get("password", [""])[0]
             try:
-                allowed = self.door.opens_for(password=password)
-            except TooManyWrong:
-                log.warning("A maintainer sign-in was refused unseen: there were %s wrong passwords within a minute", ATTEMPTS_A_MINUTE)
-                return RedirectResponse(f"{MAINTAINER_PAGE}?refused=wait", status_code=303)
+                allowed = await self.door.opens_for_password(password, request.cookies)
+            except TooManyAtOnce:
+                log.warning("A maintainer sign-in was refused unseen: %s others waited for their answer", MOST_WAITING)
+                return _to_the_page(request, refused="wait")
         elif self.door.password is None and request.query_params.get("token"):
-            allowed = self.door.opens_for(token=request.query_params["token"])
+            allowed = self.door.opens_for_token(request.query_params["token"])
         else:
-            return RedirectResponse(MAINTAINER_PAGE, status_code=303)
+            return _to_the_page(request)
         if not allowed:
             log.warning("A maintainer sign-in was refused")
-            return RedirectResponse(f"{MAINTAINER_PAGE}?refused=1", status_code=303)
-        response = RedirectResponse(MAINTAINER_PAGE, status_code=303)
-        response.headers.append("set-cookie", self._cookie(request, self.identity.maintainer_cookie, self.identity.signed_maintainer(), MAINTAINER_SECONDS))
+            return _to_the_page(request, refused="1")
+        response = _to_the_page(request)
+        response.headers.append("set-cookie", self._cookie(request, self.identity.maintainer_cookie, self.identity.signed_maintainer(), KNOWN_MAINTAINER_SECONDS))
         self.door.announce_link()
         return response
 
@@ -131,6 +157,17 @@ class _DoorMiddleware:
         https = request.headers.get("x-forwarded-proto", request.url.scheme) == "https"
         place = "SameSite=None; Secure; Partitioned" if https else "SameSite=Lax"
         return f"{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; {place}"
+
+
+def _digest(password: str) -> bytes:
+    """Of one length, which a comparison in constant time would else tell."""
+    return hashlib.sha256(password.encode()).digest()
+
+
+def _to_the_page(request: Request, **query: str) -> Response:
+    """By a relative address, as the page's forms have: it may be served below another path."""
+    up = "../" if request.url.path.endswith("/") else ""
+    return RedirectResponse(f"{up}maintainer{'?' if query else ''}{urlencode(query)}", status_code=303)
 
 
 def _from_our_own_page(request: Request) -> bool:

@@ -1,3 +1,4 @@
+import asyncio
 import stat
 import time
 from types import SimpleNamespace
@@ -9,8 +10,9 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from chat_app.identity import Identity, cookie_key
-from chat_app.sign_in import ATTEMPTS_A_MINUTE, Door
+from chat_app.sign_in import MOST_SECONDS, MOST_WAITING, Door, TooManyAtOnce
 from data.errors import NotAllowed
+from tests.waiting import in_a_loop
 
 
 def request(session_hash=None, **cookies):
@@ -22,10 +24,14 @@ def identity() -> Identity:
     return Identity("a key for tests")
 
 
-def site(identity: Identity, password: str | None = None):
-    """A real ASGI site behind the door, a browser without its own cookies, and the links the door announced."""
+def site(identity: Identity, password: str | None = None, slept: list[float] | None = None):
+    """A real ASGI site behind the door, a browser without its own cookies, and the links the door announced. `slept`: for how long answers were held back."""
     links: list[str] = []
-    door = Door(identity, password, links.append)
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    door = Door(identity, password, links.append, **({} if slept is None else {"sleep": sleep}))
     door.announce_link()
 
     def who(request):
@@ -114,9 +120,9 @@ def test_a_rater_cookie_does_not_sign_a_maintainer_in(identity):
 def test_the_right_password_signs_in_and_the_wrong_one_does_not(identity):
     browser, links = site(identity, "correct horse")
     assert links == []                                                  # with a password no link is ever printed
-    assert browser.post("/sign-in", data={"password": "wrong"}).headers["location"] == "/maintainer?refused=1"
+    assert browser.post("/sign-in", data={"password": "wrong"}).headers["location"] == "maintainer?refused=1"
     assert browser.get("/other").text == "False"
-    assert browser.post("/sign-in", data={"password": "correct horse"}).headers["location"] == "/maintainer"
+    assert browser.post("/sign-in", data={"password": "correct horse"}).headers["location"] == "maintainer"
     assert browser.get("/other").text == "True"
     browser.post("/sign-out")
     assert browser.get("/other").text == "False"
@@ -134,11 +140,11 @@ def test_signing_out_deletes_the_cookie_as_it_was_set(identity, headers):
 
 def test_the_printed_link_works_once_and_the_next_one_is_printed(identity):
     browser, links = site(identity)
-    assert browser.get(links[0]).headers["location"] == "/maintainer" and browser.get("/other").text == "True"
+    assert browser.get(links[0]).headers["location"] == "maintainer" and browser.get("/other").text == "True"
     second, _ = TestClient(browser.app, follow_redirects=False), None
     assert "refused" in second.get(links[0]).headers["location"] and second.get("/other").text == "False"
     assert len(links) == 2 and links[1] != links[0]
-    assert second.get(links[1]).headers["location"] == "/maintainer"
+    assert second.get(links[1]).headers["location"] == "maintainer"
 
 
 def test_an_empty_password_or_token_never_opens(identity):
@@ -150,12 +156,48 @@ def test_an_empty_password_or_token_never_opens(identity):
         assert browser.get("/other").text == "False"
 
 
-def test_guessing_is_slowed_down_for_everybody_and_the_right_password_is_not_called_wrong(identity):
+def test_guessing_is_slowed_down_and_the_right_password_opens_all_the_same_as_late_as_a_wrong_one(identity):
+    slept: list[float] = []
+    browser, _ = site(identity, "secret", slept)
+    for _ in range(60):
+        assert "refused=1" in browser.post("/sign-in", data={"password": "guess"}).headers["location"]
+    assert slept[:4] == [0.0, 0.5, 1.0, 1.5] and slept == sorted(slept) and slept[-1] == MOST_SECONDS
+    assert browser.post("/sign-in", data={"password": "secret"}).headers["location"] == "maintainer"
+    assert browser.get("/other").text == "True" and slept[-1] == MOST_SECONDS
+
+
+def test_so_many_wait_at_once_and_who_signed_in_with_this_browser_before_waits_for_none_of_them(identity, monkeypatch):
+    async def crowd():
+        opened = asyncio.Event()
+        door = Door(identity, "secret", print, sleep=lambda seconds: opened.wait())
+        guesses = [asyncio.create_task(door.opens_for_password("guess", {})) for _ in range(MOST_WAITING)]
+        await asyncio.sleep(0)
+        with pytest.raises(TooManyAtOnce):
+            await door.opens_for_password("secret", {})
+        known = [asyncio.create_task(door.opens_for_password(password, {identity.maintainer_cookie: stale})) for password in ("secret", "guess")]
+        await asyncio.sleep(0)
+        opened.set()
+        assert not any(await asyncio.gather(*guesses)) and await asyncio.gather(*known) == [True, False]
+        return await door.opens_for_password("secret", {})
+
+    stale, today = identity.signed_maintainer(), time.time()
+    monkeypatch.setattr(time, "time", lambda: today + 30 * 24 * 3600)
+    assert not identity.is_maintainer(request(**{identity.maintainer_cookie: stale}))
+    assert in_a_loop(crowd())                                         # when the others have gone their place is free
+
+
+def test_signing_in_and_out_ends_on_the_page_also_where_it_is_served_below_another_path(identity):
     browser, _ = site(identity, "secret")
-    for _ in range(ATTEMPTS_A_MINUTE):
-        browser.post("/sign-in", data={"password": "guess"})
-    assert browser.post("/sign-in", data={"password": "secret"}).headers["location"] == "/maintainer?refused=wait"
-    assert browser.get("/other").text == "False"
+    inner = browser.app
+
+    async def below(scope, receive, send):
+        await inner({**scope, "path": scope["path"].removeprefix("/below")} if scope["type"] == "http" else scope, receive, send)
+
+    browser = TestClient(below)
+    for path, password in (("sign-in", "guess"), ("sign-in", "secret"), ("sign-in/", "secret"), ("sign-out", "")):
+        ended = browser.post(f"/below/{path}", data={"password": password})
+        assert ended.status_code == 200 and ended.url.path == "/below/maintainer"
+    assert browser.get("/below/sign-in").url.path == "/below/maintainer"
 
 
 def test_the_key_is_made_once_and_readable_by_its_owner_alone(tmp_path):

@@ -35,7 +35,7 @@ def test_nobody_but_a_maintainer_gets_anything_by_page_or_by_http(person, chat_s
     expect(page.locator(".sign-in .problem")).to_contain_text("Check the password")
     expect(page.locator(".training")).to_have_count(0)
     page.goto(f"{chat_server.url}/maintainer?refused=wait")
-    expect(page.locator(".sign-in .problem")).to_contain_text("Wait a minute")
+    expect(page.locator(".sign-in .problem")).to_contain_text("Try again in a few seconds")
     before = chat_server.store.waiting_request(), chat_server.store.promotions(chat_server.base.id)
     for name, payload in CALLS.items():
         answer = call(context, chat_server, page, name, payload)

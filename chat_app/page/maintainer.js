@@ -112,10 +112,11 @@ function showSignIn() {
   if (main.querySelector('.sign-in')) return;
   const refused = new URLSearchParams(location.search).get('refused');
   const failed = refused ? make('p', {class: 'problem', role: 'alert'}, refused === 'wait' ? words.sign_in_wait : words.sign_in_failed) : null;
-  const form = make('form', {class: 'sign-in-form', method: 'post', action: 'sign-in'},
+  const checking = make('p', {class: 'muted', role: 'status'});
+  const form = make('form', {class: 'sign-in-form', method: 'post', action: 'sign-in', on: {submit: () => setText(checking, words.sign_in_checking)}},
     make('label', {for: 'password'}, words.password),
     make('input', {id: 'password', name: 'password', type: 'password', autocomplete: 'current-password', required: true}),
-    make('button', {class: 'main-button'}, words.sign_in));
+    make('button', {class: 'main-button'}, words.sign_in), checking);
   arrange(main, [make('section', {class: 'card sign-in'}, make('h2', {}, words.sign_in),
     make('p', {}, props.password ? words.sign_in_password : words.sign_in_link), failed, props.password ? form : null)]);
   main.querySelector('input')?.focus();
