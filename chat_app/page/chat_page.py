@@ -130,14 +130,20 @@ def _follower(service, identity) -> Callable:
     return ui_follow
 
 
+def _rendered(job: ReplyJob | ReplyElsewhere) -> tuple[dict, float]:
+    """Returns: the view, and the processor's seconds that it took: by the clock a busy machine would show a reply less and less often, and no sooner be idle."""
+    begun = time.thread_time()
+    return running_view(job), time.thread_time() - begun
+
+
 async def _parts(job: ReplyJob | ReplyElsewhere) -> AsyncIterator[dict]:
     """The view of `job` each time it changed, at most every PART_SECONDS and as RENDERS_APART has it, and at least every HEARTBEAT_SECONDS."""
     shown, view, sent_at, next_at, beat = None, {}, 0.0, 0.0, 0
     while not job.done:
         now, seen = time.monotonic(), (len(job.text), job.place, job.version)
         if is_new := seen != shown and now >= next_at:
-            shown, view = seen, await asyncio.to_thread(running_view, job)        # other streams, and everything else, go on meanwhile
-            took, now = time.monotonic() - now, time.monotonic()
+            view, took = await asyncio.to_thread(_rendered, job)                  # other streams, and everything else, go on meanwhile
+            shown, now = seen, time.monotonic()
             next_at = now + max(PART_SECONDS, RENDERS_APART * took)
         if is_new or now - sent_at >= HEARTBEAT_SECONDS:
             sent_at, beat = now, beat + 1
