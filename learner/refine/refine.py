@@ -48,13 +48,15 @@ than its own at 1, they were 1% less likely at .8."""
 class Refinement:
     """What came of it."""
 
-    kept: bool
-    """False: the weights are those of before."""
     said: Said
     figures: dict
     """JSON-able."""
     advantages: Tensor | None = None
     """(N,) what each rated reply was imitated by, 0 where it was left alone; None where the weights are those of before."""
+
+    @property
+    def kept(self) -> bool:
+        return self.advantages is not None
 
     def as_dict(self) -> dict:
         return {"kept": self.kept, **reasoned(self.said), **self.figures}
@@ -89,11 +91,11 @@ class Refiner:
         """
         figures = {"reward_model": self.model.fit.as_dict()}
         if not self.model.fit.useful:
-            return Refinement(False, said("not_refined_unpredictable"), figures)
+            return Refinement(said("not_refined_unpredictable"), figures)
         imitated = {rated[place].prompt_ids for place in preferred(worth)}
         aside = keep_aside([example.prompt_ids for example in rated], imitated, self.config)
         if not aside:
-            return Refinement(False, said("not_refined_few"), figures)
+            return Refinement(said("not_refined_few"), figures)
         untouched = self.policy.weights()
         seeds = itertools.count(2)                                       # a second look at a like strength is to say something new
         asked = [prompt for prompt in aside for _ in range(-(-self.config.refine.check_replies // len(aside)))]
@@ -115,7 +117,7 @@ class Refiner:
             reached, problem = NOWHERE, said("fresh_diverged")
         if not reached.strength:
             self.policy.set_weights(untouched)
-        return Refinement(bool(reached.strength), _said(reached.strength, problem), {**figures, "base": described(base), "reached": reached.told},
+        return Refinement(_said(reached.strength, problem), {**figures, "base": described(base), "reached": reached.told},
                           imitated_gains(worth) if reached.strength else None)
 
     def _sample(self, prompts: Sequence[tuple[int, ...]], seed: int) -> list[Generated]:
