@@ -3,7 +3,7 @@
 Phone numbers are found by phonenumbers, Google's libphonenumber, in international form and in the national forms of
 `REGIONS`; a card number is 13 to 19 digits whose check digit, by python-stdnum, is right. Not found: names, addresses,
 and what was spelled so that a machine should not read it ("ann at example dot com").
-All 84 pieces in tests/personal_texts.py are found whole, and 3 of 154 near misses are taken for one. A reply of 1,600
+All 84 pieces in tests/support/personal_texts.py are found whole, and 3 of 154 near misses are taken for one. A reply of 1,600
 characters takes about 0.1 ms, and 1 to 2 ms when it holds longer numbers.
 """
 

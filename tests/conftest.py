@@ -13,20 +13,22 @@ from hypothesis import HealthCheck, settings
 
 from data.base_models import import_base_model
 from data.records import BaseModel
-from tests.browser_fixtures import browser, chat_server, endless_server, person  # noqa: F401
-from tests.tiny import write_tiny_gguf
+from tests.support.browser_fixtures import browser, chat_server, endless_server, person  # noqa: F401
+from tests.support.tiny import write_tiny_gguf
 
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])      # a busy machine disproves nothing
 settings.load_profile("patient")
 
 
-LONG = ("test_browser_walk", "test_learning_real", "test_run_interrupted", "test_walk", "test_watch", "test_engines_real", "test_feedback_real",
-        "test_maintainer_page", "test_service_versions", "test_page_streaming", "test_run", "test_engines_versions")
+LONG = ("whole/test_browser_walk", "whole/test_learning_real", "learner/runs/test_run_interrupted", "whole/test_walk", "learner/runs/test_watch",
+        "engines/test_real", "whole/test_feedback_real", "page/test_maintainer_page", "service/test_versions", "page/test_streaming", "learner/runs/test_run",
+        "engines/test_versions")
 """Files that take long, longest first: begun last, one of them would keep one worker busy alone."""
 
 
 def pytest_collection_modifyitems(items) -> None:
-    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))        # stable: the others stay in order
+    place = {Path(__file__).parent / f"{name}.py": index for index, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(LONG)))        # stable: the others stay in order
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """Rewards to gradient: baseline, advantages, and the off-policy policy-gradient loss.
 
 The objective is J(theta) = E[R], and grad J = E[R grad log pi] (REINFORCE, Williams 1992). On policy, with weights 1, no
-margin and no mask, `policy_gradient_loss` is exactly that estimator divided by a constant; tests/test_estimator.py
+margin and no mask, `policy_gradient_loss` is exactly that estimator divided by a constant; tests/learner/training/test_estimator.py
 enumerates a tiny policy to show it. The rest keeps a few hundred logged ratings from doing harm.
 """
 

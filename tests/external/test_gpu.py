@@ -16,9 +16,9 @@ from learner.model.policy import Policy
 from learner.training.anchor import logprob_pass, reference_pass
 from learner.training.batches import Example, plan_steps
 from learner.training.steps import Signals, train_steps
-from tests.engine_fixtures import GREEDY, finish, mean_distance
-from tests.random_adapter import write_random_adapter
-from tests.test_learning_real import learned  # noqa: F401
+from tests.support.engine_fixtures import GREEDY, finish, mean_distance
+from tests.support.random_adapter import write_random_adapter
+from tests.whole.test_learning_real import learned  # noqa: F401
 
 pytestmark = [pytest.mark.external, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that this torch can use")]
 ASKED = ("Why is the sky blue?", "Name three fruits.", "How do I boil an egg?", "Write a short poem about rain.")

@@ -9,25 +9,21 @@ import pytest
 from chat_app.engines import EngineFailed, make_engine
 from data.records import Message, Sampling
 from data.tokenizer import ChatTokenizer
-from tests.engine_fixtures import GREEDY, adapter, finish, prompts, tokenizer, until_it_speaks  # noqa: F401
-from tests.external.vllm_process import VllmProcess, write_transformers_folder
-from tests.loras import load_policy, nats_apart
-from tests.random_adapter import write_random_adapter
-from tests.test_engines_logprobs import (  # noqa: F401
+from tests.engines.test_logprobs import (  # noqa: F401
     test_greedy_decoding_takes_the_likeliest_token_of_a_plain_forward_pass,
     test_logprobs_are_of_the_full_vocabulary_at_temperature_1_whatever_the_sampling,
     test_samples_follow_the_models_distribution,
     test_the_same_seed_gives_the_same_reply_and_another_seed_another,
     test_top_k_1_is_greedy,
 )
-from tests.test_engines_streams import (  # noqa: F401
+from tests.engines.test_streams import (  # noqa: F401
     test_a_prompt_that_fills_the_context_is_refused_and_a_long_one_leaves_less_room,
     test_cancel_ends_a_reply_soon_and_keeps_what_there_is,
     test_cancelling_at_once_is_fine_too,
     test_streams_of_two_versions_at_once_are_what_they_are_alone,
     test_tokens_arrive_while_the_reply_is_still_being_written,
 )
-from tests.test_engines_versions import (  # noqa: F401
+from tests.engines.test_versions import (  # noqa: F401
     test_a_swap_drops_no_stream_and_mixes_none,
     test_a_version_nobody_loaded_is_refused,
     test_an_adapter_that_does_not_fit_changes_nothing,
@@ -35,7 +31,11 @@ from tests.test_engines_versions import (  # noqa: F401
     test_loading_twice_is_loading_once,
     test_unloading_refuses_new_replies_at_once_and_lets_running_ones_end,
 )
-from tests.waiting import until
+from tests.external.vllm_process import VllmProcess, write_transformers_folder
+from tests.support.engine_fixtures import GREEDY, adapter, finish, prompts, tokenizer, until_it_speaks  # noqa: F401
+from tests.support.loras import load_policy, nats_apart
+from tests.support.random_adapter import write_random_adapter
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.external, pytest.mark.skipif("VLLM_PYTHON" not in os.environ, reason="tests/external/vllm.sh sets VLLM_PYTHON")]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 
 from data.records import BaseModel
-from tests.loras import load_policy
+from tests.support.loras import load_policy
 
 START_SECONDS = 600
 

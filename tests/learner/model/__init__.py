@@ -1,0 +1,1 @@
+"""The policy, and who computes and samples for it."""

@@ -1,0 +1,1 @@
+"""The pages, most in Chromium."""

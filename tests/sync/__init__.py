@@ -1,0 +1,1 @@
+"""Hosts that meet in a shared place."""

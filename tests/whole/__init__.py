@@ -1,0 +1,1 @@
+"""The product in one piece, and the repository."""
