@@ -23,12 +23,12 @@ import torch
 from chat_app.engines import Engine, EngineDied, EngineFailed
 from chat_app.engines.gguf_merge import ARCHITECTURES
 from chat_app.engines.openvino import MANY, MANY_IN_BF16, OpenVinoEngine
+from data.base_models.tokenizer import ChatTokenizer
 from data.cpus import usable_cpus
 from data.errors import CorruptAdapter
 from data.files import full_disk_says
 from data.records import BaseModel, Generated, Sampling
 from data.sentences import said
-from data.tokenizer import ChatTokenizer
 from learner.errors import Diverged
 from learner.model.policy import Policy
 from learner.model.sampler import PolicySampler, Sampler

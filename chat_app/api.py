@@ -11,8 +11,8 @@ import gradio as gr
 from chat_app.identity import Identity
 from chat_app.replies import ReplyJob
 from chat_app.service import ChatService
-from data.characters import storable
 from data.errors import ChatError
+from data.texts.characters import storable
 
 LOOK_SECONDS = 1 / 20
 SPARE = 8

@@ -15,9 +15,9 @@ from chat_app.places import Places
 from chat_app.replies import ReplyJob
 from data.errors import ChatError
 from data.records import AskingHeads, Reply
-from data.reply_features import FEATURES, reply_features
 from data.settings import Settings
 from data.store import Store
+from data.texts.reply_features import FEATURES, reply_features
 
 log = logging.getLogger(__name__)
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from data.adapters import AdapterRegistry
-from data.agreement import interval, krippendorff_alpha, nominal, same_share
-from data.cached import Cached
-from data.errors import Busy, NoLearnerHere, UnknownVersion
-from data.masking import mask
-from data.records import BASE_VERSION, BaseModel
-from data.settings import Settings
-from data.store import Store
 from chat_app.asking import share_asked
 from chat_app.serving import Serving
+from data.adapters import AdapterRegistry
+from data.cached import Cached
+from data.errors import Busy, NoLearnerHere, UnknownVersion
+from data.records import BASE_VERSION, BaseModel
 from data.sentences import said
+from data.settings import Settings
+from data.store import Store
+from data.store.agreement import interval, krippendorff_alpha, nominal, same_share
+from data.texts.masking import mask
 
 OF_A_REPORT = {"said": ..., "reason": ..., "refinement": ("said", "reason"), "asking": ("nothing", "told_by"), "gate": ("replies",)}
 """What the page shows of a run's report; the rest, such as whose honesty it doubts, stays in the store."""

@@ -6,11 +6,11 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data.characters import storable
+from data.base_models.tokenizer import ChatTokenizer
 from data.errors import EmptyMessage, MessageTooLong
 from data.records import Message, Turn
 from data.sentences import said
-from data.tokenizer import ChatTokenizer
+from data.texts.characters import storable
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 from chat_app.line import Ticket
 from chat_app.serving import Started
+from data.base_models.tokenizer import ChatTokenizer, GrowingText
 from data.errors import Busy, ChatError, StorageFull
 from data.records import Generated, Reply
 from data.sentences import said
 from data.store import Store
-from data.tokenizer import ChatTokenizer, GrowingText
 
 log = logging.getLogger(__name__)
 

@@ -8,21 +8,21 @@ from dataclasses import asdict, replace
 
 from chat_app.asking import Asking
 from chat_app.belongings import Belongings
-from chat_app.line import Line
 from chat_app.elsewhere import ReplyElsewhere
+from chat_app.line import Line
 from chat_app.places import Places
 from chat_app.prompts import Prompt, check_message, fit_prompt
 from chat_app.replies import ReplyJob
 from chat_app.serving import Serving, Started
 from chat_app.tasks import choose_task, system_prompt
 from chat_app.then_and_now import Retelling
+from data.base_models.tokenizer import ChatTokenizer
 from data.cached import Cached
 from data.errors import Busy, UnknownConversation
 from data.records import BaseModel, Comparison, Conversation, Reply, Sampling, SecondOpinion, Task, Turn
 from data.sentences import said
 from data.settings import Settings
 from data.store import Store
-from data.tokenizer import ChatTokenizer
 
 CLOSE_SECONDS = 10
 COUNT_SECONDS = 1.0

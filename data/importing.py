@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.characters import storable
+from data.base_models.tokenizer import ChatTokenizer
 from data.errors import ChatError, ModelUnavailable
-from data.ratings import check_rating
 from data.records import TASKS, BaseModel, Message, Task
 from data.store import Store
-from data.tokenizer import ChatTokenizer
+from data.store.ratings import check_rating
+from data.texts.characters import storable
 
 ROLES = ("system", "user", "assistant")
 TOGETHER = 200

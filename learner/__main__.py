@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from data.adapters import AdapterRegistry
 from data.base_models import import_base_model
+from data.base_models.tokenizer import ChatTokenizer
 from data.errors import BadSetting, ChatError
 from data.importing import import_conversations
 from data.progress import terminal_progress
@@ -27,7 +28,6 @@ from data.records import BASE_VERSION, BaseModel, Run
 from data.settings import Settings, load_settings
 from data.store import Store
 from data.sync.sync import LEASE_SECONDS, sync_thread
-from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig, RefineConfig
 from learner.runs.priority import give_way
 from learner.runs.schedule import PATIENCE, next_due

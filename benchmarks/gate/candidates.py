@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.learning.arms_logged import train_on
 from benchmarks.learning.task import Task
+from data.base_models.tokenizer import ChatTokenizer
 from data.importing import end_token
-from data.tokenizer import ChatTokenizer
 from learner.training.batches import Example
 
 WEIGHTS = "adapter_model.safetensors"

@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 
 from benchmarks.learning.task import Task, record
 from data.adapters import AdapterRegistry
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import BASE_VERSION
 from data.sentences import sentence
 from data.store import Store
-from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
 from learner.feedback.reliability import People
 from learner.feedback.rewards import rewards

@@ -8,9 +8,9 @@ import torch
 
 from benchmarks.learning.serving import Sampled
 from benchmarks.learning.task import Task, Trained, record
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import Generated
 from data.store import Store
-from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
 from learner.feedback.reliability import rater_reliabilities
 from learner.feedback.rewards import rewards

@@ -81,6 +81,6 @@ def source_digest(root: Path) -> str:
     """Of the product's files under `root` by which a learner learns, names and contents: the learner's code and texts, what it hears of a reply's style, and who samples for it."""
     learner = [path for path in (root / "learner").rglob("*") if path.suffix in (".py", ".txt")]
     digest = hashlib.sha256()
-    for path in sorted([*learner, root / "data" / "reply_features.py", root / "serving_sampler.py"]):
+    for path in sorted([*learner, root / "data" / "texts" / "reply_features.py", root / "serving_sampler.py"]):
         digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:12]

@@ -13,7 +13,7 @@ import torch
 from benchmarks.learning.serving import Sampled
 from benchmarks.learning.tastes import TASTES
 from benchmarks.learning.words import coverage, distinct, repeated_share, words
-from data.tokenizer import ChatTokenizer
+from data.base_models.tokenizer import ChatTokenizer
 from learner.gates.frozen_text import OrdinaryText
 from learner.model.policy import Policy
 from learner.training.anchor import logprob_pass

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from chat_app.engines import make_engine
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import BaseModel, Message, Sampling
-from data.tokenizer import ChatTokenizer
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from benchmarks.learning.serving import Sampled, sample_replies
 from benchmarks.learning.task import Task, Trained, pool_size, rate_replies
 from benchmarks.machine import Meter
 from data.base_models import load_base_model
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import BaseModel, Sampling
-from data.tokenizer import ChatTokenizer
 
 EVALUATION_SEED = 7
 

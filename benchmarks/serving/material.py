@@ -7,8 +7,8 @@ from pathlib import Path
 
 from benchmarks.learning.prompts import read_prompts
 from benchmarks.serving.jobs import ALL_STREAMS, Job
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import BaseModel, Message
-from data.tokenizer import ChatTokenizer
 
 TURNS = 6
 LONG_TOKENS = 4500

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from chat_app.engines.protocol import Engine, EngineAway, EngineDied, EngineFailed, ReplyStream, VersionNotLoaded
+from data.base_models.tokenizer import ChatTokenizer
 from data.errors import BadSetting
 from data.records import BaseModel
-from data.tokenizer import ChatTokenizer
 
 __all__ = ["Engine", "EngineAway", "EngineDied", "EngineFailed", "ReplyStream", "VersionNotLoaded", "engine_name", "make_engine"]
 

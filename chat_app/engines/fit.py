@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from chat_app.engines.lora import TENSORS, read_safetensors
+from data.base_models.gguf_files import open_gguf
 from data.errors import AdapterMismatch, CorruptAdapter
 from data.files import of_the_moment
-from data.gguf_files import open_gguf
 from data.records import BaseModel
 from data.sentences import said
 

@@ -20,8 +20,8 @@ from typing import Literal
 import numpy as np
 
 from chat_app.engines.lora import Delta, read_deltas
+from data.base_models.gguf_files import open_gguf
 from data.errors import CorruptAdapter, ModelUnavailable
-from data.gguf_files import open_gguf
 from data.records import BaseModel
 from data.sentences import said
 

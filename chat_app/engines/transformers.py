@@ -27,11 +27,11 @@ from chat_app.engines.protocol import EngineFailed
 from chat_app.engines.streams import FedStream, room_for_reply
 from chat_app.engines.transformers_batches import GREEDY, PAGE, Manager
 from chat_app.engines.versions import VersionedEngine
+from data.base_models.unpacked import unpacked
 from data.errors import AdapterMismatch, CorruptAdapter, ModelUnavailable
 from data.files import of_the_moment
 from data.records import BaseModel, Sampling
 from data.sentences import said
-from data.unpacked import unpacked
 
 LITTLE = 1 / 40
 """Of a GPU's memory: 4 GB of weights on the largest, .4 GB on one of 16 GB."""

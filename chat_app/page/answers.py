@@ -6,8 +6,8 @@ import functools
 import logging
 from collections.abc import Callable
 
-from data.characters import storable
 from data.errors import ChatError
+from data.texts.characters import storable
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from data.records.chat import Reply, TASKS, Task
+from data.records.chat import TASKS, Reply, Task
 
 RatingKind = Literal["thumb", "stars"]
 

@@ -150,7 +150,7 @@ class AskingHeads:
     correlation: float
     """Of its predictions with the rewards of prompts that were left out of the fit."""
     mean: tuple[float, ...]
-    """(D,) of the features that `data/reply_features.py` names."""
+    """(D,) of the features that `data/texts/reply_features.py` names."""
     spread: tuple[float, ...]
     """(D,)"""
     heads: tuple[tuple[float, ...], ...]

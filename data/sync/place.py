@@ -12,7 +12,7 @@ import fsspec
 from fsspec.core import split_protocol
 
 from data.errors import BadSetting, ChatError
-from data.sync.shards import NAME, BadShard, block, name_parts, sha256_of_bytes, shard_path
+from data.store.shards import NAME, BadShard, block, name_parts, sha256_of_bytes, shard_path
 
 
 class PlaceUnreachable(ChatError):

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from datetime import datetime
 
 from data.adapters import LEARNER_LEASE, WEIGHTS, AdapterRegistry
-from data.database import now
 from data.errors import BadSetting, ChatError, CorruptAdapter, RemovedVersion
 from data.processes import this_process
 from data.settings import Settings
 from data.store import Store
+from data.store.database import now
+from data.store.shards import BadShard, block, decode, encode, name_parts, sha256_of_bytes
 from data.sync.place import NotOurShard, SharedPlace
-from data.sync.shards import BadShard, block, decode, encode, name_parts, sha256_of_bytes
 
 log = logging.getLogger("sync")
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from data.base_models.tokenizer import ChatTokenizer
 from data.importing import end_token
 from data.records import BASE_VERSION, TASKS, RatedReply
-from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
 from learner.feedback.opinions import CORRECTED
 from learner.feedback.rewards import Reward, rewards

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import lru_cache
 
-from data.reasons import TAGS
 from data.records import RatedReply, Rating, Reasons
+from data.store.reasons import TAGS
 
 MILD = 0.5
 """What a tag says at least, in its direction."""

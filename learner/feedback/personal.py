@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from data.masking import personal_spans
-from data.tokenizer import ChatTokenizer
+from data.base_models.tokenizer import ChatTokenizer
+from data.texts.masking import personal_spans
 from learner.training.batches import Example
 
 

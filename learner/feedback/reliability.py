@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import RatedReply, Task
-from data.tokenizer import ChatTokenizer
 from learner.feedback.crowd import PRIOR, Crowd, Ratings, explain
 from learner.feedback.opinions import CORRECTED, reply_opinions
 from learner.reward.feature_space import FeatureSpace

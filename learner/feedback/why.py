@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
+from data.base_models.tokenizer import ChatTokenizer
 from data.errors import UnknownReply
 from data.records import BaseModel, RatedReply
 from data.sentences import said
 from data.store import Store
-from data.tokenizer import ChatTokenizer
 from learner.feedback.lessons import lessons_from
 
 

@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import torch
 
-from data.tokenizer import ChatTokenizer
+from data.base_models.tokenizer import ChatTokenizer
 from learner.model.policy import Policy
 from learner.training.anchor import logprob_pass
 from learner.training.batches import Example

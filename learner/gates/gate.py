@@ -16,10 +16,10 @@ from typing import Literal
 
 import torch
 
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import Message, Sampling
-from data.reply_features import repeated_share
 from data.sentences import Said, reasoned, said, sentence
-from data.tokenizer import ChatTokenizer
+from data.texts.reply_features import repeated_share
 from learner.config import GateLimits
 from learner.errors import Diverged
 from learner.gates.frozen_text import OrdinaryText, frozen_text

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 
 from data.adapters import AdapterRegistry
+from data.base_models.tokenizer import ChatTokenizer
 from data.errors import AdapterMismatch, CorruptAdapter, UnknownVersion
 from data.records import BASE_VERSION, Generated, RatedReply
-from data.reply_features import STYLE
 from data.sentences import Said, said
-from data.tokenizer import ChatTokenizer
+from data.texts.reply_features import STYLE
 from learner.config import LearnerConfig
 from learner.errors import Diverged
 from learner.feedback.opinions import raters_of

@@ -29,9 +29,9 @@ from statistics import NormalDist
 
 import torch
 
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import Generated
 from data.sentences import Said, reasoned, said, sentence
-from data.tokenizer import ChatTokenizer
 from learner.gates.gate import GateReport
 from learner.model.policy import Policy
 from learner.reward.reward_model import Fit, RewardModel

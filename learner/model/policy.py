@@ -16,11 +16,11 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GenerationConfig, GgufConfig
 from transformers.utils import logging as transformers_logging
 
+from data.base_models.unpacked import unpacked
 from data.errors import AdapterMismatch, ModelUnavailable
 from data.files import plain_errors_of_safetensors
 from data.records import BaseModel
 from data.sentences import said
-from data.unpacked import unpacked
 from learner.model import lanes
 from learner.model.attention import BY_WIDTH
 from learner.model.fused import fuse

@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import Generated
 from data.sentences import Said, reasoned, said
-from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
 from learner.errors import Diverged
 from learner.gates.frozen_text import OrdinaryText, frozen_text

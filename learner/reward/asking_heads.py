@@ -1,7 +1,7 @@
 """A reward model that the chat server can use: heads on features it computes itself, to ask for a comparison where they disagree.
 
 The run's other reward models see the base model's hidden states, which a serving engine does not give. This one sees
-`data/reply_features.py` alone and is stored as numbers. It is made of every rating at hand, those held out for the judge too:
+`data/texts/reply_features.py` alone and is stored as numbers. It is made of every rating at hand, those held out for the judge too:
 nothing is trained on it.
 """
 
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 
 from data.records import RatedReply, Run
-from data.reply_features import FEATURES, reply_features
 from data.store import Store
+from data.texts.reply_features import FEATURES, reply_features
 from learner.feedback.reliability import People
 from learner.feedback.rewards import Reward
 from learner.reward.voices import fit_on_voices

@@ -1,6 +1,6 @@
 """A small reward model: what the ratings say of replies nobody has rated.
 
-Features of a reply are numbers of its style (data/reply_features.py) and the frozen base model's hidden states, mean over the
+Features of a reply are numbers of its style (data/texts/reply_features.py) and the frozen base model's hidden states, mean over the
 reply and last token, on their leading principal components. Either kind may be left out (of width 0).
 
 A few dozen noisy ratings cannot say how much each of two dozen features counts, but people go by few things at a time. So every

@@ -22,9 +22,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import Generated
-from data.reply_features import repeated_share, style_features
-from data.tokenizer import ChatTokenizer
+from data.texts.reply_features import repeated_share, style_features
 from learner.model.policy import Policy
 from learner.reward.nonsense import DEVIATIONS, Nonsense
 from learner.reward.reward_model import RewardModel

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from data.adapters import AdapterRegistry
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import BaseModel, Progress, Run
 from data.sentences import reasoned
 from data.store import Store
-from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
 from learner.errors import Ended
 from learner.model.memory import times

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from data.adapters import AdapterRegistry
+from data.base_models.tokenizer import ChatTokenizer
 from data.errors import DeletedMeanwhile, EndedMeanwhile
 from data.records import BASE_VERSION, IMPORTED, BaseModel, RatedReply, Run
 from data.sentences import Said, reasoned, said, sentence
 from data.store import Store
-from data.tokenizer import ChatTokenizer
-from data.versions import HOLDS_DELETED
+from data.store.versions import HOLDS_DELETED
 from learner.config import LearnerConfig
 from learner.errors import Diverged, Ended
 from learner.feedback.lessons import Lessons, lessons_from

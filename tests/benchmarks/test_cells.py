@@ -12,9 +12,9 @@ from benchmarks.learning.pool import ReplyPool
 from benchmarks.learning.serving import Sampled
 from benchmarks.learning.task import pool_size, rate_replies, record
 from benchmarks.learning.work import run_cell, sampling_of
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import Sampling
 from data.store import Store
-from data.tokenizer import ChatTokenizer
 from learner.model.policy import Policy
 
 

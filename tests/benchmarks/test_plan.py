@@ -43,7 +43,7 @@ def test_arms_share_their_ratings_and_all_but_the_base_model_depend_on_the_learn
 
 
 def test_whatever_a_learner_learns_by_changes_the_digest_of_its_code(tmp_path):
-    files = ["learner/runs/run.py", "learner/gates/gate_prompts.txt", "learner/ratings/rewards.py", "data/reply_features.py", "serving_sampler.py"]
+    files = ["learner/runs/run.py", "learner/gates/gate_prompts.txt", "learner/ratings/rewards.py", "data/texts/reply_features.py", "serving_sampler.py"]
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("before")

@@ -14,7 +14,7 @@ import pytest
 
 from data import base_models
 from data.base_models import PackagedModel, import_base_model, load_base_model
-from data.download import default_index_url
+from data.base_models.download import default_index_url
 from data.errors import ModelUnavailable, StorageFull
 from data.sentences import said
 from tests.support.hub import Hub, transformers_folder

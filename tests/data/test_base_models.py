@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from data.base_models import import_base_model, load_base_model
+from data.base_models.tokenizer import ChatTokenizer
 from data.errors import ModelUnavailable
 from data.records import Message
-from data.tokenizer import ChatTokenizer
 from tests.support.hub import transformers_folder
 from tests.support.tiny import write_tiny_gguf
 
@@ -81,7 +81,7 @@ def test_importing_and_tokenizing_never_imports_torch(tiny_base):
     line = (
         "import sys; from pathlib import Path\n"
         "from data.base_models import import_base_model\n"
-        "from data.tokenizer import ChatTokenizer; from data.records import Message\n"
+        "from data.base_models.tokenizer import ChatTokenizer; from data.records import Message\n"
         "base = import_base_model(sys.argv[1], Path(sys.argv[2]))\n"
         "tokenizer = ChatTokenizer(base.folder)\n"
         "tokenizer.decode(tokenizer.render([Message('user', 'hi')]))\n"

@@ -13,9 +13,9 @@ from chat_app.identity import Identity
 from chat_app.page.chat_page import chat_calls
 from chat_app.page.history_calls import history_calls
 from chat_app.page.rating_calls import rating_calls
-from data.characters import storable
+from data.base_models.tokenizer import ChatTokenizer
 from data.importing import import_conversations
-from data.tokenizer import ChatTokenizer
+from data.texts.characters import storable
 from tests.support.service_fixtures import finished, server  # noqa: F401
 
 HALF = "\ud83d"

@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-import data.database as database
+import data.store.database as database
 from data.store import Store
 from tests.support.factories import add_reply
 from tests.support.hosts import hosts, place, rounds  # noqa: F401

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from data.masking import Span, mask, personal_spans
+from data.texts.masking import Span, mask, personal_spans
 from tests.support.personal_texts import CARDS, EMAILS, NEAR_MISSES, PHONES
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import data.processes as processes
-from data.database import now
 from data.processes import still_runs, this_process
 from data.records import Sampling
 from data.store import Store
+from data.store.database import now
 
 ON_LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system does not tell when a process began")
 

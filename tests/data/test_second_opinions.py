@@ -10,12 +10,12 @@ from sqlite_utils import Database
 
 from chat_app.maintenance import Maintenance
 from chat_app.receipts import receipt_view
-from data.agreement import interval, krippendorff_alpha, nominal, same_share
 from data.errors import NotYourReply, UnknownConversation, UnknownReply
-from data.migrations import migrations
 from data.records import SecondOpinion
-from data.second_opinions import first_id_left_out
 from data.store import Store
+from data.store.agreement import interval, krippendorff_alpha, nominal, same_share
+from data.store.migrations import migrations
+from data.store.second_opinions import first_id_left_out
 from tests.service.test_receipts import publish, receipt
 from tests.support.factories import add_reply
 from tests.support.service_fixtures import server  # noqa: F401

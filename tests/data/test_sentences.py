@@ -12,8 +12,8 @@ from data.sentences import said, sentence, sentences
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for folder in ("chat_app", "data", "learner") for path in (ROOT / folder).rglob("*.py")}
-AT_A_TERMINAL = ("chat_app/engines/__init__.py", "data/base_models.py", "data/download.py", "data/gguf_files.py", "data/hub.py", "data/importing.py",
-                 "data/inbox.py", "data/settings.py", "data/sync/", "learner/__main__.py")
+AT_A_TERMINAL = ("chat_app/engines/__init__.py", "data/base_models/__init__.py", "data/base_models/download.py", "data/base_models/gguf_files.py", "data/base_models/hub.py", "data/importing.py",
+                 "data/store/inbox.py", "data/store/shards.py", "data/settings.py", "data/sync/", "learner/__main__.py")
 """Their errors end a start or a command, or go to a log: no page shows them, and they stay plain English."""
 
 

@@ -205,7 +205,7 @@ def test_a_run_shows_where_it_is_and_hears_that_it_should_stop(store):
 def test_an_old_database_is_brought_up_to_date_and_an_up_to_date_one_is_left_alone(tmp_path):
     from sqlite_utils import Database
 
-    from data.migrations import m001_people_and_chat, migrations
+    from data.store.migrations import m001_people_and_chat, migrations
 
     old = Database(sqlite3.connect(tmp_path / "chat.db", isolation_level=None))
     migrations.apply(old, stop_before="m002_ratings_are_events")
@@ -220,7 +220,7 @@ def test_an_old_database_is_brought_up_to_date_and_an_up_to_date_one_is_left_alo
 def test_runs_that_named_people_in_doubt_still_do_after_an_update_until_one_deletes_everything(tmp_path):
     from sqlite_utils import Database
 
-    from data.migrations import migrations
+    from data.store.migrations import migrations
 
     old = Database(sqlite3.connect(tmp_path / "chat.db", isolation_level=None))
     migrations.apply(old, stop_before="m018_weights_of_all_raters")

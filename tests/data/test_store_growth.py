@@ -13,10 +13,9 @@ import pytest
 from chat_app.identity import Identity
 from chat_app.page.chat_page import _follower, chat_calls
 from chat_app.page.views import marks_view, shown_replies
-from data import chats
-from data.chats import reply_from
 from data.records import Generated, Sampling
-from data.store import Store
+from data.store import Store, chats
+from data.store.chats import reply_from
 from tests.support.factories import add_reply
 from tests.support.service_fixtures import finished, server  # noqa: F401
 from tests.support.waiting import in_a_loop

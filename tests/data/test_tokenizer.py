@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import Message
-from data.tokenizer import ChatTokenizer
 from tests.support.tiny import SPECIAL
 
 VARIED = (

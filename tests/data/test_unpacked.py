@@ -9,8 +9,8 @@ import torch
 from filelock import FileLock
 from safetensors import SafetensorError
 
+from data.base_models.unpacked import unpacked
 from data.errors import StorageFull
-from data.unpacked import unpacked
 from learner.model.policy import Policy
 
 

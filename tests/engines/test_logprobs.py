@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from data.base_models import import_base_model
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import Message, Sampling
-from data.tokenizer import ChatTokenizer
 from tests.support.engine_fixtures import GREEDY, adapter, engine, exact_engine, finish, mean_distance, prompts, tokenizer  # noqa: F401
 from tests.support.loras import forward_logprobs, load_policy, write_random_lora
 from tests.support.tiny import write_tiny_gguf

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from chat_app.engines import make_engine
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import Message, Sampling
-from data.tokenizer import ChatTokenizer
 from tests.support.engine_fixtures import ENGINES, finish, mean_distance
 from tests.support.random_adapter import write_random_adapter
 

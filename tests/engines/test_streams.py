@@ -7,9 +7,9 @@ import threading
 
 import pytest
 
+from data.base_models.tokenizer import ChatTokenizer
 from data.errors import MessageTooLong
 from data.records import Message, Sampling
-from data.tokenizer import ChatTokenizer
 from tests.support.engine_fixtures import ENGINES, GREEDY, adapter, engine, exact_engine, finish, prompts, tokenizer, until_it_speaks  # noqa: F401
 
 

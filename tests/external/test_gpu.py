@@ -9,8 +9,8 @@ import torch
 
 from chat_app.engines import engine_name
 from chat_app.engines.transformers import TransformersEngine
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import Message, Sampling
-from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
 from learner.model.policy import Policy
 from learner.training.anchor import logprob_pass, reference_pass

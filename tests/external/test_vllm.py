@@ -7,8 +7,8 @@ import os
 import pytest
 
 from chat_app.engines import EngineFailed, make_engine
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import Message, Sampling
-from data.tokenizer import ChatTokenizer
 from tests.engines.test_logprobs import (  # noqa: F401
     test_greedy_decoding_takes_the_likeliest_token_of_a_plain_forward_pass,
     test_logprobs_are_of_the_full_vocabulary_at_temperature_1_whatever_the_sampling,

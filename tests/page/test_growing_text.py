@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models
 
-from data.tokenizer import ChatTokenizer, GrowingText
+from data.base_models.tokenizer import ChatTokenizer, GrowingText
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,11 @@ from playwright.sync_api import expect
 
 from chat_app.identity import Identity
 from data.adapters import AdapterRegistry
+from data.base_models.tokenizer import ChatTokenizer
 from data.errors import CorruptAdapter, NotAllowed
 from data.importing import import_conversations
 from data.records import Progress
 from data.sentences import reasoned, said, sentence
-from data.tokenizer import ChatTokenizer
 from tests.support.browser_fixtures import SECRET, contribute, finished, open_chat, sign_in, write
 
 pytestmark = pytest.mark.browser

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import chat_app.page.markdown as markdown
 import chat_app.page.strings as strings
 from chat_app.page.strings import catalogue
-from data.reply_features import FEATURES
+from data.texts.reply_features import FEATURES
 
 SCRIPTS = "\n".join(path.read_text(encoding="utf-8") for path in Path(markdown.__file__).parent.glob("*.js"))
 

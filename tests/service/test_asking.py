@@ -9,12 +9,12 @@ from chat_app.engines.streams import FedStream
 from chat_app.places import Places
 from chat_app.prompts import answer_of
 from chat_app.replies import ReplyJob
-from data.asking import RECENT_LIKE
 from data.errors import Busy
 from data.records import AskingHeads
-from data.reply_features import FEATURES, reply_features
 from data.settings import Settings
 from data.store import Store
+from data.store.asking import RECENT_LIKE
+from data.texts.reply_features import FEATURES, reply_features
 from tests.support.factories import add_reply
 from tests.support.service_fixtures import Server, finished
 from tests.support.waiting import until

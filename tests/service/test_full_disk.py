@@ -6,7 +6,7 @@ import threading
 import pytest
 
 import chat_app.replies as replies
-import data.database as database
+import data.store.database as database
 from data.errors import Busy, StorageFull
 from tests.support.service_fixtures import Server, finished
 from tests.support.waiting import until

@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chat_app.prompts import answer_of, check_message, fit_prompt
+from data.base_models.tokenizer import ChatTokenizer
 from data.errors import EmptyMessage, MessageTooLong
 from data.records import Message, Reply, Sampling, Turn
-from data.tokenizer import ChatTokenizer
 
 
 def reply(text: str, attempt: int = 0, state: str = "done") -> Reply:

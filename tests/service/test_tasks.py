@@ -5,11 +5,11 @@ import json
 import pytest
 
 from chat_app.tasks import SYSTEM_PROMPTS
+from data.base_models.tokenizer import ChatTokenizer
 from data.errors import BadTask
 from data.importing import BadImport, import_conversations
 from data.records import TASKS, Message
 from data.store import Store
-from data.tokenizer import ChatTokenizer
 from tests.support.service_fixtures import Server, finished, server  # noqa: F401
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from data.adapters import AdapterRegistry
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import BaseModel, Generated, Message, Reply, Sampling
 from data.store import Store
-from data.tokenizer import ChatTokenizer
 
 RATER = "ann"
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import Message, Sampling
-from data.tokenizer import ChatTokenizer
 from tests.support.loras import write_random_lora
 
 ENGINES = ("openvino", "transformers")

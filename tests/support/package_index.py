@@ -8,7 +8,7 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from data.download import PinnedFile
+from data.base_models.download import PinnedFile
 
 
 class PackageIndex:

@@ -3,8 +3,8 @@
 import pytest
 
 from data.errors import BadSetting
+from data.store.shards import BadShard
 from data.sync.place import PlaceUnreachable, SharedPlace
-from data.sync.shards import BadShard
 from tests.support.hosts import hosts, place, rounds, said_everything  # noqa: F401
 
 

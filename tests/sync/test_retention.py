@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from data.adapters import WEIGHTS
 from data.errors import BadSetting
-from data.sync.shards import BadShard
+from data.store.shards import BadShard
 from tests.support.hosts import Host, rounds
 from tests.sync.test_crashes import MEMORY, free_leases, killed_round
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from data.base_models.tokenizer import ChatTokenizer
 from data.importing import end_token
 from data.records import Generated, Reply
 from data.store import Store
-from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
 from learner.feedback.lessons import lessons_from
 from learner.model.policy import Policy

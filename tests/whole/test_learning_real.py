@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from data.adapters import AdapterRegistry
+from data.base_models.tokenizer import ChatTokenizer
 from data.importing import end_token
 from data.records import Message
-from data.tokenizer import ChatTokenizer
 from learner.config import GateLimits, LearnerConfig
 from learner.gates.gate import Gate
 from learner.model.policy import Policy

@@ -12,9 +12,9 @@ import torch
 
 import data.importing as importing
 from data.adapters import AdapterRegistry
+from data.base_models.tokenizer import ChatTokenizer
 from data.errors import BadRating
 from data.importing import BadImport, end_token, import_conversations
-from data.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
 from learner.model.policy import Policy
 from learner.runs.run import train

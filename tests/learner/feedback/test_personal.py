@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from data.adapters import AdapterRegistry
-from data.tokenizer import ChatTokenizer
+from data.base_models.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
 from learner.feedback.personal import without_personal_data
 from learner.model.policy import Policy

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from data.base_models import import_base_model
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import Sampling
-from data.reply_features import repeated_share
 from data.sentences import sentence
-from data.tokenizer import ChatTokenizer
+from data.texts.reply_features import repeated_share
 from learner.config import GateLimits
 from learner.gates.frozen_text import frozen_text
 from learner.gates.gate import Figures, Gate, fixed_prompts, out_of_bounds

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from data.adapters import AdapterRegistry
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import Generated
-from data.reply_features import style_features
 from data.sentences import said, sentence
-from data.tokenizer import ChatTokenizer
+from data.texts.reply_features import style_features
 from learner.config import LearnerConfig
 from learner.gates.gate import GateReport
 from learner.gates.statistical import MARGIN, MIN_PROMPTS, bootstrap_lower_bound, cluster_means, compare, hold_out, t_quantile, undecidable, verdict

@@ -12,9 +12,9 @@ import torch
 
 from chat_app.engines import EngineDied, EngineFailed, transformers
 from chat_app.engines.gguf import servable_path
+from data.base_models.tokenizer import ChatTokenizer
 from data.cpus import usable_cpus
 from data.records import Generated, Sampling
-from data.tokenizer import ChatTokenizer
 from learner.errors import Diverged
 from learner.model.policy import Policy
 from learner.model.sampler import PolicySampler

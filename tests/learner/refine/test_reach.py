@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from data.tokenizer import ChatTokenizer
+from data.base_models.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig, RefineConfig
 from learner.errors import Diverged
 from learner.model.policy import Policy

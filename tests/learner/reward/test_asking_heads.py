@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chat_app.asking import sureness_of
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import AskingHeads, Reply, Sampling
-from data.reply_features import FEATURES, STYLE, reply_features
 from data.store import Store
-from data.tokenizer import ChatTokenizer
+from data.texts.reply_features import FEATURES, STYLE, reply_features
 from learner.config import LearnerConfig
 from learner.feedback.reliability import People
 from learner.feedback.rewards import rewards
@@ -164,5 +164,5 @@ def test_what_is_deleted_while_a_run_goes_on_is_not_stored_by_it(store, delete):
 def test_a_model_on_other_features_than_this_programs_is_not_asked(store, monkeypatch):      # noqa: F811
     add_rated(store)
     fit(store)
-    monkeypatch.setattr("data.asking.FEATURES", (*FEATURES, "one_more"))
+    monkeypatch.setattr("data.store.asking.FEATURES", (*FEATURES, "one_more"))
     assert store.asking_heads("base") is None

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.reply_features import STYLE, style_features
+from data.texts.reply_features import STYLE, style_features
 from learner.reward.feature_space import CONSTANT_VARIANCE, WEIGHT_VARIANCE, FeatureSpace
 from learner.reward.reward_model import MAX_NOTHING, Fit, average, fit_reward_model, measure
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from data.base_models.tokenizer import ChatTokenizer
 from data.records import Generated
-from data.reply_features import STYLE
-from data.tokenizer import ChatTokenizer
+from data.texts.reply_features import STYLE
 from learner.model.policy import Policy
 from learner.reward.nonsense import Nonsense
 from learner.reward.reward_model import fit_reward_model

@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 from data.adapters import AdapterRegistry
-from data.database import now
 from data.records import Progress, Run
+from data.store.database import now
 from learner.config import LearnerConfig
 from learner.model.policy import Policy
 from learner.runs.run import train

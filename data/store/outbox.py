@@ -11,8 +11,8 @@ import json
 import secrets
 from dataclasses import dataclass
 
-from data.database import now
-from data.trust import Trust
+from data.store.database import now
+from data.store.trust import Trust
 
 MAX_ROWS = 500
 """In one shard: a few hundred kilobytes."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from data.asking import Asking
-from data.comparisons import NEWEST
-from data.database import now
 from data.records import TASKS, HistoryEntry
+from data.store.asking import Asking
+from data.store.comparisons import NEWEST
+from data.store.database import now
 
 MAX_TITLE = 80
 ERASED_TURN = {"message": "", "draft": None}

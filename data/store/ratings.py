@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 
-from data.chats import REPLY_COLUMNS, reply_from
-from data.comparisons import CURRENT as COMPARISON
-from data.comparisons import TRAINS as TRAINING_COMPARISON
-from data.corrections import CURRENT as CORRECTION
-from data.database import now
 from data.errors import BadRating
-from data.reasons import CURRENT as REASONS
-from data.reasons import EXPLAINS, FITTING
 from data.records import IMPORTED, RatedReply, Rating
-from data.second_opinions import SecondOpinions
 from data.sentences import said
+from data.store.chats import REPLY_COLUMNS, reply_from
+from data.store.comparisons import CURRENT as COMPARISON
+from data.store.comparisons import TRAINS as TRAINING_COMPARISON
+from data.store.corrections import CURRENT as CORRECTION
+from data.store.database import now
+from data.store.reasons import CURRENT as REASONS
+from data.store.reasons import EXPLAINS, FITTING
+from data.store.second_opinions import SecondOpinions
 
 FEEDBACK = ("ratings", "reasons", "corrections", "comparisons")
 """The tables of what people say of replies; the view `feedback` reads them in one shape."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from data.comparisons import Comparisons
-from data.database import now
 from data.errors import BadRating
 from data.records import Correction
 from data.sentences import said
+from data.store.comparisons import Comparisons
+from data.store.database import now
 
 MAX_CORRECTION = 20_000
 

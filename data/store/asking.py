@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from data.database import now
-from data.receipts import Receipts
 from data.records import AskingHeads, Reply, Run
-from data.reply_features import FEATURES
+from data.store.database import now
+from data.store.receipts import Receipts
+from data.texts.reply_features import FEATURES
 
 RECENT_LIKE = """SELECT id FROM replies WHERE base_model = ? AND id <> ? AND attempt = 0 AND state = 'done' AND contributes = 1
                  AND behavior_logprobs <> '[]' ORDER BY rowid DESC LIMIT ?"""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from data.database import now
-from data.history import History
 from data.records import Erasure, Reply, Turn
+from data.store.database import now
+from data.store.history import History
 
 RATED_BY = " UNION ".join(f"SELECT {column} AS reply_id FROM {table} WHERE rater_id = ?1" for table, column in (
     ("ratings", "reply_id"), ("reasons", "reply_id"), ("corrections", "reply_id"), ("comparisons", "first_id"), ("comparisons", "second_id")))

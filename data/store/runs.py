@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from data.database import now
 from data.processes import this_holder
-from data.ratings import Ratings
 from data.records import Progress, Run
+from data.store.database import now
+from data.store.ratings import Ratings
 
 
 class Runs(Ratings):

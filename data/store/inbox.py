@@ -6,9 +6,9 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from data.outbox import ABOUT, OF_ONE_REPLY, SENT_ELSEWHERE, Outbox
 from data.records import BASE_VERSION
-from data.sync.shards import BadShard
+from data.store.outbox import ABOUT, OF_ONE_REPLY, SENT_ELSEWHERE, Outbox
+from data.store.shards import BadShard
 
 EVENTS = (*OF_ONE_REPLY, "comparisons")
 SAID = {"ratings": ("reply_id", "kind", "value"), "reasons": ("reply_id", "tags", "comment"), "corrections": ("reply_id", "text"),

@@ -6,12 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from data.database import now
 from data.errors import ChatError, DeletedMeanwhile, EndedMeanwhile, RemovedVersion, UnknownVersion
 from data.records import BASE_VERSION, CorrectionReceipt, Promotion, ReceiptRow, Version
-from data.runs import Runs
 from data.sentences import said
-
+from data.store.database import now
+from data.store.runs import Runs
 
 HOLDS_DELETED = "the version before holds what somebody deleted"
 """Why the base model went live."""

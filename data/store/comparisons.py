@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from data.chats import Chats
-from data.database import now
 from data.errors import BadRating
 from data.records import Comparison
 from data.sentences import said
+from data.store.chats import Chats
+from data.store.database import now
 
 PREFERRED = ("first", "second", "same", "none")
 """What may be said of two replies in the order they were shown; `none` takes an earlier comparison back."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from datetime import datetime, timedelta
 
-from data.database import now
 from data.errors import NotYourReply
-from data.masking import mask
-from data.reasons import ReasonEvents
 from data.records import Reply, SecondOpinion
+from data.store.database import now
+from data.store.reasons import ReasonEvents
+from data.texts.masking import mask
 
 OWN_REPLIES = 10
 """A person is offered at most one reply for so many of their own."""

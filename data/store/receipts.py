@@ -6,7 +6,7 @@ import json
 from functools import cache
 
 from data.records import Outcome, Rating, ReceiptRow
-from data.versions import Versions
+from data.store.versions import Versions
 
 
 class Receipts(Versions):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from data.inbox import EVENTS, Inbox
-from data.outbox import ABOUT, SENT_ELSEWHERE
 from data.records import BASE_VERSION
+from data.store.inbox import EVENTS, Inbox
+from data.store.outbox import ABOUT, SENT_ELSEWHERE
 
 REPORTED = ("reason", "said", "note", "note_said", "data", "gate", "published", "adapter_sha256", "ratings_used", "kl", "seconds")
 """What of a run's report other hosts show."""

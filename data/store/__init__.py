@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from data.retention import Retention
+from data.store.retention import Retention
 
 
 class Store(Retention):

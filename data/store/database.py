@@ -15,8 +15,8 @@ from pathlib import Path
 from sqlite_utils import Database as SqliteUtilsDatabase
 
 from data.errors import BadSetting, Busy, StorageFull
-from data.migrations import migrations
 from data.sentences import said
+from data.store.migrations import migrations
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from data.database import now
 from data.records import BASE_VERSION, Version
-from data.version_shards import VersionShards
+from data.store.database import now
+from data.store.version_shards import VersionShards
 
 # Of version ?1 those that count nobody's ratings for the first time, or for the last. `beside`: a corrected text alone has no receipt that is shown.
 TELL_NOTHING = """SELECT reply_id FROM receipts WHERE version = ?1 AND NOT EXISTS (

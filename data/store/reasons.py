@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from data.corrections import Corrections
-from data.database import now
 from data.errors import BadRating
 from data.records import Reasons
 from data.sentences import said
+from data.store.corrections import Corrections
+from data.store.database import now
 
 TAGS = {1: ("helpful", "clear", "right_length", "good_tone"),
         -1: ("wrong", "not_helpful", "too_long", "too_short", "tone", "unsafe", "other")}

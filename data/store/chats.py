@@ -7,11 +7,11 @@ import secrets
 import sqlite3
 from dataclasses import asdict, replace
 
-from data.database import Database, now
 from data.errors import NotYourReply, UnknownConversation, UnknownReply
 from data.processes import is_here, still_runs, this_process
 from data.records import IMPORTED, TASKS, Conversation, Generated, Reply, ReplyOutline, Sampling, Task, Turn
 from data.sentences import said
+from data.store.database import Database, now
 
 REPLY_COLUMNS = """replies.*, turns.conversation_id AS conversation_id, conversations.rater_id AS rater_id, conversations.task AS task
     FROM replies JOIN turns ON turns.id = replies.turn_id JOIN conversations ON conversations.id = turns.conversation_id"""

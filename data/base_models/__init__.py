@@ -20,11 +20,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from data.download import PinnedFile, Report, fetch_pinned
+from data.base_models.download import PinnedFile, Report, fetch_pinned
+from data.base_models.gguf_files import unpack_tokenizer
+from data.base_models.hub import fetch_from_hub, unpack_transformers
 from data.errors import ModelUnavailable
 from data.files import full_disk_says, sha256_of
-from data.gguf_files import unpack_tokenizer
-from data.hub import fetch_from_hub, unpack_transformers
 from data.records import BaseModel
 from data.sentences import said
 
