@@ -5,7 +5,7 @@ A few optimizer steps make those rated replies likelier that the reward model pr
     L = -mean_i (q_i - mean q)^+ log pi(y_i) / L_max         over replies clearly above the mean
 
 What comes of it is small, and right: it is multiplied by 3 at first (the B halves of the adapter, in which its effect is linear), and fresh replies to
-prompts kept aside tell by a curve (curve.py) how often it may be taken until the first bound of the refinement is met.
+prompts kept aside tell by a curve (curve.py) how often it may be taken until the first bound of the refinement is met. So far it goes, and less where few ratings hardly say which way is right.
 Sources: reward-weighted regression, arXiv:1910.00177; extrapolation of what little training did, arXiv:2404.16792.
 """
 
@@ -59,12 +59,13 @@ class Reached:
 NOWHERE = Reached(0.0, {})
 
 
-def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Scored, look: Callable[[], Scored]) -> Reached:
+def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Scored, look: Callable[[], Scored], share: float = 1.0) -> Reached:
     """Go as far as the rated replies lead.
 
     Args:
         rated, worth: the replies in training, and what the reward model thinks of each, (N,).
         base: the base model's replies to prompts kept aside, of which none has a preferred reply. look: the policy's, to the same ones.
+        share: of the way that the bounds allow, how much is gone.
     """
     imitated, knows_truncated = preferred(worth), refiner.bounds.knows_truncated
     most = refiner.config.refine.max_surprise_rise * min(1.0, len({example.prompt_ids for example in base.examples}) / MANY_PROMPTS) ** 0.5
@@ -72,9 +73,10 @@ def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Score
     policy, full, bound = refiner.policy, refiner.policy.lora_b(), bound_of(base, most, knows_truncated)
     curve, tried = explore(seen(0.0, base, base), FIRST, refiner.config.refine.looks if steps else 0, GROWTH, bound, lambda strength: policy.set_scale(strength, full), look,
                            lambda after: crossed(base, after, most, knows_truncated))
-    strength = curve.keeps(base, bound)
+    strength = share * curve.keeps(base, bound)
     policy.set_scale(strength, full)
-    return Reached(strength, {"steps": steps, "imitated": len(imitated), "imitated_tokens": sum(rated[place].tokens for place in imitated), "strength": round(strength, 3), "tried": tried})
+    return Reached(strength, {"steps": steps, "imitated": len(imitated), "imitated_tokens": sum(rated[place].tokens for place in imitated), "share": round(share, 3),
+                              "strength": round(strength, 3), "tried": tried})
 
 
 def imitated_gains(worth: Tensor) -> Tensor:

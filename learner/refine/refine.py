@@ -90,7 +90,7 @@ class Refiner:
         Raises: Diverged: the base model's own replies cannot be sampled.
         """
         figures = {"reward_model": self.model.fit.as_dict()}
-        if not self.model.fit.useful:
+        if not self.model.fit.share:
             return Refinement(said("not_refined_unpredictable"), figures)
         imitated = {rated[place].prompt_ids for place in preferred(worth)}
         aside = keep_aside([example.prompt_ids for example in rated], imitated, self.config)
@@ -110,14 +110,14 @@ class Refiner:
         with self.policy.reference():
             base = answers(None, 1)
         try:
-            reached = reach(self, rated, worth, base, lambda: answers(base.nonsense, next(seeds)))
+            reached = reach(self, rated, worth, base, lambda: answers(base.nonsense, next(seeds)), self.model.fit.share)
             problem = next((one["said"] for one in reached.told["tried"] if one["said"]), None)
         except Diverged:
             log.warning("The small step of the refinement cannot be made.", exc_info=True)
             reached, problem = NOWHERE, said("fresh_diverged")
         if not reached.strength:
             self.policy.set_weights(untouched)
-        return Refinement(_said(reached.strength, problem), {**figures, "base": described(base), "reached": reached.told},
+        return Refinement(_said(reached.strength, problem, self.model.fit.share), {**figures, "base": described(base), "reached": reached.told},
                           imitated_gains(worth) if reached.strength else None)
 
     def _sample(self, prompts: Sequence[tuple[int, ...]], seed: int) -> list[Generated]:
@@ -130,7 +130,9 @@ class Refiner:
                      penalty=self.config.refine.disagreement_penalty, max_batch_tokens=self.config.max_batch_tokens, check=self.check)
 
 
-def _said(strength: float, problem: Said | None) -> Said:
+def _said(strength: float, problem: Said | None, share: float) -> Said:
     if not strength:
         return said("refinement_undone", problem=problem or said("never_more_pleased"))
+    if share < 1:
+        problem = said("told_by_few", share=share)
     return said("refined_by", strength=strength, until=said("refined_until", problem=problem) if problem else "")

@@ -55,7 +55,7 @@ def test_what_is_preferred_becomes_likelier_and_nothing_is_tried_where_nothing_i
     reached = reach(refiner, rated, WORTH, scored(-0.5), lambda: next(pleased))
     assert reached.strength == 12 and reached.told["imitated"] == 2 and reached.told["steps"] == 6 and likelihood() > before + 0.1
     nowhere = reach(refiner, rated, torch.full((8,), 0.4), scored(-0.5), lambda: scored(0.1))
-    assert nowhere.strength == 0 and nowhere.told == {"steps": 0, "imitated": 0, "imitated_tokens": 0, "strength": 0, "tried": []}
+    assert nowhere.strength == 0 and nowhere.told == {"steps": 0, "imitated": 0, "imitated_tokens": 0, "share": 1.0, "strength": 0, "tried": []}
 
 
 @pytest.mark.parametrize(("bound", "tried"), [(99, [3, 6, 12, 24]), (12, [3, 6, 12, 12]), (4, [3, 4, 4, 4]), (3, [3, 3, 3]), (2, [3, 2, 2]), (1, [3, 1, 1])])
@@ -73,6 +73,13 @@ def test_the_small_step_is_multiplied_to_where_its_replies_meet_the_bound(refine
     assert [one["strength"] for one in reached.told["tried"]] == pytest.approx(tried, abs=1e-2)
     assert reached.strength == pytest.approx(min(bound, 24), abs=1e-2) == reached.told["strength"]
     assert all(torch.allclose(b, reached.strength * one / 3, rtol=1e-3, atol=1e-9) for b, one in zip(refiner.policy.lora_b(), looks[0], strict=True))
+
+
+def test_half_of_a_way_is_half_as_many_small_steps_wherever_it_ends(refiner, rated):
+    pleased = iter([scored(0.1), scored(0.2), scored(0.3), scored(0.4)])
+    full = refiner.policy.lora_b
+    reached = reach(refiner, rated, WORTH, scored(-0.5), lambda: next(pleased), share=0.5)
+    assert [one["strength"] for one in reached.told["tried"]] == [3, 6, 12, 24] and reached.strength == 12 == reached.told["strength"] and any(b.any() for b in full())
 
 
 def test_the_fewer_prompts_are_kept_aside_the_less_is_allowed(refiner, rated, monkeypatch):

@@ -20,12 +20,14 @@ from learner.refine.bounds import Bound
 from learner.refine.curve import Seen
 from learner.refine.keep_aside import keep_aside
 from learner.refine.refine import Refiner
+from learner.reward.reward_model import Fit
 from learner.runs.run import train
 from learner.training.steps import train_steps
 from tests.support.conversations import RATER, add_reply, open_store
 
 CONFIG = LearnerConfig(lora_rank=4, refine=RefineConfig(enabled=True, looks=2, check_prompts=4, check_replies=8, max_new_tokens=24))
 END = 2
+SHARE = Fit.share
 
 
 def store_of(folder, base, likes=lambda ids: 1 if len(ids) < 12 else -1):
@@ -47,7 +49,7 @@ def run_of(folder, base, config=CONFIG, likes=lambda ids: 1 if len(ids) < 12 els
 def leads_far(monkeypatch):
     """Each look pleases more than the one before and harms nothing: a model of 64 dimensions hardly learns a taste from 16 replies."""
     pleased = count()
-    monkeypatch.setattr("learner.reward.reward_model.MAX_NOTHING_OF_FEW", 2.0)
+    monkeypatch.setattr(Fit, "share", 1.0)
     monkeypatch.setattr("learner.refine.reach.crossed", lambda *_: None)
     monkeypatch.setattr("learner.refine.curve.seen", lambda strength, replies, base: Seen(strength, Bound(0.0, 0.0, 0.0, 0.0, replies.text_nll), float(next(pleased)), replies))
     monkeypatch.setattr("learner.refine.curve.clearly_pleased", lambda *_: True)
@@ -115,13 +117,13 @@ def test_it_learns_nothing_of_prompts_kept_aside_and_is_looked_at_by_answers_to_
 
 
 def nothing_is_told(patch):
-    patch.setattr("learner.reward.reward_model.MAX_NOTHING_OF_FEW", 0.5)
+    patch.setattr(Fit, "share", SHARE)
     return CONFIG, lambda ids: 1
 
 
 def bounds_cannot_be_kept(patch):
     patch.undo()                                      # what it looks at is looked at as it is
-    patch.setattr("learner.reward.reward_model.MAX_NOTHING_OF_FEW", 2.0)
+    patch.setattr(Fit, "share", 1.0)
     return replace(CONFIG, refine=replace(CONFIG.refine, max_surprise_rise=-1.0)), None
 
 
@@ -135,7 +137,7 @@ def no_look_pleases(patch):
 
 
 def the_ratings_tell_too_little(patch):
-    patch.setattr("learner.reward.reward_model.MAX_NOTHING_OF_FEW", 0.0)
+    patch.setattr(Fit, "share", 0.0)
     return CONFIG, None
 
 
@@ -154,6 +156,13 @@ def test_where_it_leads_nowhere_the_rated_replies_train_exactly_as_without_it(tm
     run, refined = run_of(tmp_path / "on", tiny_base, config, likes)
     assert alone.report["refinement"] is None and run.report["refinement"]["kept"] is False and reason in run.report["refinement"]["reason"]
     assert run.report["training"]["steps"] > 0 and refined == adapter
+
+
+def test_of_ratings_that_hardly_say_which_way_is_right_half_of_it_is_gone_and_told(tmp_path, tiny_base, leads_far, monkeypatch):
+    monkeypatch.setattr(Fit, "share", 0.5)
+    report = run_of(tmp_path, tiny_base)[0].report["refinement"]
+    assert report["reached"]["strength"] == 3 and report["reached"]["share"] == 0.5 and [one["strength"] for one in report["reached"]["tried"]] == [3, 6]
+    assert report["kept"] and report["reason"].endswith("by 3.00 small steps towards what a model of the ratings prefers, and no further because 50% of the way is as much as so few ratings are sure of.")
 
 
 def test_what_ordinary_text_costs_is_asked_of_the_base_model_and_at_each_look(tmp_path, tiny_base, leads_far):

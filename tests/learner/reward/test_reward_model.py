@@ -71,7 +71,7 @@ def rated(count: int, told_by: str, seed: int = 0):
 
 def test_a_taste_that_can_be_seen_is_found_named_and_short_scores_above_long():
     model = fit_reward_model(*rated(48, "length"), seed=0, names=STYLE)
-    assert model.fit.useful and model.fit.correlation > 0.7 and model.fit.nothing < 0.01
+    assert model.fit.share == 1 and model.fit.correlation > 0.7 and model.fit.nothing < 0.01
     assert next(iter(model.fit.told_by)) == "log_tokens" and model.fit.told_by["log_tokens"] < -0.95      # less of it is liked
     short, long = (torch.tensor([[styled(length)[0], 0.0, *[0.0] * (len(STYLE) - 2)]]) for length in (15, 140))
     state = torch.zeros(1, 16)
@@ -84,19 +84,19 @@ def test_one_taste_in_two_dozen_features_is_found_by_sixty_four_thumbs_of_which_
         summaries, style, rewards, weights, groups = rated(64, "length", seed)
         turned = torch.rand(64, generator=torch.Generator().manual_seed(seed)) < 0.25
         fit = fit_reward_model(summaries, style, torch.where(turned, -rewards, rewards), weights, groups, seed=0, names=STYLE, measured=False).fit
-        found += fit.useful and next(iter(fit.told_by)) == "log_tokens"
+        found += fit.share > 0.8 and next(iter(fit.told_by)) == "log_tokens"
     assert found >= 7
 
 
-def test_thumbs_by_coin_are_believed_in_few_draws_where_they_are_few_in_half_where_they_are_many_and_surely_in_none():
+def test_thumbs_by_coin_are_hardly_followed_where_they_are_few_in_half_the_draws_where_they_are_many_and_surely_in_none():
     of_few, of_many = ([fit_reward_model(*rated(count, "coin", seed), seed=0, measured=False).fit for seed in range(20)] for count in (90, 192))
-    assert sum(fit.useful for fit in of_few) <= 5 and sum(fit.predicts for fit in of_many) <= 2 and sum(fit.useful for fit in of_many) <= 11 and not any(fit.sure for fit in of_few + of_many)
+    assert sum(fit.share for fit in of_few) <= 5 and sum(fit.predicts for fit in of_many) <= 2 and sum(fit.share for fit in of_many) <= 11 and not any(fit.sure for fit in of_few + of_many)
 
 
-@pytest.mark.parametrize(("prompts", "nothing", "useful"), [(8, 0.49, True), (119, 0.5, False), (119, 0.75, False), (120, 0.5, True), (120, 0.84, True), (600, 0.85, False)])
-def test_the_same_probability_that_ratings_tell_something_goes_further_where_many_prompts_were_rated(prompts, nothing, useful):
+@pytest.mark.parametrize(("prompts", "nothing", "share"), [(8, 0.5, 1), (119, 0.6, 0.8), (119, 0.7, 0.6), (119, 0.75, 0), (120, 0.5, 1), (120, 0.84, 1), (600, 0.85, 0)])
+def test_the_same_probability_that_ratings_tell_something_goes_further_where_many_prompts_were_rated(prompts, nothing, share):
     fit = Fit(replies=600, prompts=prompts, correlation=0.0, low=-1.0, nothing=nothing)
-    assert (fit.useful, fit.predicts) == (useful, nothing < 0.75)
+    assert fit.share == pytest.approx(share) and fit.predicts == (nothing < 0.75)
 
 
 def test_a_taste_behind_what_people_say_of_everything_is_seen_where_their_levels_are_known():
@@ -142,7 +142,7 @@ def test_predictions_stay_in_the_rewards_range_however_far_a_reply_is_from_the_r
 def test_nothing_to_tell_by_is_nothing_told():
     model = fit_reward_model(torch.zeros(40, 0), torch.ones(40, 3), torch.ones(40), torch.ones(40), list(range(40)), seed=0)
     mean, std = model.predict(torch.zeros(2, 0), torch.ones(2, 3))
-    assert model.fit.nothing == 1.0 > MAX_NOTHING and not model.fit.useful
+    assert model.fit.nothing == 1.0 > MAX_NOTHING and not model.fit.share
     assert float(mean.min()) > 0.5 and float(std.max()) == 0.0                 # everything was liked, whatever it was
 
 
@@ -151,7 +151,7 @@ def test_ratings_that_are_all_alike_tell_nothing_however_many(label):
     generator = torch.Generator().manual_seed(0)
     style = torch.randn(41, 16, generator=generator)
     model = fit_reward_model(torch.zeros(41, 0), style, torch.full((41,), label), torch.ones(41), range(41), seed=0, names=[f"f{n}" for n in range(16)])
-    assert model.fit.nothing == 1.0 and not model.fit.useful and model.fit.told_by == {}
+    assert model.fit.nothing == 1.0 and not model.fit.share and model.fit.told_by == {}
 
 
 def test_the_components_of_many_replies_are_told_by_some_of_them(monkeypatch):
