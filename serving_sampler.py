@@ -31,8 +31,8 @@ from data.records import BaseModel, Generated, Sampling
 from data.sentences import said
 from learner.errors import Diverged
 from learner.model.policy import Policy
+from learner.model.priority import started_as_idle_work
 from learner.model.sampler import PolicySampler, Sampler
-from learner.runs.priority import started_as_idle_work
 
 log = logging.getLogger(__name__)
 

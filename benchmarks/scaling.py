@@ -32,11 +32,11 @@ def measure_here(options: argparse.Namespace) -> dict | None:
 
     from data.base_models import load_base_model
     from learner.config import LearnerConfig
-    from learner.model.helping import help_along
+    from learner.model.batches import Example, plan_steps
     from learner.model.policy import Policy
     from learner.model.team import ManyProcesses
     from learner.training.anchor import reference_pass
-    from learner.training.batches import Example, plan_steps
+    from learner.training.helping import help_along
     from learner.training.steps import Signals, train_steps
 
     team, base = ManyProcesses(), load_base_model(options.base)

@@ -1,4 +1,4 @@
-"""What a person can do: send, regenerate, stop, look, rate. Pages and the public API both come through here."""
+"""What a person can do: send, regenerate, stop, look, rate. Whatever needs the engine or takes several steps comes through here; pages read and write single events in the store themselves."""
 
 from __future__ import annotations
 

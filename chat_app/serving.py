@@ -69,8 +69,8 @@ class Serving:
 
     def __init__(self, engine: Engine, store: Store, registry: AdapterRegistry, base: BaseModel) -> None:
         self.engine, self.store, self.registry, self.base = engine, store, registry, base
-        self.version = BASE_VERSION
-        self._sha256: str | None = None
+        self.live: tuple[int, str | None] = BASE_VERSION, None
+        """The version that answers now, and its adapter's sha256; at once, since a reply that begins is stored with both."""
         self._tries: _Tries | None = None
         self._stop = threading.Event()
         self._follower = threading.Thread(target=self._follow, name="version follower", daemon=True)
@@ -91,9 +91,9 @@ class Serving:
         self._follower.start()
 
     @property
-    def live(self) -> tuple[int, str | None]:
-        """The version that answers now, and its adapter's sha256."""
-        return self.version, self._sha256
+    def version(self) -> int:
+        """The version that answers now."""
+        return self.live[0]
 
     @property
     def change(self) -> Change | None:
@@ -173,7 +173,7 @@ class Serving:
         sha256 = None if version == BASE_VERSION else self.store.version(version).sha256
         if version not in self.engine.loaded():
             self.engine.load(version, adapter)
-        old, self.version, self._sha256 = self.version, version, sha256
+        old, self.live = self.version, (version, sha256)
         if old != version and old in self.engine.loaded():
             self.engine.unload(old)
         log.info("Version %s answers from now on", version)

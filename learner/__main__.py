@@ -29,7 +29,7 @@ from data.settings import Settings, load_settings
 from data.store import Store
 from data.sync.sync import LEASE_SECONDS, sync_thread
 from learner.config import LearnerConfig, RefineConfig
-from learner.runs.priority import give_way
+from learner.model.priority import give_way
 from learner.runs.schedule import PATIENCE, next_due
 from learner.runs.session import open_run
 from learner.runs.telling import TrainingBar, in_words, json_line, print_last, summary, summary_of_error
@@ -118,8 +118,8 @@ def _help(settings: Settings) -> int:
     give_way(idle=settings.train_when_idle)
     with terminal_progress() as progress:
         base = import_base_model(settings.base_model, settings.models_dir, progress)
-    from learner.model.helping import help_along
     from learner.model.team import ManyProcesses
+    from learner.training.helping import help_along
 
     help_along(ManyProcesses(), base, learner_config(settings))
     return 0

@@ -90,7 +90,7 @@ class LearnerConfig:
     max_gradient_norm: float = 1.0
     """The gradient is scaled down to this norm when it is longer."""
     seed: int = 0
-    """Same ratings, same seed, same machine: same adapter."""
+    """Of what is drawn and shuffled. Passes over the same ratings on one machine end in the same adapter; how far a refinement goes may differ a little, since engines sample on several threads."""
     sampling: Sampling = Sampling()
     """How the chat samples: replies that are judged are drawn alike. Rated replies keep the temperature they had."""
     held_out_share: float = 0.2

@@ -15,7 +15,7 @@ from benchmarks.learning.arms_logged import train_on
 from benchmarks.learning.task import Task
 from data.base_models.tokenizer import ChatTokenizer
 from data.importing import end_token
-from learner.training.batches import Example
+from learner.model.batches import Example
 
 WEIGHTS = "adapter_model.safetensors"
 

@@ -17,12 +17,12 @@ from data.records import BASE_VERSION
 from data.sentences import sentence
 from data.store import Store
 from learner.config import LearnerConfig
-from learner.feedback.reliability import People
 from learner.feedback.rewards import rewards
 from learner.gates.gate import Gate
-from learner.gates.judging import Judging, split_ratings
 from learner.gates.statistical import verdict as together
 from learner.model.policy import Policy
+from learner.reward.reliability import People
+from learner.runs.judging import Judging, split_ratings
 from learner.runs.pace import Pace
 from learner.runs.stages import GATE_ANCHOR
 from learner.training.anchor import reference_pass

@@ -7,8 +7,8 @@ import random
 import torch
 
 from benchmarks.learning.task import Task, Trained
+from learner.model.batches import Example, padded_batches, plan_steps
 from learner.model.policy import Policy
-from learner.training.batches import Example, padded_batches, plan_steps
 
 EPOCHS = 2
 BATCH_SIZE = 8

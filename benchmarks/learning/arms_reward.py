@@ -12,9 +12,9 @@ from data.base_models.tokenizer import ChatTokenizer
 from data.records import Generated
 from data.store import Store
 from learner.config import LearnerConfig
-from learner.feedback.reliability import rater_reliabilities
 from learner.feedback.rewards import rewards
 from learner.model.policy import Policy
+from learner.reward.reliability import rater_reliabilities
 from learner.reward.reward_model import Fit
 from learner.reward.scoring import as_examples, bounds_of, feature_table, score
 from learner.reward.voices import fit_on_voices

@@ -14,10 +14,10 @@ from benchmarks.learning.serving import Sampled
 from benchmarks.learning.tastes import TASTES
 from benchmarks.learning.words import coverage, distinct, repeated_share, words
 from data.base_models.tokenizer import ChatTokenizer
-from learner.gates.frozen_text import OrdinaryText
+from learner.model.batches import Example
 from learner.model.policy import Policy
 from learner.training.anchor import logprob_pass
-from learner.training.batches import Example
+from learner.training.frozen_text import OrdinaryText
 
 MICRO_BATCH_TOKENS = 4096
 SHOWN = 6

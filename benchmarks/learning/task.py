@@ -12,7 +12,7 @@ from benchmarks.learning.serving import Sampled
 from benchmarks.learning.tastes import TASTES
 from data.records import BaseModel, Generated, Sampling
 from data.store import Store
-from learner.training.batches import Example
+from learner.model.batches import Example
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from data.base_models import load_base_model
-from learner.runs.priority import give_way
+from learner.model.priority import give_way
 
 
 def main(job: str) -> int:
@@ -17,9 +17,9 @@ def main(job: str) -> int:
     import torch
 
     from learner.config import LearnerConfig
+    from learner.model.batches import Example, plan_steps
     from learner.model.policy import Policy
     from learner.training.anchor import reference_pass
-    from learner.training.batches import Example, plan_steps
     from learner.training.steps import Signals, train_steps
 
     policy, dice = Policy(load_base_model(Path(given["base"]))), random.Random(0)

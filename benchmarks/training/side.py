@@ -18,10 +18,10 @@ from benchmarks.machine import peak_mb
 from data.base_models import load_base_model
 from data.records import BaseModel
 from learner.config import LearnerConfig
+from learner.model.batches import Example, plan_steps, shuffled
 from learner.model.memory import times
 from learner.model.policy import Policy
 from learner.training.anchor import reference_pass
-from learner.training.batches import Example, plan_steps, shuffled
 from learner.training.steps import Signals, train_steps
 
 SEED = 0

@@ -47,7 +47,7 @@ class Generated:
     logprobs_temperature: float
     """The temperature that `logprobs` were taken at; engines report 1.0 when they see only raw logits."""
     finish_reason: Literal["stop", "length", "cancelled", "error"]
-    """`stop`: end-of-text was sampled; `length`: max_new_tokens; `cancelled`: a person pressed Stop."""
+    """`stop`: end-of-text was sampled; `length`: max_new_tokens; `cancelled`: it was stopped, by a person, a deletion, a waiting line or the end of the server."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Reply:
     conversation_id: str
     rater_id: str
     attempt: int
-    """0 for the first reply to a message, counting up with Regenerate."""
+    """0 for the first reply to a message; any other reply to it, by Regenerate or to compare, counts on."""
     state: Literal["streaming", "done", "failed"]
     text: str
     version: int

@@ -1,4 +1,14 @@
-"""`Store`: everything that is remembered, in one SQLite file. Its chapters are chats, ratings, runs, versions, receipts, what to ask, histories, trust, what goes to and comes from other hosts, and what is kept of old versions."""
+"""`Store`: everything that is remembered, in one SQLite file. 
+
+`Store` is made of chapters, one file each, of which each may use those before it:
+
+    database                                              connections and transactions
+    chats, comparisons, corrections, reasons, second_opinions, ratings      what is said, and what is said of it
+    runs (with leases), versions, receipts                what a learner did with that
+    asking, history, trust                                what to ask a comparison of; a person's own conversations, consent and end
+    outbox, inbox, version_shards (shards: their form)    what goes to and comes from other hosts
+    retention                                             what is kept of old versions
+"""
 
 from __future__ import annotations
 

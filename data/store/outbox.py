@@ -85,8 +85,6 @@ class Outbox(Trust):
 
     def shard_records(self, stream: str, number: int) -> list[dict]:
         """What a shard of this host holds, from its rows as they are now."""
-        if stream == "versions":
-            return self.version_records(number)
         rows = self.rows("SELECT source, row_id FROM shard_rows WHERE stream = ? AND number = ? ORDER BY source, CAST(row_id AS INTEGER), row_id", stream, number)
         of = {source: [row["row_id"] for row in rows if row["source"] == source] for source in ("erased", "replies", *OF_ONE_REPLY, "comparisons")}
         return [*({"type": "erased", "reply_id": reply_id} for reply_id in of["erased"]),

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cache
 
-from data.records import Outcome, Rating, ReceiptRow
+from data.records import CorrectionReceipt, Outcome, Rating, ReceiptRow
 from data.store.versions import Versions
 
 
 class Receipts(Versions):
     """Questions asked of what the learner wrote down when it published, or refused, a version."""
 
+    def receipts(self, reply_id: str) -> list[ReceiptRow]:
+        """What each version made of this reply's ratings, newest version first."""
+        return [ReceiptRow(**{**row, "rating_ids": tuple(json.loads(row["rating_ids"])), "feedback_ids": json.loads(row["feedback_ids"])}) for row in map(dict, self.rows(
+            "SELECT * FROM receipts WHERE reply_id = ? ORDER BY version DESC", reply_id))]
+
+    def correction_receipts(self, correction_ids: Sequence[int], version: int) -> list[CorrectionReceipt]:
+        """What this version made of these corrections, as texts of their own."""
+        return [CorrectionReceipt(**row) for row in self.rows(
+            "SELECT * FROM correction_receipts WHERE version = ? AND correction_id IN (SELECT value FROM json_each(?)) ORDER BY correction_id",
+            version, json.dumps(list(correction_ids)))]
     def outcomes(self, rater_id: str, conversation_id: str) -> dict[str, Outcome]:
         """What became of what this person said in one conversation, by reply id; replies that trained nothing are left out.
 

@@ -36,8 +36,10 @@ class VersionShards(Inbox):
             for row in self.rows(UNTOLD):
                 self._put_in(row["source"], row["row_id"], "versions", number)
 
-    def version_records(self, number: int) -> list[dict]:
-        """What a shard of this stream holds: runs, then versions, then promotions, each oldest first. The caller adds a version's `config` and `removed_at`."""
+    def shard_records(self, stream: str, number: int) -> list[dict]:
+        """Of this stream runs, then versions, then promotions, each oldest first. The caller adds a version's `config` and `removed_at`."""
+        if stream != "versions":
+            return super().shard_records(stream, number)
         rows = self.rows("SELECT source, row_id FROM shard_rows WHERE stream = 'versions' AND number = ?", number)
         ids = {source: [row["row_id"] for row in rows if row["source"] == source] for source in ("runs", "versions", "promotions")}
         return [*(self._run_record(row) for row in self.rows("SELECT * FROM runs WHERE id IN (SELECT value FROM json_each(?)) ORDER BY started_at", json.dumps(ids["runs"]))),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 
 from data.errors import ChatError, DeletedMeanwhile, EndedMeanwhile, RemovedVersion, UnknownVersion
@@ -125,17 +124,6 @@ class Versions(Runs):
             base_model = self.version(number).base_model
             if self.must_be_left(self.live_version(base_model)):
                 self._promote(BASE_VERSION, base_model, HOLDS_DELETED)
-
-    def receipts(self, reply_id: str) -> list[ReceiptRow]:
-        """What each version made of this reply's ratings, newest version first."""
-        return [ReceiptRow(**{**row, "rating_ids": tuple(json.loads(row["rating_ids"])), "feedback_ids": json.loads(row["feedback_ids"])}) for row in map(dict, self.rows(
-            "SELECT * FROM receipts WHERE reply_id = ? ORDER BY version DESC", reply_id))]
-
-    def correction_receipts(self, correction_ids: Sequence[int], version: int) -> list[CorrectionReceipt]:
-        """What this version made of these corrections, as texts of their own."""
-        return [CorrectionReceipt(**row) for row in self.rows(
-            "SELECT * FROM correction_receipts WHERE version = ? AND correction_id IN (SELECT value FROM json_each(?)) ORDER BY correction_id",
-            version, json.dumps(list(correction_ids)))]
 
 
 def version_from(row) -> Version:

@@ -13,7 +13,7 @@ from data.records import BASE_VERSION, TASKS, RatedReply
 from learner.config import LearnerConfig
 from learner.feedback.opinions import CORRECTED
 from learner.feedback.rewards import Reward, rewards
-from learner.training.batches import Example
+from learner.model.batches import Example
 from learner.training.estimator import advantages
 from learner.training.steps import Signals
 

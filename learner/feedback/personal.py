@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from data.base_models.tokenizer import ChatTokenizer
 from data.texts.masking import personal_spans
-from learner.training.batches import Example
+from learner.model.batches import Example
 
 
 def without_personal_data(examples: Iterable[Example], tokenizer: ChatTokenizer) -> list[Example]:

@@ -22,11 +22,11 @@ from data.sentences import Said, reasoned, said, sentence
 from data.texts.reply_features import repeated_share
 from learner.config import GateLimits
 from learner.errors import Diverged
-from learner.gates.frozen_text import OrdinaryText, frozen_text
+from learner.model.batches import Example
 from learner.model.policy import Policy
 from learner.model.sampler import Sampler
 from learner.training.anchor import Reference, logprob_pass
-from learner.training.batches import Example
+from learner.training.frozen_text import OrdinaryText, frozen_text
 
 MICRO_BATCH_TOKENS = 4096
 

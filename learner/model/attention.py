@@ -11,7 +11,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask
 
-from learner.training.rows import Span
+from learner.model.rows import Span
 
 BY_WIDTH = "by_width"
 """Its name among the kinds of attention that transformers knows."""

@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 
 from data.cpus import usable_cpus
-from learner.runs.priority import as_idle_work, computes_idle
+from learner.model.priority import as_idle_work, computes_idle
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")

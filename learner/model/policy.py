@@ -23,12 +23,12 @@ from data.records import BaseModel
 from data.sentences import said
 from learner.model import lanes
 from learner.model.attention import BY_WIDTH
+from learner.model.batches import Batch, Example, make_batch, padded_batches
 from learner.model.fused import fuse
 from learner.model.head import completion_scores, expectations
+from learner.model.rows import groups_for_rows
 from learner.model.sharding import shard_layers
 from learner.model.team import ALONE, Team
-from learner.training.batches import Batch, Example, make_batch, padded_batches
-from learner.training.rows import groups_for_rows
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 ADAPTER = "default"

@@ -1,0 +1,1 @@
+"""How far towards what those models prefer: a small step, multiplied while fresh replies stay within bounds."""

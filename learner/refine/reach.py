@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from learner.feedback.personal import without_personal_data
+from learner.model.batches import Example, plan_steps
 from learner.refine.bounds import bound_of, crossed
 from learner.refine.curve import explore, seen
 from learner.reward.scoring import Scored
 from learner.training.anchor import Reference
-from learner.training.batches import Example, plan_steps
 from learner.training.steps import Signals, count_steps, train_steps
 
 if TYPE_CHECKING:

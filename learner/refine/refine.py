@@ -25,7 +25,7 @@ from data.records import Generated
 from data.sentences import Said, reasoned, said
 from learner.config import LearnerConfig
 from learner.errors import Diverged
-from learner.gates.frozen_text import OrdinaryText, frozen_text
+from learner.model.batches import Example
 from learner.model.policy import Policy
 from learner.model.sampler import Sampler
 from learner.refine.keep_aside import keep_aside
@@ -34,7 +34,7 @@ from learner.refine.reach import NOWHERE, imitated_gains, preferred, reach
 from learner.reward.nonsense import Nonsense
 from learner.reward.reward_model import RewardModel
 from learner.reward.scoring import Bounds, Scored, as_examples, score
-from learner.training.batches import Example
+from learner.training.frozen_text import OrdinaryText, frozen_text
 from learner.training.steps import StepFigures
 
 log = logging.getLogger("learner")

@@ -14,10 +14,10 @@ import torch
 from data.records import RatedReply, Run
 from data.store import Store
 from data.texts.reply_features import FEATURES, reply_features
-from learner.feedback.reliability import People
 from learner.feedback.rewards import Reward
+from learner.model.batches import Example
+from learner.reward.reliability import People
 from learner.reward.voices import fit_on_voices
-from learner.training.batches import Example
 
 MIN_REPLIES = 32
 """With fewer there is no telling whether they predict each other."""

@@ -25,11 +25,11 @@ from torch import Tensor
 from data.base_models.tokenizer import ChatTokenizer
 from data.records import Generated
 from data.texts.reply_features import repeated_share, style_features
+from learner.model.batches import Example
 from learner.model.policy import Policy
 from learner.reward.nonsense import DEVIATIONS, Nonsense
 from learner.reward.reward_model import RewardModel
 from learner.training.anchor import Reference, logprob_pass, reference_pass
-from learner.training.batches import Example
 
 MAX_REPEATED = 0.3
 """Share of repeated 4-grams from which a reply counts as a loop."""

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from learner.feedback.reliability import People
 from learner.feedback.rewards import Reward
+from learner.reward.reliability import People
 from learner.reward.reward_model import RewardModel, fit_reward_model
 
 

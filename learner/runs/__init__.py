@@ -1,0 +1,1 @@
+"""A run from its lease to its report: when, by whom, in what stages."""

@@ -11,9 +11,9 @@ from torch import Tensor
 from data.records import CorrectionReceipt, RatedReply, ReceiptRow
 from data.sentences import Said, said
 from learner.feedback.opinions import CORRECTED, raters_of
-from learner.feedback.reliability import Reliability
 from learner.feedback.rewards import Reward
-from learner.training.batches import Example
+from learner.model.batches import Example
+from learner.reward.reliability import Reliability
 from learner.training.steps import StepFigures
 
 MOST_RATERS = 1000

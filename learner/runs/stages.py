@@ -22,19 +22,19 @@ from learner.errors import Diverged, Ended
 from learner.feedback.lessons import Lessons, lessons_from
 from learner.feedback.opinions import CORRECTED
 from learner.feedback.personal import without_personal_data
-from learner.feedback.reliability import People, rater_reliabilities
 from learner.gates.gate import Gate, GateReport
-from learner.gates.judging import Judge, Judging, split_ratings
 from learner.gates.statistical import verdict
+from learner.model.batches import Example, plan_steps
 from learner.model.lanes import alone
 from learner.model.policy import Policy
 from learner.model.sampler import Sampler
 from learner.model.team import Team
 from learner.reward.asking_heads import keep_asking_heads
+from learner.reward.reliability import People, rater_reliabilities
 from learner.runs.accounts import data_used, left_out_personal, note_of, rater_weights, receipt_rows, training_figures
+from learner.runs.judging import Judge, Judging, split_ratings
 from learner.runs.pace import Pace
 from learner.training.anchor import Reference, choose_anchor, logprob_pass, reference_pass
-from learner.training.batches import Example, plan_steps
 from learner.training.behavior import behavior_pass, comparable
 from learner.training.steps import count_steps, train_steps
 
@@ -140,9 +140,12 @@ class Stages:
         train_tokens = 3 * tokens * steps // len(plan)
         self.pace.expect(refine=REFINE_TOKENS * refines, train=train_tokens * (not refines), gate=GATE_TOKENS, publish=tokens)
         signals, refinement, history = seen.material.lessons.signals(examples, own), None, []
-        try:
-            if refines:
+        if refines:
+            try:
                 refinement = seen.judging.refine(examples)
+            except Diverged:                                 # of the base model's own: nothing of the candidate is in it
+                raise self._unsampled() from None
+        try:
             if not (refinement and refinement.kept):
                 behavior, self.report["behavior"] = self._behavior(seen, examples)
                 self.pace.expect(train=train_tokens)
@@ -151,7 +154,7 @@ class Stages:
             else:
                 _, self.report["behavior"] = self._behavior(seen, comparable(seen.material.lessons.replies, examples))
         except Diverged:
-            raise self._diverged() from None
+            raise self._refused(said("gate_refused", problem=said("diverged", step=self.pace.steps_done(), rate=f"{own.learning_rate:g}"))) from None
         self.report.update(training=training_figures(history), refinement=refinement and refinement.as_dict(), config=asdict(own))
         return signals.advantages if history else _left_alone_but(refinement.advantages, examples, len(signals.advantages))
 
@@ -172,7 +175,7 @@ class Stages:
             live = self.store.live_version(self.base.id)
             compared = seen.judging.compare(seen.judge, self.registry, BASE_VERSION if self.store.must_be_left(live) else live)
         except Diverged:
-            raise self._diverged() from None
+            raise self._unsampled() from None
         together = verdict(checked, compared)
         self.report.update(comparison=compared.as_dict(), **reasoned(together))
         if compared.decision == "refused":
@@ -213,12 +216,12 @@ class Stages:
 
     def _refused(self, why: Said) -> Ended:
         if self._leave_what_is_gone():
-            why = said("diverged_left", step=why["step"], rate=why["rate"]) if why["code"] == "diverged" else said("gate_refused_left", problem=why["problem"])
+            why = said("gate_refused_left", problem=why["problem"])
         self.report["gate"] = {**(self.report["gate"] or {}), "passed": False, **reasoned(why)}
         return Ended("refused", why)
 
-    def _diverged(self) -> Ended:
-        return self._refused(said("diverged", step=self.pace.steps_done(), rate=f"{self.config.learning_rate:g}"))
+    def _unsampled(self) -> Ended:
+        return self._refused(said("gate_refused", problem=said("unsampled")))
 
     def _keep_asking_heads(self, material: Material, people: People) -> None:
         self.report["asking"] = keep_asking_heads(self.store, self.run, material.lessons.replies, material.lessons.rewards,

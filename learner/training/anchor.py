@@ -19,11 +19,11 @@ from typing import Literal, TypeVar
 import torch
 from torch import Tensor
 
+from learner.model.batches import Example
 from learner.model.lanes import in_lanes
 from learner.model.policy import Policy
 from learner.model.roles import role_of
 from learner.model.team import Team
-from learner.training.batches import Example
 
 Found = TypeVar("Found")
 ENOUGH = 32

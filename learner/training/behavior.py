@@ -16,9 +16,9 @@ from torch import Tensor
 from data.adapters import AdapterRegistry
 from data.errors import AdapterMismatch, CorruptAdapter, UnknownVersion
 from data.records import BASE_VERSION, RatedReply
+from learner.model.batches import Example
 from learner.model.policy import Policy
 from learner.training.anchor import Reference, logprob_pass
-from learner.training.batches import Example
 
 COMPARED_REPLIES = 32
 """On how many replies, the newest, the served log-probs are compared."""

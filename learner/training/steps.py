@@ -1,4 +1,4 @@
-"""The optimizer's loop over rated replies: the only place where weights change."""
+"""The optimizer's loop over rated replies: the only place where weights learn."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from learner.config import LearnerConfig
 from learner.errors import Diverged
+from learner.model.batches import Example, padded_batches, shares, shuffled
 from learner.model.lanes import at_once, in_lanes
 from learner.model.policy import Policy
 from learner.model.team import Part
 from learner.training.anchor import Reference, pad
-from learner.training.batches import Example, padded_batches, shares, shuffled
 from learner.training.estimator import LossParts, policy_gradient_loss, weighted_reward
 
 FEW_RATINGS_EPOCHS = 8

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.learning.cells import Cell
 from benchmarks.training.__main__ import main
 from benchmarks.training.side import sequence
-from learner.training.batches import Example, plan_steps, shuffled
+from learner.model.batches import Example, plan_steps, shuffled
 
 
 def test_both_sides_visit_the_same_batches_in_the_learners_own_order():

@@ -14,9 +14,9 @@ from tests.support.random_adapter import write_random_adapter
 @pytest.mark.real
 def test_served_logprobs_agree_with_the_learners_of_the_real_model(real_base, tmp_path):
     """Both engines as they are served, the policy as it trains, a random adapter that visibly changes the model: 0.1 nat a token at most."""
+    from learner.model.batches import Example
     from learner.model.policy import Policy
     from learner.training.anchor import logprob_pass
-    from learner.training.batches import Example
 
     tokenizer = ChatTokenizer(real_base.folder)
     asked = ("Tell me a joke about rain.", "我今天很累，你呢？")

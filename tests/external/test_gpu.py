@@ -12,9 +12,9 @@ from chat_app.engines.transformers import TransformersEngine
 from data.base_models.tokenizer import ChatTokenizer
 from data.records import Message, Sampling
 from learner.config import LearnerConfig
+from learner.model.batches import Example, plan_steps
 from learner.model.policy import Policy
 from learner.training.anchor import logprob_pass, reference_pass
-from learner.training.batches import Example, plan_steps
 from learner.training.steps import Signals, train_steps
 from tests.support.engine_fixtures import GREEDY, finish, mean_distance
 from tests.support.random_adapter import write_random_adapter

@@ -38,17 +38,25 @@ def test_the_chat_app_and_the_learner_never_import_each_other_and_data_imports_n
     assert offenders(modules("data"), {"learner", "chat_app", "app"}) == []
 
 
-def test_inside_the_data_layer_records_know_nobody_and_the_store_no_host_and_no_model():
-    def rooms(room: str) -> set[str]:
-        """`data.x` of everything that a file of `room` imports."""
-        found = {node.module for path in modules(f"data/{room}") for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-                 if isinstance(node, ast.ImportFrom) and node.module}
-        return {".".join(name.split(".")[:2]) for name in found if name.startswith("data.")} - {f"data.{room}"}
+def rooms(folder: str) -> set[str]:
+    """`package.x` of everything that a file of `folder`, `package/y`, imports from the rooms beside it."""
+    package = folder.split("/")[0]
+    found = {node.module for path in modules(folder) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+             if isinstance(node, ast.ImportFrom) and node.module}
+    return {".".join(name.split(".")[:2]) for name in found if name.startswith(f"{package}.")} - {folder.replace("/", ".")}
 
-    assert rooms("records") == set()
-    assert rooms("texts") == {"data.records"}
-    assert rooms("store") <= {"data.errors", "data.processes", "data.records", "data.sentences", "data.texts"}
-    assert "data.sync" not in rooms("base_models")
+
+def test_each_room_of_the_learner_imports_those_before_it_alone():
+    order = ["errors", "config", "model", "training", "feedback", "reward", "refine", "gates", "runs"]
+    for place, room in enumerate(order[2:], 2):
+        assert rooms(f"learner/{room}") <= {f"learner.{name}" for name in order[:place]}, room
+
+
+def test_inside_the_data_layer_records_know_nobody_and_the_store_no_host_and_no_model():
+    assert rooms("data/records") == set()
+    assert rooms("data/texts") == {"data.records"}
+    assert rooms("data/store") <= {"data.errors", "data.processes", "data.records", "data.sentences", "data.texts"}
+    assert "data.sync" not in rooms("data/base_models")
 
 
 def test_gradio_stays_in_the_chat_app_and_torch_in_the_learner_and_one_engine():

@@ -16,9 +16,9 @@ from data.records import Generated, Reply
 from data.store import Store
 from learner.config import LearnerConfig
 from learner.feedback.lessons import lessons_from
+from learner.model.batches import plan_steps
 from learner.model.policy import Policy
 from learner.training.anchor import choose_anchor, logprob_pass, reference_pass
-from learner.training.batches import plan_steps
 from learner.training.steps import train_steps
 from tests.support.conversations import RATER, add_reply, open_store
 

@@ -16,11 +16,11 @@ from data.importing import end_token
 from data.records import Message
 from learner.config import GateLimits, LearnerConfig
 from learner.gates.gate import Gate
+from learner.model.batches import Example
 from learner.model.policy import Policy
 from learner.model.sampler import PolicySampler
 from learner.runs.run import train
 from learner.training.anchor import logprob_pass, reference_pass
-from learner.training.batches import Example
 from serving_sampler import sampler_maker
 from tests.support.conversations import RATER, add_reply, open_store
 

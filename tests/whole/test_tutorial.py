@@ -16,9 +16,9 @@ from data.base_models.tokenizer import ChatTokenizer
 from data.errors import BadRating
 from data.importing import BadImport, end_token, import_conversations
 from learner.config import LearnerConfig
+from learner.model.batches import Example, make_batch
 from learner.model.policy import Policy
 from learner.runs.run import train
-from learner.training.batches import Example, make_batch
 from learner.training.estimator import policy_gradient_loss
 from tests.support.conversations import open_store
 

@@ -11,10 +11,10 @@ from data.adapters import AdapterRegistry
 from data.base_models.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig
 from learner.feedback.personal import without_personal_data
+from learner.model.batches import Example, make_batch
 from learner.model.policy import Policy
 from learner.runs.run import train
 from learner.training.anchor import reference_pass
-from learner.training.batches import Example, make_batch
 from learner.training.estimator import policy_gradient_loss
 from learner.training.steps import Signals, train_steps
 from tests.support.conversations import RATER, add_reply, open_store

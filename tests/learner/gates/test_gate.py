@@ -15,12 +15,12 @@ from data.records import Sampling
 from data.sentences import sentence
 from data.texts.reply_features import repeated_share
 from learner.config import GateLimits
-from learner.gates.frozen_text import frozen_text
 from learner.gates.gate import Figures, Gate, fixed_prompts, out_of_bounds
+from learner.model.batches import Example
 from learner.model.policy import Policy
 from learner.model.sampler import PolicySampler
 from learner.training.anchor import reference_pass
-from learner.training.batches import Example
+from learner.training.frozen_text import frozen_text
 from tests.support.hub import transformers_folder
 
 GOOD = Figures(finite=True, kl=0.1, text_nll=3.0, surprise=1.2, repetition=0.1, empty=0.0, tokens=60.0, ended=0.2)

@@ -8,9 +8,9 @@ from torch import nn
 from transformers import Lfm2Config, Lfm2ForCausalLM
 
 from learner.model.attention import BY_WIDTH
+from learner.model.batches import Example, make_batch, shares
 from learner.model.fused import fuse
 from learner.model.policy import Policy
-from learner.training.batches import Example, make_batch, shares
 from tests.support.policies import policy_that_learnt_something
 
 EXAMPLES = [Example(0, (1, 5, 9), (7, 3, 2), 1.0), Example(1, (1, 5), (8, 4, 6, 10, 2), 0.7), Example(2, (1, 9, 9, 4, 4, 3), (2,), 1.0)]

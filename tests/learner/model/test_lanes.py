@@ -10,11 +10,11 @@ import torch
 
 from learner.config import LearnerConfig
 from learner.model import lanes
+from learner.model.batches import Example, plan_steps
 from learner.model.lanes import at_once, in_lanes
 from learner.model.policy import Policy
 from learner.training import steps
 from learner.training.anchor import logprob_pass, reference_pass
-from learner.training.batches import Example, plan_steps
 from learner.training.steps import Signals, train_steps
 
 CPU = torch.device("cpu")

@@ -9,10 +9,10 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from data.base_models import import_base_model
 from data.errors import AdapterMismatch, ModelUnavailable
 from data.records import BaseModel
+from learner.model.batches import Example, padded_batches, plan_steps, shuffled
 from learner.model.head import TILE, completion_scores, expectations
 from learner.model.policy import Policy
 from learner.training.anchor import choose_anchor, logprob_pass, reference_pass
-from learner.training.batches import Example, padded_batches, plan_steps, shuffled
 from tests.support.tiny import write_tiny_gguf
 
 EXAMPLES = [Example(0, (5, 6, 7), (8, 9, 2), 0.8), Example(1, (10, 11, 12, 13, 14), (15, 16, 17, 18, 2), 1.3), Example(2, (20,), (21,), 1.0)]

@@ -11,13 +11,13 @@ import torch
 from data.base_models.tokenizer import ChatTokenizer
 from learner.config import LearnerConfig, RefineConfig
 from learner.errors import Diverged
+from learner.model.batches import Example
 from learner.model.policy import Policy
 from learner.refine.reach import preferred, reach
 from learner.refine.refine import Refiner
 from learner.reward.nonsense import Nonsense
 from learner.reward.scoring import Bounds, Scored
 from learner.training.anchor import logprob_pass
-from learner.training.batches import Example
 from tests.learner.refine.test_refine_bounds import scored
 
 END = 2

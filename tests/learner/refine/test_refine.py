@@ -14,7 +14,6 @@ import torch
 from data.adapters import AdapterRegistry
 from learner.config import LearnerConfig, RefineConfig
 from learner.errors import Diverged
-from learner.gates.frozen_text import OrdinaryText
 from learner.model.sampler import PolicySampler
 from learner.refine.bounds import Bound
 from learner.refine.curve import Seen
@@ -22,6 +21,7 @@ from learner.refine.keep_aside import keep_aside
 from learner.refine.refine import Refiner
 from learner.reward.reward_model import Fit
 from learner.runs.run import train
+from learner.training.frozen_text import OrdinaryText
 from learner.training.steps import train_steps
 from tests.support.conversations import RATER, add_reply, open_store
 

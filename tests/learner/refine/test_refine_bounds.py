@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from data.sentences import sentence
+from learner.model.batches import Example
 from learner.refine.bounds import clearly_pleased, crossed, gain_of
 from learner.reward.scoring import Scored
 from learner.training.anchor import Reference
-from learner.training.batches import Example
 
 END = 2
 

@@ -16,14 +16,14 @@ from data.records import AskingHeads, Reply, Sampling
 from data.store import Store
 from data.texts.reply_features import FEATURES, STYLE, reply_features
 from learner.config import LearnerConfig
-from learner.feedback.reliability import People
 from learner.feedback.rewards import rewards
+from learner.model.batches import Example
 from learner.reward.asking_heads import MIN_REPLIES, keep_asking_heads
+from learner.reward.reliability import People
 from learner.reward.reward_model import MAX_NOTHING, fit_reward_model
 from learner.reward.scoring import feature_table
 from learner.runs.run import train
 from learner.training.anchor import Reference
-from learner.training.batches import Example
 from tests.service.test_asking import asked_about
 from tests.support.conversations import RATER, registry, store  # noqa: F401
 from tests.support.factories import add_reply

@@ -10,12 +10,12 @@ import torch
 from data.base_models.tokenizer import ChatTokenizer
 from data.records import Generated
 from data.texts.reply_features import STYLE
+from learner.model.batches import Example
 from learner.model.policy import Policy
 from learner.reward.nonsense import Nonsense
 from learner.reward.reward_model import fit_reward_model
 from learner.reward.scoring import Bounds, as_examples, bounds_of, score
 from learner.training.anchor import Reference, reference_pass
-from learner.training.batches import Example
 
 END = 2
 

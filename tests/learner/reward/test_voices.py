@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from learner.feedback.reliability import People, Reliability
 from learner.feedback.rewards import rewards
+from learner.reward.reliability import People, Reliability
 from learner.reward.voices import voices_of
 from tests.learner.feedback.test_feedback_rewards import compared, edited, reply
 from tests.learner.feedback.test_rewards import rated

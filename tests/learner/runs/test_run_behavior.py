@@ -29,8 +29,8 @@ def test_replies_of_an_earlier_version_are_compared_with_that_version(store, reg
 def test_served_logprobs_are_compared_at_the_temperature_they_were_recorded_at(store, registry, tiny_base, monkeypatch):
     import torch
 
+    from learner.model.batches import Example
     from learner.model.policy import Policy
-    from learner.training.batches import Example
 
     reply = add_reply(store, tiny_base, "hello", [40, 41, 42, 2])
     policy = Policy(tiny_base)

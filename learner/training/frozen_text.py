@@ -8,9 +8,9 @@ from importlib.resources import files
 import torch
 
 from data.base_models.tokenizer import ChatTokenizer
+from learner.model.batches import Example
 from learner.model.policy import Policy
 from learner.training.anchor import logprob_pass
-from learner.training.batches import Example
 
 WINDOW = 256
 """Tokens per row."""
@@ -18,7 +18,7 @@ WINDOW = 256
 
 def frozen_text() -> str:
     """Written for this purpose, mostly English."""
-    return files("learner.gates").joinpath("frozen_text.txt").read_text(encoding="utf-8")
+    return files("learner.training").joinpath("frozen_text.txt").read_text(encoding="utf-8")
 
 
 def text_windows(ids: Sequence[int]) -> list[Example]:

@@ -5,8 +5,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from learner.training.batches import Example, make_batch, padded_batches
-from learner.training.rows import Row, groups_for_rows, in_a_row
+from learner.model.batches import Example, make_batch, padded_batches
+from learner.model.rows import Row, groups_for_rows, in_a_row
 from tests.support.policies import policy_that_learnt_something
 
 TEMPLATE = (1, 9, 9, 4, 4, 3)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from learner.feedback.crowd import LEVELS, PRIOR, SLIPS, Ratings, explain, stories
+from learner.reward.crowd import LEVELS, PRIOR, SLIPS, Ratings, explain, stories
 
 
 def ratings(labels: list[float], rater: list[int], weights: list[float] | None = None) -> Ratings:

@@ -10,8 +10,8 @@ import torch
 
 from data.adapters import AdapterRegistry
 from learner.config import LearnerConfig
-from learner.feedback.reliability import QUARANTINE, Heard, reliabilities
 from learner.feedback.rewards import rewards
+from learner.reward.reliability import QUARANTINE, Heard, reliabilities
 from learner.runs.run import train
 from tests.support.conversations import add_reply, open_store
 

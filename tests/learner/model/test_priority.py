@@ -10,7 +10,7 @@ import pytest
 
 ASK = """
 import os, subprocess, sys
-from learner.runs.priority import give_way, started_as_idle_work
+from learner.model.priority import give_way, started_as_idle_work
 give_way(idle=sys.argv[1] == "idle")
 give_way(idle=sys.argv[1] == "idle")
 from learner.model.lanes import alone, in_lanes

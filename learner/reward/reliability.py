@@ -15,12 +15,12 @@ from torch import Tensor
 
 from data.base_models.tokenizer import ChatTokenizer
 from data.records import RatedReply, Task
-from learner.feedback.crowd import PRIOR, Crowd, Ratings, explain
 from learner.feedback.opinions import CORRECTED, reply_opinions
+from learner.model.batches import Example
+from learner.reward.crowd import PRIOR, Crowd, Ratings, explain
 from learner.reward.feature_space import FeatureSpace
 from learner.reward.scoring import feature_table
 from learner.training.anchor import Reference
-from learner.training.batches import Example
 
 QUARANTINE = 0.05
 """Probability of the honest story below which a rater's ratings count nothing, where saying always the same is no likelier than all other stories."""

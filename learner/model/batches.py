@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from learner.training.rows import Span, in_a_row
+from learner.model.rows import Span, in_a_row
 
 
 @dataclass(frozen=True)

@@ -17,19 +17,19 @@ from data.texts.reply_features import STYLE
 from learner.config import LearnerConfig
 from learner.errors import Diverged
 from learner.feedback.opinions import raters_of
-from learner.feedback.reliability import People
 from learner.feedback.rewards import Reward
 from learner.gates.statistical import StatisticalReport, compare, hold_out, undecidable
+from learner.model.batches import Example
 from learner.model.lanes import alone
 from learner.model.policy import Policy
 from learner.model.sampler import Sampler
 from learner.refine.refine import Refinement, Refiner
+from learner.reward.reliability import People
 from learner.reward.reward_model import RewardModel
 from learner.reward.scoring import Bounds, bounds_of, feature_table
 from learner.reward.voices import fit_on_voices
 from learner.runs.pace import Pace
 from learner.training.anchor import Reference
-from learner.training.batches import Example
 
 
 def split_ratings(examples: Sequence[Example], replies: Sequence[RatedReply], config: LearnerConfig) -> tuple[list[Example], list[Example]]:

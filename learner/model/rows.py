@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from learner.training.batches import Example
+    from learner.model.batches import Example
 
 WORTH = 4
 """Tokens that a span must save: its attention is an operation of its own in every layer, which takes about as long as two tokens do."""
