@@ -80,7 +80,7 @@ def _do(options: argparse.Namespace, settings: Settings, stopping: threading.Eve
     if options.why is not None:
         from learner.feedback.why import why
 
-        print_last(json_line(why(store, base, options.why or None)))
+        print_last(json_line(why(store, base, settings.max_new_tokens, options.why or None)))
     if options.once and options.trigger == "maintainer" and store.waiting_request() is None:
         print("The request was withdrawn before its run started.", file=sys.stderr)
     elif options.once:

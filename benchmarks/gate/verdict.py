@@ -17,6 +17,7 @@ from data.records import BASE_VERSION
 from data.sentences import sentence
 from data.store import Store
 from learner.config import LearnerConfig
+from learner.feedback.lessons import Lessons
 from learner.feedback.rewards import rewards
 from learner.gates.gate import Gate
 from learner.gates.statistical import verdict as together
@@ -63,7 +64,7 @@ def verdict(task: Task, adapter: Path, config: LearnerConfig) -> Verdict:
     if not found.passed:
         return Verdict(False, 0.0, found.reason, "G0")
     pace = Pace(store, store.start_run(task.base.id, "shell").id, lambda progress: None, lambda: False)
-    judging = Judging(policy, sampler, tokenizer, reference, rewards(replies), People(), config, pace)
+    judging = Judging(policy, sampler, tokenizer, reference, Lessons(tuple(replies), tuple(rewards(replies)), tuple(examples)), People(), config, pace)
     compared = judging.compare(judging.judge(examples, held_out), AdapterRegistry(store, task.folder / "adapters"), BASE_VERSION)
     if compared.decision == "refused":
         return Verdict(False, 0.0, compared.reason, "G1")

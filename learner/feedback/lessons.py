@@ -43,21 +43,23 @@ class Lessons:
         return replace(self, rewards=tuple(rewards(self.replies, trust)))
 
 
-def lessons_from(rated_replies: Sequence[RatedReply], tokenizer: ChatTokenizer) -> Lessons:
-    replies = (*rated_replies, *corrected_replies(rated_replies, tokenizer))
+def lessons_from(rated_replies: Sequence[RatedReply], tokenizer: ChatTokenizer, longest: int) -> Lessons:
+    """Args: longest: tokens of a reply that the chat gives."""
+    replies = (*rated_replies, *corrected_replies(rated_replies, tokenizer, longest))
     found = tuple(rewards(replies))
     return Lessons(replies, found, tuple(_example(index, rated) for index, rated in enumerate(replies) if found[index].weight > 0))
 
 
-def corrected_replies(replies: Sequence[RatedReply], tokenizer: ChatTokenizer) -> list[RatedReply]:
+def corrected_replies(replies: Sequence[RatedReply], tokenizer: ChatTokenizer, longest: int) -> list[RatedReply]:
     """Every current correction as a reply to the same prompt: the text's tokens, then the one that ends a message.
 
     Nobody sampled it, so it is treated as an imported reply is: at temperature 1, its behaviour log-probs the base
-    model's. It keeps the original's id, under which its receipt is told, and is tokenised here, once.
+    model's. It keeps the original's id, under which its receipt is told, and is tokenised here, once. Of a text that is longer than any
+    reply of the chat its beginning teaches: all lessons are divided by the longest one's length (estimator.py), so it would weaken the others.
     """
     end = end_token(tokenizer) if any(rated.corrections for rated in replies) else ()
     return [RatedReply(replace(rated.reply, engine=CORRECTED, version=BASE_VERSION, text=written.text, behavior_logprobs=(),
-                               completion_ids=tuple(tokenizer.encode(written.text)) + end, sampling=replace(rated.reply.sampling, temperature=1.0)),
+                               completion_ids=(tuple(tokenizer.encode(written.text)) + end)[:longest], sampling=replace(rated.reply.sampling, temperature=1.0)),
                        (), rated.message, corrections=(written,))
             for rated in replies for written in rated.corrections]
 

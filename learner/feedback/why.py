@@ -13,12 +13,13 @@ from data.store import Store
 from learner.feedback.lessons import lessons_from
 
 
-def why(store: Store, base: BaseModel, reply_id: str | None = None) -> dict:
+def why(store: Store, base: BaseModel, longest: int, reply_id: str | None = None) -> dict:
     """Of this reply, or of the one that was rated last: each rater's steps to the reward (see rewards.py) with trust as the newest run had it, and its receipts. JSON-able.
 
+    Args: longest: tokens of a reply that the chat gives.
     Raises: UnknownReply: nobody's ratings of it can train.
     """
-    lessons = lessons_from(store.rated_replies(base.id), ChatTokenizer(base.folder))
+    lessons = lessons_from(store.rated_replies(base.id), ChatTokenizer(base.folder), longest)
     own = [rated for rated in lessons.replies if rated.ratings or rated.reasons or rated.comparisons] if reply_id is None else [
         rated for rated in lessons.replies if rated.reply.id == reply_id]
     if not own:

@@ -1,13 +1,13 @@
 """G1, the second gate: is the candidate worse than the incumbent, as far as ratings that did not train it can tell?
 
-Part of the ratings is set aside: all that some people said, of replies that nobody else rated, or where few people rate, some prompts', the same ones run after run.
-A reward model is fitted on them: the judge. Candidate and incumbent answer the same held-out prompts; per prompt p the
-difference of the judge's mean scores is d_p, and prompts are drawn with replacement many times:
+Part of the ratings is set aside: all that some people said, of replies that nobody else rated, or where few people rate, of some threads (a conversation, with
+all that answer one of its prompts), the same ones run after run. A reward model is fitted on them: the judge. Candidate and incumbent answer the same held-out
+prompts; per thread p the difference of the judge's mean scores is d_p, and threads are drawn with replacement many times:
 
     low = mean of d + sqrt(n / (n - 1)) * t / z * (the 5% quantile of the bootstrap means of d - mean of d)
 
 The factor, t and z being 95% quantiles of Student's distribution with n - 1 degrees and of the normal one, widens what few prompts make
-too narrow: 1.23 for 8 of them, 1.05 for 32. The candidate passes when low >= -MARGIN. What that bounds: for a candidate whose true score
+too narrow: 1.23 for 8 threads, 1.05 for 32. The candidate passes when low >= -MARGIN. What that bounds: for a candidate whose true score
 under the judge, on prompts like these, is MARGIN below the incumbent's, the probability to pass is about 5%, and less where it is farther
 below: simulated 5% for 8 to 64 prompts where differences are normal or of two replies a side that are liked or not (without the factor 8
 to 9% for 8); but 13% for 8 and 9% for 32 where the whole loss is in a few prompts (exponential). It says nothing about what the judge
@@ -24,7 +24,7 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence, Set
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 
 import torch
@@ -34,14 +34,15 @@ from data.records import Generated
 from data.sentences import Said, reasoned, said, sentence
 from learner.gates.gate import GateReport
 from learner.model.policy import Policy
+from learner.reward.nonsense import Nonsense
 from learner.reward.reward_model import Fit, RewardModel
-from learner.reward.scoring import Bounds, as_examples, score
+from learner.reward.scoring import Bounds, Scored, as_examples, score
 
 MARGIN = 0.05
 """Reward units of [-1, 1]: a probability of being liked that is 2.5 points lower is still "not worse"."""
 CONFIDENCE = 0.95
 DRAWS = 2000
-MIN_PROMPTS = 8
+MIN_CLUSTERS = 8
 MIN_RATERS = 4
 """From this many people on, all that some of them rated is held out, but for what somebody else rated too."""
 
@@ -69,18 +70,37 @@ class StatisticalReport:
                 **reasoned(self.said), "margin": MARGIN, "confidence": CONFIDENCE, "judge": self.judge and self.judge.as_dict()}
 
 
-def hold_out(raters: Sequence[Set[Hashable]], prompts: Sequence[Hashable], share: float, minimum: int, seed: int) -> frozenset[int]:
+def hold_out(raters: Sequence[Set[Hashable]], of_thread: Sequence[Hashable], share: float, minimum: int, seed: int) -> frozenset[int]:
     """Places of the ratings that are set aside to judge, and train where they cannot: about `share` of them; none below `minimum` in all.
 
-    All that whole people rated, from `MIN_RATERS` of them on; whole prompts where fewer rate, or where hardly anybody rated so little. What somebody else rated too is not set aside.
+    All that whole people rated, from `MIN_RATERS` of them on; whole threads where fewer rate, or where hardly anybody rated so little. What somebody else rated too is not set aside.
 
-    Args: per rated reply, everybody who rated it and what it answers.
+    Args: per rated reply, everybody who rated it and its thread.
     """
-    if share <= 0 or len(prompts) < minimum:
+    if share <= 0 or len(of_thread) < minimum:
         return frozenset()
-    limit, people = share * len(prompts), set().union(*raters)
+    limit, people = share * len(of_thread), set().union(*raters)
     by_people = _all_of(raters, limit, seed) if len(people) >= MIN_RATERS else frozenset()
-    return by_people if len(by_people) >= limit / 2 else _all_of([{prompt} for prompt in prompts], limit, seed)
+    return by_people if len(by_people) >= limit / 2 else _all_of([{thread} for thread in of_thread], limit, seed)
+
+
+def threads(prompts: Sequence[Hashable], conversations: Sequence[Hashable]) -> list[Hashable]:
+    """Per reply the first prompt of its thread: of all that answer the same prompt or belong to the same conversation, and of what these are in a thread with.
+
+    A later turn's prompt holds the earlier ones: taken for independent, eight turns of each of four conversations let a candidate that is worse by the margin pass in 21%, not 5%.
+    """
+    parent: dict[Hashable, Hashable] = {}
+
+    def root(key: Hashable) -> Hashable:
+        while (above := parent.setdefault(key, key)) != key:
+            parent[key] = parent[above]
+            key = above
+        return key
+
+    for prompt, conversation in zip(prompts, conversations, strict=True):
+        parent[root(("prompt", prompt))] = root(("conversation", conversation))
+    first: dict[Hashable, Hashable] = {}
+    return [first.setdefault(root(("prompt", prompt)), prompt) for prompt in prompts]
 
 
 def _all_of(owners: Sequence[Set[Hashable]], limit: float, seed: int) -> frozenset[int]:
@@ -99,31 +119,33 @@ def _all_of(owners: Sequence[Set[Hashable]], limit: float, seed: int) -> frozens
     return frozenset(chosen)
 
 
-def undecidable(judge: Fit, prompts: int) -> Said | None:
-    """Why a judge with so many prompts of its own can decide nothing; None when it can."""
-    if prompts < MIN_PROMPTS:
-        return said("why_few_prompts", n=prompts)
+def undecidable(judge: Fit, clusters: int) -> Said | None:
+    """Why a judge with so many independent clusters of prompts of its own can decide nothing; None when it can."""
+    if clusters < MIN_CLUSTERS:
+        return said("why_few_prompts", n=clusters)
     return None if judge.sure else said("why_unpredictable")
 
 
-def compare(policy: Policy, tokenizer: ChatTokenizer, judge: RewardModel, bounds: Bounds, prompts: Sequence[tuple[int, ...]],
+def compare(policy: Policy, tokenizer: ChatTokenizer, judge: RewardModel, bounds: Bounds, prompts: Sequence[tuple[int, ...]], clusters: Sequence[Hashable],
             candidate: Sequence[Generated], incumbent: Sequence[Generated], whom: Said, *, temperature: float, max_batch_tokens: int, seed: int,
             check: Callable[[], None]) -> StatisticalReport:
     """Decide from both models' replies, which a judge who can decide is asked about.
 
-    Args: prompts: per reply; a prompt that occurs several times is one cluster. candidate, incumbent: one reply each. whom: who the incumbent is, in words.
+    Args: prompts, clusters: per reply what it answers, and what it shares with replies that are not independent of it. candidate, incumbent: one reply each. whom: who the incumbent is, in words.
     """
-    clusters = len(set(prompts))
-    examples = as_examples([*prompts, *prompts], [*candidate, *incumbent], temperature)
-    lower = score(policy, tokenizer, judge, examples, bounds, penalty=0.0, unlikely=0.0, max_batch_tokens=max_batch_tokens, check=check).lower
-    half = len(prompts)
-    differences = cluster_means([float(a - b) for a, b in zip(lower[:half], lower[half:], strict=True)], prompts)
-    mean, low = sum(differences) / clusters, bootstrap_lower_bound(differences, seed)
+    def scored(replies: Sequence[Generated], nonsense: Nonsense | None) -> Scored:
+        return score(policy, tokenizer, judge, as_examples(prompts, replies, temperature), replace(bounds, nonsense=nonsense), penalty=0.0, unlikely=0.0,
+                     max_batch_tokens=max_batch_tokens, check=check)
+
+    theirs = scored(incumbent, None)                         # drawn as the candidate's are, which the rated replies need not be
+    ours = scored(candidate, theirs.nonsense)
+    differences = cluster_means((ours.lower - theirs.lower).tolist(), clusters)
+    mean, low = sum(differences) / len(differences), bootstrap_lower_bound(differences, seed)
     if low >= -MARGIN:
-        how = said("compared_well", whom=whom, prompts=clusters, difference=mean, low=low, confidence=CONFIDENCE)
-        return StatisticalReport("passed", how, clusters, mean, low, judge.fit)
-    how = said("compared_badly", whom=whom, prompts=clusters, loss=-low, margin=MARGIN, confidence=CONFIDENCE)
-    return StatisticalReport("refused", how, clusters, mean, low, judge.fit)
+        how = said("compared_well", whom=whom, prompts=len(set(prompts)), difference=mean, low=low, confidence=CONFIDENCE)
+        return StatisticalReport("passed", how, len(set(prompts)), mean, low, judge.fit)
+    how = said("compared_badly", whom=whom, prompts=len(set(prompts)), loss=-low, margin=MARGIN, confidence=CONFIDENCE)
+    return StatisticalReport("refused", how, len(set(prompts)), mean, low, judge.fit)
 
 
 def verdict(broken: GateReport, compared: StatisticalReport) -> Said:

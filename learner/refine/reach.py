@@ -2,7 +2,7 @@
 
 A few optimizer steps make those rated replies likelier that the reward model prefers, the others are left alone:
 
-    L = -mean_i (q_i - mean q)^+ log pi(y_i) / L_max         over replies clearly above the mean
+    L = -mean_i c_i (q_i - mean q)^+ log pi(y_i) / L_max         over replies clearly above the mean; c_i 1, of corrected texts what their writer counts
 
 What comes of it is small, and right: it is multiplied by 3 at first (the B halves of the adapter, in which its effect is linear), and fresh replies to
 prompts kept aside tell by a curve (curve.py) how often it may be taken until the first bound of the refinement is met. So far it goes, and less where few ratings hardly say which way is right.
@@ -59,17 +59,17 @@ class Reached:
 NOWHERE = Reached(0.0, {})
 
 
-def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, base: Scored, look: Callable[[], Scored], share: float = 1.0) -> Reached:
+def reach(refiner: Refiner, rated: Sequence[Example], worth: Tensor, counts: Tensor, base: Scored, look: Callable[[], Scored], share: float = 1.0) -> Reached:
     """Go as far as the rated replies lead.
 
     Args:
-        rated, worth: the replies in training, and what the reward model thinks of each, (N,).
+        rated, worth, counts: the replies in training, what the reward model thinks of each, (N,), and how much each may be imitated.
         base: the base model's replies to prompts kept aside, of which none has a preferred reply. look: the policy's, to the same ones.
         share: of the way that the bounds allow, how much is gone.
     """
     imitated, knows_truncated = preferred(worth), refiner.bounds.knows_truncated
     most = refiner.config.refine.max_surprise_rise * min(1.0, len({example.prompt_ids for example in base.examples}) / MANY_PROMPTS) ** 0.5
-    steps = _learn(refiner, rated, worth, imitated)
+    steps = _learn(refiner, rated, worth, counts, imitated)
     policy, full, bound = refiner.policy, refiner.policy.lora_b(), bound_of(base, most, knows_truncated)
     curve, tried = explore(seen(0.0, base, base), FIRST, refiner.config.refine.looks if steps else 0, GROWTH, bound, lambda strength: policy.set_scale(strength, full), look,
                            lambda after: crossed(base, after, most, knows_truncated))
@@ -90,7 +90,7 @@ def preferred(worth: Tensor) -> list[int]:
     return imitated_gains(worth).nonzero().flatten().tolist()
 
 
-def _learn(refiner: Refiner, rated: Sequence[Example], worth: Tensor, imitated: Sequence[int]) -> int:
+def _learn(refiner: Refiner, rated: Sequence[Example], worth: Tensor, counts: Tensor, imitated: Sequence[int]) -> int:
     """Returns: how many optimizer steps were made."""
     config, gains = refiner.config, imitated_gains(worth)
     examples = [replace(rated[place], index=place) for place in imitated]
@@ -99,4 +99,4 @@ def _learn(refiner: Refiner, rated: Sequence[Example], worth: Tensor, imitated: 
         return 0
     a_few = replace(config, learning_rate=config.refine.learning_rate, kl_coefficient=0.0, epochs=PASSES, min_steps=MIN_STEPS)
     refiner.on_start(count_steps(len(plan), a_few), LEARNT_AT)
-    return len(train_steps(refiner.policy, plan, Signals(worth.float(), torch.ones(len(gains)), gains.float()), Reference({}, {}), None, a_few, refiner.on_step))
+    return len(train_steps(refiner.policy, plan, Signals(worth.float(), counts, gains.float()), Reference({}, {}), None, a_few, refiner.on_step))

@@ -83,10 +83,10 @@ class Refiner:
     on_step: Callable[[StepFigures], None]
     check: Callable[[], None]
 
-    def refine(self, rated: Sequence[Example], worth: Tensor) -> Refinement:
+    def refine(self, rated: Sequence[Example], worth: Tensor, counts: Tensor) -> Refinement:
         """Refine the adapter in place, or leave it exactly as it was.
 
-        Args: rated: the replies in training. worth: (N,) what the reward model thinks of each.
+        Args: rated: the replies in training. worth: (N,) what the reward model thinks of each. counts: (N,) how much each may be imitated, 0..1.
         Raises: Diverged: the base model's own replies cannot be sampled.
         """
         figures = {"reward_model": self.model.fit.as_dict()}
@@ -110,7 +110,7 @@ class Refiner:
         with self.policy.reference():
             base = answers(None, 1)
         try:
-            reached = reach(self, rated, worth, base, lambda: answers(base.nonsense, next(seeds)), self.model.fit.share)
+            reached = reach(self, rated, worth, counts, base, lambda: answers(base.nonsense, next(seeds)), self.model.fit.share)
             problem = next((one["said"] for one in reached.told["tried"] if one["said"]), None)
         except Diverged:
             log.warning("The small step of the refinement cannot be made.", exc_info=True)

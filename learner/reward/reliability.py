@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from learner.training.anchor import Reference
 QUARANTINE = 0.05
 """Probability of the honest story below which a rater's ratings count nothing, where saying always the same is no likelier than all other stories."""
 MOST_QUARANTINED = 1 / 3
-"""Of the ratings: where more would count nothing, it cannot be told who the others are."""
+"""Of the people: where more would count nothing, it cannot be told who the others are. Of the ratings it was, and who contradicts everybody left quarantine by rating more."""
 MIN_RATERS = 4
 MIN_REPLIES = 48
 """With fewer raters or replies neither trust nor levels are told."""
@@ -42,6 +42,9 @@ class Reliability:
     ratings: int = 0
     levels: dict[Task, float] = field(default_factory=dict)
     """By task that they rated: how much readier than others they are to like a reply, on the logit scale. Empty: not told."""
+
+
+BEFORE_ANYTHING = Reliability(PRIOR["honest"] + PRIOR["constant"] / 2, PRIOR["honest"])
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,14 @@ class Heard:
 
 
 def rater_reliabilities(replies: Sequence[RatedReply], examples: Sequence[Example], reference: Reference, tokenizer: ChatTokenizer) -> People:
-    """`reliabilities` of everybody who has an opinion of one of these replies; corrected texts tell nothing of their writers."""
+    """`reliabilities` of everybody who has an opinion of one of these replies; corrected texts tell nothing of their writers, nor do comparisons: who only compares is trusted as anybody is at first."""
     own = [example for example in examples if replies[example.index].reply.engine != CORRECTED]
+    compared = {comparison.rater_id for example in own for comparison in replies[example.index].comparisons}
     said = [Heard(opinion.rater_id, row, opinion.value, opinion.information, replies[example.index].reply.task)
             for row, example in enumerate(own) for opinion in reply_opinions(replies[example.index])]
-    return reliabilities(said, *feature_table(own, reference, tokenizer)) if said else People()
+    people = reliabilities(said, *feature_table(own, reference, tokenizer)) if said else People()
+    unheard = compared - set(people.raters) if any(one.honest is not None for one in people.raters.values()) else set()
+    return replace(people, raters={**people.raters, **{rater: BEFORE_ANYTHING for rater in unheard}})
 
 
 def reliabilities(said: Sequence[Heard], summaries: Tensor, style: Tensor) -> People:
@@ -105,14 +111,14 @@ def reliabilities(said: Sequence[Heard], summaries: Tensor, style: Tensor) -> Pe
     levels: dict[str, dict[Task, float]] = defaultdict(dict)
     for (rater, task), level in zip(groups, crowd.level.tolist(), strict=True):
         levels[rater][task] = level
-    trust = _trusted(crowd, counts, list(raters))
+    trust = _trusted(crowd, list(raters))
     return People({rater: Reliability(trust[rater], float(crowd.stories[0, place]), counts[rater], levels[rater]) for rater, place in raters.items()}, crowd.nothing)
 
 
-def _trusted(crowd: Crowd, counts: Mapping[str, int], raters: Sequence[str]) -> dict[str, float]:
+def _trusted(crowd: Crowd, raters: Sequence[str]) -> dict[str, float]:
     story = dict(zip(PRIOR, crowd.stories.tolist(), strict=True))
     trust = {rater: honest + constant / 2 for rater, honest, constant in zip(raters, story["honest"], story["constant"], strict=True)}
     distrusted = {rater for rater, honest, constant in zip(raters, story["honest"], story["constant"], strict=True) if honest < QUARANTINE and constant < 0.5}
-    if sum(counts[rater] for rater in distrusted) > MOST_QUARANTINED * sum(counts.values()):
+    if len(distrusted) > MOST_QUARANTINED * len(raters):
         return dict.fromkeys(raters, 1.0)
     return {rater: 0.0 if rater in distrusted else trust[rater] for rater in raters}

@@ -125,7 +125,7 @@ def fit_reward_model(summaries: Tensor, style: Tensor, rewards: Tensor, weights:
     """
     group = _numbered(groups)
     count = int(group.max()) + 1
-    labels, weights = (rewards.double() + 1) / 2, weights.double() * count / len(group)
+    labels, weights = (rewards.double() + 1) / 2, weights.double() * count / len(group) * independent(weights)
     space = FeatureSpace(summaries, style)
     features = space.project(summaries, style)
     levels = torch.zeros_like(labels) if levels is None else levels.double()
@@ -142,6 +142,11 @@ def fit_reward_model(summaries: Tensor, style: Tensor, rewards: Tensor, weights:
     differ = float(labels.max()) > float(labels.min())      # ratings that are all alike fit every model as well as the one of nothing
     fit = Fit(len(rewards), count, correlation, low, max(least_nothing, float(shares[0])) if differ else 1.0, _told(models, shares, names) if differ else {})
     return RewardModel(space, _heads(models, shares), fit)
+
+
+def independent(weights: Tensor) -> float:
+    """Of N observations that count (N,) so much each, as which share of N equal ones their mean is known: Kish's effective sample size over N, 1 for equal ones."""
+    return float(weights.double().sum() ** 2 / (weights.double() ** 2).sum() / len(weights))
 
 
 def average(features: Tensor, labels: Tensor, weights: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:

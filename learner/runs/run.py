@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from data.adapters import AdapterRegistry
 from data.base_models.tokenizer import ChatTokenizer
+from data.errors import DeletedMeanwhile
 from data.records import BaseModel, Progress, Run
 from data.sentences import reasoned
 from data.store import Store
@@ -48,7 +49,7 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     """collect -> load -> look with the base model -> fit -> check at the gates -> publish."""
     stages = Stages(store, registry, base, config, run, pace, make_sampler or _own_sampler, team or ALONE)
     tokenizer = ChatTokenizer(base.folder)
-    state, version = "published", None
+    state, version, again = "published", None, False
     try:
         material = stages.collect(tokenizer)
         policy = stages.load()
@@ -60,7 +61,12 @@ def learn(store: Store, registry: AdapterRegistry, base: BaseModel, config: Lear
     except Ended as ended:
         state = ended.state
         stages.report.update(reasoned(ended.said))
-    return store.finish_run(run.id, state, version=version, report={**stages.report, "seconds": pace.seconds()})
+        again = isinstance(ended.__cause__, DeletedMeanwhile) and run.trigger == "maintainer"       # somebody's deletion is in the way of this version alone
+    with store.write():
+        finished = store.finish_run(run.id, state, version=version, report={**stages.report, "seconds": pace.seconds()})
+        if again:
+            store.request_training(run.trigger)
+    return finished
 
 
 def _own_sampler(policy: Policy, tokenizer: ChatTokenizer) -> Sampler:

@@ -86,7 +86,7 @@ class Stages:
     def collect(self, tokenizer: ChatTokenizer) -> Material:
         """Everything people said that still counts."""
         self.pace.stage("collect")
-        lessons = lessons_from(self.store.rated_replies(self.base.id), tokenizer)
+        lessons = lessons_from(self.store.rated_replies(self.base.id), tokenizer, self.config.refine.max_new_tokens)
         short = [example for example in lessons.examples if example.tokens <= self.config.max_reply_tokens]
         usable = without_personal_data(short, tokenizer)
         material = Material(lessons, *split_ratings(usable, lessons.replies, self.config))
@@ -117,7 +117,7 @@ class Stages:
         self._keep_asking_heads(material._replace(lessons=lessons), people)
         examples, held_out = ([example for example in part if lessons.rewards[example.index].weight > 0] for part in (examples, held_out))   # the others: quarantine
         sampler = self.make_sampler(policy, tokenizer)
-        judging = Judging(policy, sampler, tokenizer, reference, lessons.rewards, people, own, self.pace)
+        judging = Judging(policy, sampler, tokenizer, reference, lessons, people, own, self.pace)
         judge = judging.judge(examples, held_out)
         if judge.unable:                                     # set aside they would serve nothing, and a fifth is much
             examples, held_out = sorted([*examples, *held_out], key=lambda example: example.index), []
@@ -142,9 +142,11 @@ class Stages:
         signals, refinement, history = seen.material.lessons.signals(examples, own), None, []
         if refines:
             try:
-                refinement = seen.judging.refine(examples)
+                refinement = seen.judging.refine(examples, signals.weights)
             except Diverged:                                 # of the base model's own: nothing of the candidate is in it
                 raise self._unsampled() from None
+        if not (refinement and refinement.kept) and not signals.advantages[[example.index for example in examples]].any():
+            raise self._nothing_to_do(said("all_alike"))     # what Adam made of rounding errors would be a version
         try:
             if not (refinement and refinement.kept):
                 behavior, self.report["behavior"] = self._behavior(seen, examples)
@@ -193,7 +195,7 @@ class Stages:
             version = self.registry.publish(seen.policy.save, base_model=self.base.id, run_id=self.run.id, parent=self.store.live_version(self.base.id),
                                             receipts=receipts, of_corrections=of_corrections, note=sentence(note))
         except (DeletedMeanwhile, EndedMeanwhile) as error:
-            raise Ended("interrupted", error.said) from None
+            raise Ended("interrupted", error.said) from error
         self.report.update(published=True, note=version.note, note_said=note, version=version.number, adapter_sha256=version.sha256,
                            kl=round(checked.tried[-1][1].kl, 5) if self._gate_anchors(seen) else None)
         return version.number

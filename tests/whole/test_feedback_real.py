@@ -61,7 +61,7 @@ def pairs(real_base, tmp_path) -> tuple[Store, list[tuple[Reply, Reply]]]:
 def gains(store: Store, policy: Policy, kind: str) -> Callable[[str, str], float]:
     """Train on all that the store holds; `gain(reply_id, engine)` is the change in nats per token, after against before."""
     started = time.monotonic()
-    lessons = lessons_from(store.rated_replies(policy.base.id), ChatTokenizer(policy.base.folder))
+    lessons = lessons_from(store.rated_replies(policy.base.id), ChatTokenizer(policy.base.folder), 320)
     plan = plan_steps(lessons.examples, CONFIG.batch_size)
     visited = policy.micro_batches(lessons.examples, CONFIG.max_batch_tokens)
     indexes = [example.index for example in lessons.examples]

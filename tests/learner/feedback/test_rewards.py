@@ -78,12 +78,31 @@ def test_two_people_are_surer_than_one_and_disagreement_meets_in_the_middle():
     assert found[0].weight == pytest.approx(2 / 3) and found[1].weight == pytest.approx(1 / 2)
 
 
-def test_with_thirty_raters_no_one_has_more_than_a_twentieth_of_the_weight():
+@pytest.mark.parametrize(("others", "each", "share"), [(30, 40, 1.5 / (30 * 20 / 24 + 100 / 104)), (30, 4, 1.5 / (30 * 2 / 6 + 100 / 104)), (60, 40, 0.05), (9, 40, 1.5 / (9 * 20 / 24 + 100 / 104))])
+def test_nobody_has_more_than_one_and_a_half_shares_of_as_many_people_as_said_much(others, each, share):
+    """A thumb on a reply of its own is a half; who said t of that counts t / (t + 4)."""
     replies = [rated(f"busy{i}", ("busy", "thumb", 1 if i % 3 else -1)) for i in range(200)]
-    replies += [rated(f"r{u}-{i}", (f"rater{u}", "thumb", 1 if i % 2 else -1)) for u in range(30) for i in range(4)]
+    replies += [rated(f"r{u}-{i}", (f"rater{u}", "thumb", 1 if i % 2 else -1)) for u in range(others) for i in range(each)]
     found = rewards(replies)
     busy = sum(r.weight for r in found if r.reply_id.startswith("busy"))
-    assert busy / sum(r.weight for r in found) == pytest.approx(0.05, abs=1e-6)
+    assert busy / sum(r.weight for r in found) == pytest.approx(share, rel=1e-3)      # a busy one who likes two of three tells them apart a little less
+
+
+@pytest.mark.parametrize("visitors", [1, 3])
+def test_a_visitor_with_one_thumb_cuts_nobody_who_rated_alone(visitors):
+    owner = [rated(f"a{i}", ("ann", "thumb", 1 if i % 2 else -1)) for i in range(192)]
+    found = rewards(owner + [rated(f"v{u}", (f"visitor{u}", "thumb", 1)) for u in range(visitors)])
+    assert found[0].explanation["raters"][0]["cap"] == 1.0 and found[0].weight == 0.5 >= found[-1].weight
+    assert rewards(owner + [rated(f"v{u}", (f"visitor{u}", "thumb", 1)) for u in range(9)])[0].explanation["raters"][0]["cap"] > 0.05
+
+
+@pytest.mark.parametrize("downs", [40, 100])
+def test_thumbs_down_of_who_gives_nothing_else_are_worth_nothing_at_most_among_people_who_like_most(downs):
+    crowd = [rated(f"r{u}-{i}", (f"rater{u}", "thumb", 1 if i % 5 else -1)) for u in range(4) for i in range(30)]
+    found = rewards(crowd + [rated(f"d{i}", ("dan", "thumb", -1)) for i in range(downs)])
+    assert max(r.reward for r in found if r.reply_id.startswith("d")) <= 0
+    turned = rewards([rated(r.reply.id, *((one.rater_id, one.kind, -one.value) for one in r.ratings)) for r in crowd] + [rated(f"u{i}", ("una", "thumb", 1)) for i in range(downs)])
+    assert min(r.reward for r in turned if r.reply_id.startswith("u")) >= 0
 
 
 def test_every_reward_tells_how_it_came_about():

@@ -9,12 +9,12 @@ import torch
 
 from data.adapters import AdapterRegistry
 from data.base_models.tokenizer import ChatTokenizer
-from data.records import Generated
+from data.records import Generated, Sampling
 from data.sentences import said, sentence
 from data.texts.reply_features import style_features
 from learner.config import LearnerConfig
 from learner.gates.gate import GateReport
-from learner.gates.statistical import MARGIN, MIN_PROMPTS, bootstrap_lower_bound, cluster_means, compare, hold_out, t_quantile, undecidable, verdict
+from learner.gates.statistical import MARGIN, MIN_CLUSTERS, bootstrap_lower_bound, cluster_means, compare, hold_out, t_quantile, threads, undecidable, verdict
 from learner.model.policy import Policy
 from learner.reward.nonsense import Nonsense
 from learner.reward.reward_model import Fit, fit_reward_model
@@ -38,7 +38,7 @@ def test_the_bound_of_equal_differences_is_that_difference_and_of_a_wide_spread_
 
 def test_what_is_worse_by_exactly_the_margin_passes_one_time_in_twenty_also_by_few_prompts():
     generator = torch.Generator().manual_seed(0)
-    rows = (-MARGIN + 0.3 * torch.randn(3000, MIN_PROMPTS, generator=generator, dtype=torch.float64)).tolist()
+    rows = (-MARGIN + 0.3 * torch.randn(3000, MIN_CLUSTERS, generator=generator, dtype=torch.float64)).tolist()
     passed = sum(bootstrap_lower_bound(row, seed) >= -MARGIN for seed, row in enumerate(rows)) / len(rows)
     assert 0.035 < passed < 0.065                                   # the plain percentile lets .08 pass; standard error .004
 
@@ -98,9 +98,9 @@ def judged(tiny_base):
     def of_length(length: int) -> Generated:
         return Generated((*[dice.randrange(40, 200) for _ in range(length)], END), (), 1.0, "stop")
 
-    def decide(candidate: int, incumbent: int, prompts: int = 16):
+    def decide(candidate: int, incumbent: int, prompts: int = 16, surprised_from: Nonsense = Nonsense()):        # noqa: B008
         asked = [(5, 6, 30 + place) for place in range(prompts)]
-        return compare(policy, tokenizer, judge, Bounds(0.0, Nonsense()), asked, [of_length(candidate) for _ in asked],
+        return compare(policy, tokenizer, judge, Bounds(0.0, surprised_from), asked, asked, [of_length(candidate) for _ in asked],
                        [of_length(incumbent) for _ in asked], said("whom_before"), temperature=0.8, max_batch_tokens=1024, seed=0, check=lambda: None)
 
     return decide
@@ -118,8 +118,34 @@ def test_what_pleases_the_judge_more_passes_what_pleases_it_less_is_refused(judg
 
 def test_with_few_prompts_or_a_judge_who_is_not_sure_nothing_is_decided():
     sure, unsure = Fit(80, 80, 0.8, 0.7, nothing=0.1), Fit(80, 80, 0.1, -0.1, nothing=0.3)
-    assert undecidable(sure, MIN_PROMPTS) is None
-    assert "only 7 prompts" in sentence(undecidable(sure, MIN_PROMPTS - 1)) and "do not predict each other" in sentence(undecidable(unsure, 80))
+    assert undecidable(sure, MIN_CLUSTERS) is None
+    assert "only prompts of 7 conversations" in sentence(undecidable(sure, MIN_CLUSTERS - 1)) and "do not predict each other" in sentence(undecidable(unsure, 80))
+
+
+def test_turns_of_a_conversation_are_one_thread_and_so_is_what_answers_the_same_prompt():
+    assert threads(["a", "ab", "abc", "x"], [1, 1, 1, 2]) == ["a", "a", "a", "x"]
+    assert threads(["hi", "hi and", "hi", "hi but", "x"], [1, 1, 2, 2, 3]) == ["hi"] * 4 + ["x"]
+    assert threads(["b", "c", "b", "c"], [1, 2, 3, 4]) == ["b", "c", "b", "c"]                       # without turns a thread is a prompt
+
+
+def test_a_few_long_conversations_judge_nothing(tmp_path, tiny_base):
+    config = LearnerConfig(lora_rank=4, held_out_share=0.5, held_out_minimum=30, epochs=1, min_steps=1)
+    store, dice = open_store(tmp_path), random.Random(0)
+    for talk in range(6):
+        conversation = store.new_conversation(store.ensure_rater(RATER)).id
+        for number in range(16):
+            turn = store.add_turn(conversation, f"question {talk} {number}")
+            ids = (*[dice.randrange(3, 200) for _ in range(dice.choice((4, 6, 30, 40)))], END)
+            reply = store.start_reply(turn.id, 0, None, tiny_base.id, "test", Sampling(), (5, 6, 7 + talk, *range(20, 21 + number)))
+            store.finish_reply(reply.id, "words", Generated(ids, (), 1.0, "stop"), 0.1, 1.0)
+            store.add_rating(reply.id, RATER, "thumb", 1 if len(ids) < 20 else -1)
+    report = train(store, AdapterRegistry(store, tmp_path / "adapters"), tiny_base, config, trigger="shell").report
+    assert "only prompts of 3 conversations could be kept apart" in report["comparison"]["reason"] and report["data"]["replies"] == 96
+
+
+def test_a_judge_of_replies_drawn_otherwise_strikes_no_ordinary_ones(judged):
+    """Rated replies were greedy, say: each far likelier than what is drawn now. The incumbent's own say what is nonsense."""
+    assert judged(8, 40, surprised_from=Nonsense([torch.full((60,), -0.1) - 1e-3 * torch.arange(60) * place for place in range(20)])).decision == "passed"
 
 
 def test_held_out_ratings_get_no_receipt_and_do_not_move_the_adapter(tmp_path, tiny_base, monkeypatch):

@@ -37,6 +37,7 @@ def rated() -> list[Example]:
 
 
 WORTH = torch.tensor([0.9, 0.8, -0.5, -0.5, -0.5, -0.5, -0.5, -0.5])
+ALL = torch.ones(8)
 
 
 def test_replies_that_the_model_of_the_ratings_clearly_prefers_are_imitated_and_of_replies_it_finds_alike_none():
@@ -52,9 +53,9 @@ def test_what_is_preferred_becomes_likelier_and_nothing_is_tried_where_nothing_i
 
     before = likelihood()
     pleased = iter([scored(0.1), scored(0.2), scored(0.3), scored(0.2)])
-    reached = reach(refiner, rated, WORTH, scored(-0.5), lambda: next(pleased))
+    reached = reach(refiner, rated, WORTH, ALL, scored(-0.5), lambda: next(pleased))
     assert reached.strength == 12 and reached.told["imitated"] == 2 and reached.told["steps"] == 6 and likelihood() > before + 0.1
-    nowhere = reach(refiner, rated, torch.full((8,), 0.4), scored(-0.5), lambda: scored(0.1))
+    nowhere = reach(refiner, rated, torch.full((8,), 0.4), ALL, scored(-0.5), lambda: scored(0.1))
     assert nowhere.strength == 0 and nowhere.told == {"steps": 0, "imitated": 0, "imitated_tokens": 0, "share": 1.0, "strength": 0, "tried": []}
 
 
@@ -69,16 +70,24 @@ def test_the_small_step_is_multiplied_to_where_its_replies_meet_the_bound(refine
         multiple = 3 * float(looks[-1][0].norm() / looks[0][0].norm())
         return scored(0.01 * multiple, nll=1 + allowed * (multiple / bound) ** 3)
 
-    reached = reach(refiner, rated, WORTH, scored(-0.5), look)
+    reached = reach(refiner, rated, WORTH, ALL, scored(-0.5), look)
     assert [one["strength"] for one in reached.told["tried"]] == pytest.approx(tried, abs=1e-2)
     assert reached.strength == pytest.approx(min(bound, 24), abs=1e-2) == reached.told["strength"]
     assert all(torch.allclose(b, reached.strength * one / 3, rtol=1e-3, atol=1e-9) for b, one in zip(refiner.policy.lora_b(), looks[0], strict=True))
 
 
+def test_a_text_that_somebody_wrote_is_imitated_as_far_as_they_count(refiner, rated, monkeypatch):
+    seen = []
+    monkeypatch.setattr("learner.refine.reach.train_steps", lambda policy, plan, signals, *rest: [seen.append(signals), []][1])
+    reach(refiner, rated, WORTH, torch.tensor([0.25, *[1.0] * 7]), scored(-0.5), lambda: scored(0.1))
+    told = seen[0].weights * seen[0].advantages
+    assert float(told[0] / told[1]) == pytest.approx(0.25 * 1.0625 / 0.9625) and not told[2:].any()       # the mean is -.1625
+
+
 def test_half_of_a_way_is_half_as_many_small_steps_wherever_it_ends(refiner, rated):
     pleased = iter([scored(0.1), scored(0.2), scored(0.3), scored(0.4)])
     full = refiner.policy.lora_b
-    reached = reach(refiner, rated, WORTH, scored(-0.5), lambda: next(pleased), share=0.5)
+    reached = reach(refiner, rated, WORTH, ALL, scored(-0.5), lambda: next(pleased), share=0.5)
     assert [one["strength"] for one in reached.told["tried"]] == [3, 6, 12, 24] and reached.strength == 12 == reached.told["strength"] and any(b.any() for b in full())
 
 
@@ -93,24 +102,24 @@ def test_the_fewer_prompts_are_kept_aside_the_less_is_allowed(refiner, rated, mo
             looks.append(refiner.policy.lora_b())
             return scored(0.1 * len(looks), nll=1 + refiner.config.refine.max_surprise_rise * (float(looks[-1][0].norm() / looks[0][0].norm()) * 3 / 2) ** 3)
 
-        assert reach(refiner, rated, WORTH, scored(-0.5), look).strength == pytest.approx(2 * times, abs=1e-2), many
+        assert reach(refiner, rated, WORTH, ALL, scored(-0.5), look).strength == pytest.approx(2 * times, abs=1e-2), many
         for b, before in zip(refiner.policy._b(), first, strict=True):
             b.data.copy_(before)
 
 
 def test_a_multiple_that_pleases_less_than_a_nearer_one_or_cannot_be_sampled_is_too_far(refiner, rated):
     pleased = iter([scored(0.3), scored(0.2), scored(0.4), scored(0.3)])
-    reached = reach(refiner, rated, WORTH, scored(-0.5), lambda: next(pleased))
+    reached = reach(refiner, rated, WORTH, ALL, scored(-0.5), lambda: next(pleased))
     assert reached.strength == 4.5 and [one["strength"] for one in reached.told["tried"]] == [3, 6, 4.5, 5.25]
 
     def never():
         raise Diverged
 
-    lost = reach(refiner, rated, WORTH, scored(-0.5), never)
+    lost = reach(refiner, rated, WORTH, ALL, scored(-0.5), never)
     assert lost.strength == 0 and [one["strength"] for one in lost.told["tried"]] == [3, 1.5, 0.75, 0.375] and all(float(b.abs().max()) == 0 for b in refiner.policy.lora_b())
     assert all("no replies could be sampled" in one["problem"] for one in lost.told["tried"])
     once = iter([never, lambda: scored(0.1), lambda: scored(0.2), lambda: scored(0.3)])
-    assert [one["strength"] for one in reach(refiner, rated, WORTH, scored(-0.5), lambda: next(once)()).told["tried"]] == [3, 1.5, 2.25, 2.625]        # not once more where it could not
+    assert [one["strength"] for one in reach(refiner, rated, WORTH, ALL, scored(-0.5), lambda: next(once)()).told["tried"]] == [3, 1.5, 2.25, 2.625]        # not once more where it could not
 
 
 def test_a_stretch_whose_replies_may_please_by_chance_is_not_gone(refiner, rated):
@@ -119,10 +128,10 @@ def test_a_stretch_whose_replies_may_please_by_chance_is_not_gone(refiner, rated
         return replace(scored(0.0), examples=examples, lower=torch.tensor(lower))
 
     base = by_prompt(-0.5, -0.5, -0.5, -0.5)
-    by_chance = reach(refiner, rated, WORTH, base, lambda: by_prompt(-0.9, 0.9, -0.9, 0.9))       # .5 more in the mean, standard error .52
+    by_chance = reach(refiner, rated, WORTH, ALL, base, lambda: by_prompt(-0.9, 0.9, -0.9, 0.9))       # .5 more in the mean, standard error .52
     assert {one["problem"] for one in by_chance.told["tried"]} == {""} and by_chance.strength == 0
     assert all(not b.any() for b in refiner.policy.lora_b())
-    assert reach(refiner, rated, WORTH, base, lambda: by_prompt(0.0, 0.4, 0.0, 0.4)).strength == 3
+    assert reach(refiner, rated, WORTH, ALL, base, lambda: by_prompt(0.0, 0.4, 0.0, 0.4)).strength == 3
     looks = iter([by_prompt(0.0, 0.4, 0.0, 0.4), *[by_prompt(-0.9, 1.4, -0.9, 1.4)] * 3])          # only the nearest of four surely pleases
-    one = reach(refiner, rated, WORTH, base, lambda: next(looks))
+    one = reach(refiner, rated, WORTH, ALL, base, lambda: next(looks))
     assert one.strength == 3 and [tried["strength"] for tried in one.told["tried"]] == [3, 6, 12, 9]

@@ -6,11 +6,14 @@ import math
 import random
 from dataclasses import replace
 
+import pytest
 import torch
 
 from data.adapters import AdapterRegistry
+from data.records import Generated
 from learner.config import LearnerConfig
 from learner.feedback.rewards import rewards
+from learner.reward.crowd import PRIOR
 from learner.reward.reliability import QUARANTINE, Heard, reliabilities
 from learner.runs.run import train
 from tests.support.conversations import add_reply, open_store
@@ -35,6 +38,30 @@ def test_who_says_the_opposite_is_quarantined_and_who_is_honest_is_not():
     assert {rater for rater, one in found.items() if one.trust == 0} == {"10 inverted", "11 inverted"}
     honest = [one.trust for rater, one in found.items() if "honest" in rater]
     assert min(honest) > 0.5 and all(one.ratings == 12 for one in found.values())
+
+
+def test_who_says_the_opposite_stays_in_quarantine_however_much_they_rate():
+    for ratings in (40, 95):
+        said, _, style = crowd(["honest"] * 9 + ["inverted"], each=ratings)
+        some = [one for one in said if "inverted" in one.rater_id or one.row < 200]                  # 20 of each honest one's
+        found = reliabilities(some, torch.zeros(len(style), 0), style).raters
+        assert found["9 inverted".rjust(11, "0")].trust == 0 and sum(one.trust == 0 for one in found.values()) == 1, ratings
+
+
+def test_who_only_compares_is_trusted_as_anybody_is_before_they_rated(tmp_path, tiny_base):
+    store = open_store(tmp_path)
+    dice = random.Random(0)
+    for number in range(60):
+        ids = [dice.randrange(3, 200) for _ in range(dice.choice((4, 30)))] + [2]
+        reply = add_reply(store, tiny_base, f"question {number}", ids, rater=f"r{number % 5}")
+        store.add_rating(reply.id, f"r{number % 5}", "thumb", 1 if len(ids) < 20 else -1)
+    first = add_reply(store, tiny_base, "which", [5, 6, 2], rater="comparer")
+    second = store.start_reply(first.turn_id, 0, None, tiny_base.id, "test", first.sampling, first.prompt_ids)
+    store.finish_reply(second.id, "other", Generated((7, 8, 2), (), 1.0, "stop"), 0.1, 1.0)
+    store.add_comparison(first.id, second.id, "comparer", "first")
+    report = train(store, AdapterRegistry(store, tmp_path / "adapters"), tiny_base, LearnerConfig(lora_rank=4, epochs=1, min_steps=1), trigger="shell").report
+    told = {one["rater"]: one for one in report["data"]["rater_weights"]}
+    assert told["comparer"]["weight"] == pytest.approx(PRIOR["honest"] + PRIOR["constant"] / 2, abs=1e-3) and told["r0"]["honest"] > PRIOR["honest"]
 
 
 def test_who_likes_everything_whatever_it_is_says_little():

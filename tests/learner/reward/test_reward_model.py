@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from data.texts.reply_features import STYLE, style_features
 from learner.reward.feature_space import CONSTANT_VARIANCE, WEIGHT_VARIANCE, FeatureSpace
-from learner.reward.reward_model import MAX_NOTHING, Fit, average, fit_reward_model, measure
+from learner.reward.reward_model import MAX_NOTHING, Fit, average, fit_reward_model, independent, measure
 
 
 def with_constant(*columns: list[float]) -> torch.Tensor:
@@ -41,6 +41,14 @@ def test_a_weight_of_two_is_the_same_as_the_reply_twice_and_a_column_that_never_
     weighted = average(features, labels, torch.tensor([1.0, 2.0, 1.0], dtype=torch.float64), torch.zeros(3))
     twice = average(features[[0, 1, 1, 2]], labels[[0, 1, 1, 2]], torch.ones(4, dtype=torch.float64), torch.zeros(4))
     assert all(torch.allclose(a, b) for a, b in zip(weighted, twice, strict=True)) and weighted[0].shape == (2, 3)
+
+
+def test_unequal_weights_are_as_sure_as_so_many_equal_ones_as_know_the_mean_as_well():
+    assert independent(torch.full((7,), 3.0)) == pytest.approx(1)
+    assert independent(torch.tensor([1.0] * 9 + [9.0])) == pytest.approx(18**2 / (9 + 81) / 10)        # 3.6 of 10
+    summaries, style, rewards, _, groups = rated(48, "length")
+    nothing = [fit_reward_model(summaries, style, rewards, torch.tensor([1.0] * 47 + [last]), groups, seed=0, measured=False).fit.nothing for last in (1.0, 500.0)]
+    assert nothing[0] < 0.01 and nothing[1] > 0.4
 
 
 def test_correlation_and_its_bound_by_hand():

@@ -7,7 +7,7 @@ import torch
 
 from learner.feedback.rewards import rewards
 from learner.reward.reliability import People, Reliability
-from learner.reward.voices import voices_of
+from learner.reward.voices import fit_on_voices, voices_of
 from tests.learner.feedback.test_feedback_rewards import compared, edited, reply
 from tests.learner.feedback.test_rewards import rated
 
@@ -23,6 +23,18 @@ def test_who_has_a_level_is_heard_as_they_spoke_and_of_others_the_habits_are_tak
     assert bob[0].levelled != bob[0].value == -0.5
     weights = torch.tensor([voice.weight for one in found for voice in one.voices])
     assert torch.allclose(voices.weights, weights / weights.mean())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_coins_ratings_are_no_surer_for_a_visitor_with_one_thumb(seed):
+    """One of 192 had a quarter of all weight, and nothing else was as if there were 15 ratings in all."""
+    generator = torch.Generator().manual_seed(seed)
+    style, coin = torch.randn(193, 12, generator=generator), torch.randint(2, (192,), generator=generator).tolist()
+    said = [*(("ann", 1 if side else -1) for side in coin), ("visitor", 1)]
+    found = rewards([rated(str(i), (rater, "thumb", value)) for i, (rater, value) in enumerate(said)])
+    fit = fit_on_voices(found, People(), torch.zeros(193, 0), style, list(range(193)), 0).fit
+    alone = fit_on_voices(found[:192], People(), torch.zeros(192, 0), style[:192], list(range(192)), 0).fit
+    assert fit.nothing == pytest.approx(alone.nothing, abs=0.1) and not fit.sure
 
 
 def test_a_comparison_moves_what_is_heard_as_far_as_it_moved_the_reward():

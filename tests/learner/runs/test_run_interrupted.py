@@ -38,9 +38,10 @@ def test_a_stop_request_ends_the_run_between_steps_and_publishes_nothing(store, 
 
 def test_what_is_deleted_while_a_run_learns_from_it_is_in_no_version(store, registry, tiny_base):
     reply, deleted = add_rated_replies(store, tiny_base, 4)[0], []
-    run = train(store, registry, tiny_base, CONFIG, trigger="shell",
+    run = train(store, registry, tiny_base, CONFIG, trigger="maintainer",
                 on_progress=lambda p: p.stage == "gate" and not deleted and deleted.append(store.delete_conversation(reply.conversation_id, RATER)))
     assert run.state == "interrupted" and "deleted" in run.report["reason"] and not store.versions(tiny_base.id)
+    assert store.waiting_request() == "maintainer", "a maintainer's request is not lost by somebody's deletion"
     again = train(store, registry, tiny_base, CONFIG, trigger="shell")
     assert again.state == "published" and again.report["data"]["replies"] == 3 and not store.receipts(reply.id)
 
