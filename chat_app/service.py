@@ -61,7 +61,7 @@ class ChatService:
 
         Raises:
             EmptyMessage, MessageTooLong, UnknownConversation, BadTask, StorageFull: nothing was stored.
-            Busy: too many replies are being written, or one in this conversation is; nothing was stored.
+            Busy: too many replies are being written, of everybody's or of this person's, or one in this conversation is; nothing was stored.
         """
         try:
             return self._sent_before(rater_id, draft) or self._send(rater_id, conversation_id, text, task, after, draft, unasked)
@@ -73,7 +73,7 @@ class ChatService:
         text = check_message(text, self.settings.max_message_chars)
         if conversation_id:
             self.store.check_owner(conversation_id, rater_id)
-        with self._places.reserve(conversation_id or None) as fill:
+        with self._places.reserve(conversation_id or None, rater_id) as fill:
             conversation = self.conversation(rater_id, conversation_id) if conversation_id else None
             chosen = choose_task(task, conversation)
             earlier = conversation.turns if conversation else ()
@@ -107,7 +107,7 @@ class ChatService:
         Raises: UnknownConversation, Busy, StorageFull.
         """
         self.store.check_owner(conversation_id, rater_id)
-        with self._places.reserve(conversation_id) as fill:
+        with self._places.reserve(conversation_id, rater_id) as fill:
             conversation = self.conversation(rater_id, conversation_id)
             if not conversation.turns:
                 raise UnknownConversation(said("nothing_to_regenerate"))

@@ -57,7 +57,7 @@ class Settings:
     max_streams: int = setting(32, at_least=1, at_most=10_000)
     """Replies written at once; later ones wait in line and are shown their place."""
     max_waiting: int = setting(96, at_least=0, at_most=100_000)
-    """Replies that wait in line at most; the next person is told to try again."""
+    """Replies that wait in line at most; the next person is told to try again. One person has an eighth of all places, those in line included."""
     second_opinion_share: float = setting(0.05, at_least=0, at_most=1)
     """Share of replies that another person is asked to rate too, both having agreed, with personal data masked; 0 turns it off."""
     compare_share: float = setting(0.05, at_least=0, at_most=1)
