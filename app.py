@@ -77,7 +77,7 @@ def serve(settings: Settings) -> int:
     pages = build_pages(service, identity, maintenance, settings)
     open_queue(pages, max_size=4 * (settings.max_streams + settings.max_waiting))
     _, local_url, _ = pages.launch(server_name=settings.host, server_port=settings.port or None, prevent_thread_lock=True,
-                                   quiet=True, **launch_arguments([*bounds(settings), *door.middleware()]))
+                                   quiet=True, **launch_arguments([*bounds(settings), *door.middleware()], settings))
     url = local_url.rstrip("/")
     print(f"\n  Chat:       {url}\n  Maintainer: {url}/maintainer", flush=True)
     door.announce_link()

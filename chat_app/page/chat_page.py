@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 import gradio as gr
@@ -31,6 +32,8 @@ RENDERS_APART = 10
 """... but long texts less often: after one was rendered, that many times as long as it took."""
 HEARTBEAT_SECONDS = 2.0
 """A stream without new text still says that it is there, so that the page can tell waiting from a lost connection."""
+FOLLOWED = 4
+"""Streams that one person has at once. One more ends with its first part, and its page asks for another every few seconds (lookout.js)."""
 
 MAX_DRAFT = 64
 """Characters of the key of a message; the page's own has 24."""
@@ -105,6 +108,8 @@ def chat_calls(service, identity) -> list[Callable]:
 
 
 def _follower(service, identity) -> Callable:
+    following: Counter[str] = Counter()           # by rater; of one event loop, so without a lock
+
     async def ui_follow(event: gr.EventData, request: gr.Request) -> AsyncIterator[dict]:
         """Parts of the reply that is being written in the conversation the event names, then its stored end.
 
@@ -116,8 +121,17 @@ def _follower(service, identity) -> Callable:
             await asyncio.to_thread(service.store.check_owner, conversation_id, rater)
             job = await asyncio.to_thread(service.running, conversation_id)
             if job is not None:
-                async for part in _parts(job):
-                    yield {"conversation": conversation_id, "reply": part}
+                is_one_too_many = following[rater] >= FOLLOWED
+                following[rater] += 1
+                try:
+                    async for part in _parts(job):
+                        yield {"conversation": conversation_id, "reply": part}
+                        if is_one_too_many:
+                            return
+                finally:
+                    following[rater] -= 1
+                    if not following[rater]:
+                        del following[rater]
                 if job.error:
                     yield {"conversation": conversation_id, "reply": {**running_view(job), "state": "failed", "said": job.error.said}}
                     return
