@@ -24,6 +24,7 @@ function createReasons(replyId, {better}) {
   }
 
   function onKey(event) {
+    if (composing(event)) return;
     if (event.key === 'Escape' || (event.key === 'Enter' && (event.ctrlKey || event.metaKey))) { event.preventDefault(); onDone(); }
   }
 
