@@ -20,6 +20,7 @@ from chat_app.page.trust_calls import person_view, trust_calls
 from chat_app.page.views import conversation_view, marks_view, reply_view, running_view, shown_replies, turn_view
 from chat_app.replies import ReplyJob
 from data.errors import ChatError
+from data.store.reasons import TAGS
 
 SCRIPTS = ("dom.js", "words.js", "theme.js", "saves.js", "rating.js", "reasons.js", "then_and_now.js", "receipt.js", "correction.js", "comparison.js", "version_label.js", "reply.js", "conversation.js", "composer.js", "history.js", "menu.js", "trust.js",
            "status.js", "opinion.js", "lookout.js", "welcome.js", "chat.js")
@@ -47,7 +48,8 @@ def build_chat_page(service, identity) -> None:
     """
     calls = [*chat_calls(service, identity), *rating_calls(service, identity), *history_calls(service, identity),
              *trust_calls(service, identity), *opinion_calls(service, identity)]
-    page = scripted_html(read(*SCRIPTS), server_functions=calls, strings=catalogue(), elem_id="chat", elem_classes=["page"])
+    page = scripted_html(read(*SCRIPTS), server_functions=calls, strings=catalogue(), reason_tags={str(thumb): tags for thumb, tags in TAGS.items()},
+                         elem_id="chat", elem_classes=["page"])
     lane = scripted_html(LANE_SCRIPT, elem_id="lane", visible="hidden")
     page.follow(_follower(service, identity), None, lane, api_name="ui_follow", api_visibility="private", show_progress="hidden",
                 trigger_mode="multiple", concurrency_limit=None, concurrency_id="streams")
