@@ -66,7 +66,7 @@ def serve(settings: Settings) -> int:
     if not engine.loaded():
         print(f"The model's server cannot be used yet; {settings.logs_dir / 'server.log'} says why. It is asked again every few seconds.", flush=True)
     service = ChatService(store, serving, base, settings)
-    maintenance = Maintenance(store, registry, serving, base, settings)
+    maintenance = Maintenance(store, registry, serving, base, settings, service.fresh_ratings)
     identity = Identity(settings.cookie_secret or cookie_key(settings.state_dir))
     url = ""
 

@@ -41,7 +41,7 @@ class ChatService:
         self.tokenizer = ChatTokenizer(base.folder)
         self._places = Places(settings.max_streams + settings.max_waiting)
         self._line = Line(settings.max_streams)
-        self._fresh_ratings = Cached(lambda: store.fresh_ratings(base.id), COUNT_SECONDS)
+        self.fresh_ratings = Cached(lambda: store.fresh_ratings(base.id), COUNT_SECONDS)
         self.belongings = Belongings(store, serving, base, self._places)
         self.retelling = Retelling(store, serving, base, self._places, self._start_again)
         self._asking = Asking(store, self._places, settings, self._start_aside)
@@ -172,7 +172,7 @@ class ChatService:
         loading = change.version if change and change.trouble is None else None
         shown = ("id", "state", "trigger", "version", "started_at", "ended_at")
         return {"version": self.serving.version, "loading": loading, "base_model": self.base.name, "engine": self.serving.engine.name,
-                "fresh_ratings": self._fresh_ratings(),
+                "fresh_ratings": self.fresh_ratings(),
                 "run": None if run is None else {**{k: getattr(run, k) for k in shown}, **asdict(run.progress)}}
 
     def close(self) -> None:
