@@ -185,8 +185,8 @@ def _convert(name: str, value: object) -> object:
         except ValueError:
             raise bad("a whole number" if kind is int else "a number") from None
         low, high = limits["at_least"], limits["at_most"]
-        if number != number or (low is not None and number < low) or (high is not None and number > high):
-            raise bad(f"at least {low}" if high is None else f"from {low} to {high}")
+        if not low <= number <= high:
+            raise bad(f"from {low} to {high}")
         return number
     if limits["one_of"] and value not in limits["one_of"]:
         raise bad(f"one of {', '.join(limits['one_of'])}")
