@@ -66,7 +66,7 @@ def serve(settings: Settings) -> int:
     if not engine.loaded():
         print(f"The model's server cannot be used yet; {settings.logs_dir / 'server.log'} says why. It is asked again every few seconds.", flush=True)
     service = ChatService(store, serving, base, settings)
-    maintenance = Maintenance(store, registry, serving, base, settings)
+    maintenance = Maintenance(store, registry, serving, base, settings, service.fresh_ratings)
     identity = Identity(settings.cookie_secret or cookie_key(settings.state_dir))
     url = ""
 
@@ -77,7 +77,7 @@ def serve(settings: Settings) -> int:
     pages = build_pages(service, identity, maintenance, settings)
     open_queue(pages, max_size=4 * (settings.max_streams + settings.max_waiting))
     _, local_url, _ = pages.launch(server_name=settings.host, server_port=settings.port or None, prevent_thread_lock=True,
-                                   quiet=True, **launch_arguments([*bounds(settings), *door.middleware()]))
+                                   quiet=True, **launch_arguments([*bounds(settings), *door.middleware()], settings))
     url = local_url.rstrip("/")
     print(f"\n  Chat:       {url}\n  Maintainer: {url}/maintainer", flush=True)
     door.announce_link()

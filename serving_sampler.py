@@ -67,7 +67,7 @@ class ServingSampler:
 
     def _sample(self, prompts: Sequence[Sequence[int]], sampling: Sampling) -> list[Generated]:
         of_no_use = None
-        engine = OpenVinoEngine(self.policy.base, self.cache_dir, ChatTokenizer(self.policy.base.folder).eos_ids, **self._options)
+        engine = OpenVinoEngine(self.policy.base, self.cache_dir, ChatTokenizer(self.policy.base.folder).eos_ids, patient=True, **self._options)
         try:
             with _blamed(self.policy), _scratch(self.cache_dir) as scratch:
                 version, adapter = _who_acts(self.policy, scratch)

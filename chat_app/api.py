@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
@@ -41,17 +42,13 @@ def add_api(service: ChatService, identity: Identity) -> None:
 
     def rate(reply_id: str, kind: str, value: int, request: gr.Request) -> dict[str, int]:
         """Rate a reply: kind `thumb` (1, -1) or `stars` (1..5); 0 takes it back. Returns that reply's current ratings."""
-        try:
+        with _told():
             return service.rate(identity.rater(request), storable(reply_id), kind, value)
-        except ChatError as error:
-            raise gr.Error(str(error), print_exception=False) from error
 
     def compare(first_id: str, second_id: str, preferred: str, request: gr.Request) -> dict[str, str]:
         """Say which of two attempts at one message is better: `first`, `second`, `same`, or `none` to take it back. Returns {preferred}."""
-        try:
+        with _told():
             return {"preferred": preferred if service.compare(identity.rater(request), storable(first_id), storable(second_id), preferred) else "none"}
-        except ChatError as error:
-            raise gr.Error(str(error), print_exception=False) from error
 
     def status() -> dict[str, Any]:
         """{version, loading, base_model, engine, fresh_ratings, run}; `loading`: the version that is about to answer, null when none is."""
@@ -66,7 +63,7 @@ def add_api(service: ChatService, identity: Identity) -> None:
 
 
 async def _stream(start: Callable[[], ReplyJob]) -> AsyncIterator[dict[str, Any]]:
-    try:
+    with _told():
         job = await asyncio.to_thread(start)
         seen = None
         while not job.done:                   # looks, and holds no thread: many scripts may listen at once
@@ -75,8 +72,15 @@ async def _stream(start: Callable[[], ReplyJob]) -> AsyncIterator[dict[str, Any]
                 yield _sent(job)
             await asyncio.sleep(LOOK_SECONDS)
         if job.error:
-            raise gr.Error(str(job.error), print_exception=False)
+            raise job.error
         yield _sent(job)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A known error's sentence reaches the script, in the only kind of error that Gradio passes on."""
+    try:
+        yield
     except ChatError as error:
         raise gr.Error(str(error), print_exception=False) from error
 

@@ -14,7 +14,7 @@ LOOK_SECONDS = 0.5
 class ReplyElsewhere:
     """What a page asks of a `ReplyJob`: `text` grows and `done` turns true after the reply is stored, as of the last `look`."""
 
-    error, unsaved, place = None, False, 0
+    error, place = None, 0
 
     def __init__(self, reply: Reply, store: Store) -> None:
         self.reply_id, self.conversation_id = reply.id, reply.conversation_id

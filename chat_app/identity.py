@@ -19,6 +19,9 @@ from data.sentences import said
 
 UNKEYED_RATER_COOKIE = "rater"
 """What the rater's cookie was called before its name told the key."""
+HOST_ONLY = "__Host-"
+"""On https a cookie's name begins so: browsers take such a one from this host itself alone. Any other a sibling host may have set, to a cookie that was
+given to its owner here: whoever carries that talks in the owner's name, who reads it all."""
 RATER_SECONDS = 400 * 24 * 3600
 """As long as browsers keep a cookie ..."""
 RENEW_SECONDS = 30 * 24 * 3600
@@ -72,7 +75,7 @@ class Identity:
 
         Raises: NotAllowed: the call carries neither.
         """
-        rater = self.rater_of(_cookies(request))
+        rater = self.rater_of(cookies_of(request))
         if rater:
             return rater
         session = getattr(request, "session_hash", None)
@@ -87,7 +90,7 @@ class Identity:
         return next(filter(None, signed), None)
 
     def is_maintainer(self, request: gr.Request | Request) -> bool:
-        return _load(self._maintainers, _cookies(request).get(self.maintainer_cookie), MAINTAINER_SECONDS) == "maintainer"
+        return _load(self._maintainers, cookies_of(request).get(self.maintainer_cookie), MAINTAINER_SECONDS) == "maintainer"
 
     def was_maintainer(self, cookies: Mapping[str, str]) -> bool:
         """Whether a maintainer signed in with this browser once, however long ago, and did not sign out."""
@@ -99,8 +102,15 @@ class Identity:
             raise NotAllowed(said("maintainers_only"))
 
 
-def _cookies(request: gr.Request | Request) -> dict[str, str]:
-    return dict(getattr(request, "cookies", None) or {})
+def is_https(request: gr.Request | Request) -> bool:
+    """As the browser sees it: a proxy may stand between."""
+    return (getattr(request, "headers", None) or {}).get("x-forwarded-proto", getattr(getattr(request, "url", None), "scheme", "")) == "https"
+
+
+def cookies_of(request: gr.Request | Request) -> dict[str, str]:
+    """What the caller sent, by name; on https only what `HOST_ONLY` begins, without it."""
+    cookies = dict(getattr(request, "cookies", None) or {})
+    return {name.removeprefix(HOST_ONLY): value for name, value in cookies.items() if name.startswith(HOST_ONLY)} if is_https(request) else cookies
 
 
 def _load(serializer: URLSafeTimedSerializer, value: str | None, max_age: int) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from chat_app.asking import share_asked
 from chat_app.serving import Serving
 from data.adapters import AdapterRegistry
@@ -25,9 +27,10 @@ SHOWN = 1000
 
 
 class Maintenance:
-    def __init__(self, store: Store, registry: AdapterRegistry, serving: Serving, base: BaseModel, settings: Settings) -> None:
+    def __init__(self, store: Store, registry: AdapterRegistry, serving: Serving, base: BaseModel, settings: Settings, fresh_ratings: Callable[[], int]) -> None:
+        """Args: fresh_ratings: how many there are, as the chat's status has it."""
         self.store, self.registry, self.serving, self.base, self.settings = store, registry, serving, base, settings
-        self._fresh_ratings = Cached(lambda: store.fresh_ratings(base.id))
+        self._fresh_ratings = fresh_ratings
         self._agreement = Cached(self._find_agreement, AGREEMENT_SECONDS)
 
     def train_now(self) -> None:

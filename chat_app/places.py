@@ -10,6 +10,9 @@ from chat_app.replies import ReplyJob
 from data.errors import Busy
 from data.sentences import said
 
+SHARE, AT_LEAST = 8, 2
+"""One person has one in so many of the places at most, so that a script that sends again and again is not before everybody, but so many in any case: two tabs are common."""
+
 
 class Places:
     """Thread-safe. A place is reserved before any work is done, so that two clicks cannot start two replies."""
@@ -17,41 +20,45 @@ class Places:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._jobs: dict[str, ReplyJob] = {}
-        self._reserved: list[str | None] = []
+        self._reserved: list[tuple[str | None, str]] = []
         self._aside: list[ReplyJob] = []
         self._lock = threading.Lock()
 
     @contextmanager
-    def reserve(self, where: str | None) -> Iterator[Callable[[ReplyJob], ReplyJob]]:
+    def reserve(self, where: str | None, rater_id: str) -> Iterator[Callable[[ReplyJob], ReplyJob]]:
         """A place for one reply, given back unless the function it yields is called with the job, which it starts.
 
         Args: where: what has one running reply at most: a conversation's id, None for a new one; or another name of the caller's.
-        Raises: Busy: there it has one already, or every place is taken.
+        Raises: Busy: there it has one already, this person has their share of the places, or every place is taken.
         """
+        place = where, rater_id
         filled: list[ReplyJob] = []
 
         def fill(job: ReplyJob) -> ReplyJob:
             with self._lock:                      # all at once: when the job ends, soon perhaps, its place is nobody's any more
                 self._jobs[where or job.conversation_id] = job
-                self._reserved.remove(where)
+                self._reserved.remove(place)
                 filled.append(job)
                 job.start()
             return job
 
         with self._lock:
             self._forget_finished()
-            if where in self._jobs or (where and where in self._reserved):
+            if where in self._jobs or (where and where in [reserved for reserved, _ in self._reserved]):
                 raise Busy(said("still_written"))
+            theirs = [*(job.rater_id for job in self._jobs.values()), *(rater for _, rater in self._reserved)].count(rater_id)
+            if theirs >= max(AT_LEAST, self.limit // SHARE):
+                raise Busy(said("your_places_taken", n=theirs))
             if len(self._jobs) + len(self._reserved) >= self.limit:
                 raise Busy(said("all_places_taken", places=self.limit))
-            self._reserved.append(where)
+            self._reserved.append(place)
             self._give_way()
         try:
             yield fill
         finally:
             if not filled:
                 with self._lock:
-                    self._reserved.remove(where)
+                    self._reserved.remove(place)
 
     def fill_aside(self, make: Callable[[], ReplyJob]) -> None:
         """Start a reply that nobody waits for, unless one that somebody waits for is written; it ends as soon as one begins."""

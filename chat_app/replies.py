@@ -36,7 +36,7 @@ class ReplyJob:
             started: the stream; None: it waits in line with `ticket`, and `begin` starts it.
             ended: hears the reply's id when it is over, in this job's thread.
         """
-        self.reply_id, self.conversation_id = reply.id, reply.conversation_id
+        self.reply_id, self.conversation_id, self.rater_id = reply.id, reply.conversation_id, reply.rater_id
         self.version, self.dropped_turns = reply.version, reply.dropped_turns
         self.text, self.done = "", False
         self.error: ChatError | None = None

@@ -41,7 +41,7 @@ class ChatService:
         self.tokenizer = ChatTokenizer(base.folder)
         self._places = Places(settings.max_streams + settings.max_waiting)
         self._line = Line(settings.max_streams)
-        self._fresh_ratings = Cached(lambda: store.fresh_ratings(base.id), COUNT_SECONDS)
+        self.fresh_ratings = Cached(lambda: store.fresh_ratings(base.id), COUNT_SECONDS)
         self.belongings = Belongings(store, serving, base, self._places)
         self.retelling = Retelling(store, serving, base, self._places, self._start_again)
         self._asking = Asking(store, self._places, settings, self._start_aside)
@@ -61,7 +61,7 @@ class ChatService:
 
         Raises:
             EmptyMessage, MessageTooLong, UnknownConversation, BadTask, StorageFull: nothing was stored.
-            Busy: too many replies are being written, or one in this conversation is; nothing was stored.
+            Busy: too many replies are being written, of everybody's or of this person's, or one in this conversation is; nothing was stored.
         """
         try:
             return self._sent_before(rater_id, draft) or self._send(rater_id, conversation_id, text, task, after, draft, unasked)
@@ -73,7 +73,7 @@ class ChatService:
         text = check_message(text, self.settings.max_message_chars)
         if conversation_id:
             self.store.check_owner(conversation_id, rater_id)
-        with self._places.reserve(conversation_id or None) as fill:
+        with self._places.reserve(conversation_id or None, rater_id) as fill:
             conversation = self.conversation(rater_id, conversation_id) if conversation_id else None
             chosen = choose_task(task, conversation)
             earlier = conversation.turns if conversation else ()
@@ -107,7 +107,7 @@ class ChatService:
         Raises: UnknownConversation, Busy, StorageFull.
         """
         self.store.check_owner(conversation_id, rater_id)
-        with self._places.reserve(conversation_id) as fill:
+        with self._places.reserve(conversation_id, rater_id) as fill:
             conversation = self.conversation(rater_id, conversation_id)
             if not conversation.turns:
                 raise UnknownConversation(said("nothing_to_regenerate"))
@@ -172,7 +172,7 @@ class ChatService:
         loading = change.version if change and change.trouble is None else None
         shown = ("id", "state", "trigger", "version", "started_at", "ended_at")
         return {"version": self.serving.version, "loading": loading, "base_model": self.base.name, "engine": self.serving.engine.name,
-                "fresh_ratings": self._fresh_ratings(),
+                "fresh_ratings": self.fresh_ratings(),
                 "run": None if run is None else {**{k: getattr(run, k) for k in shown}, **asdict(run.progress)}}
 
     def close(self) -> None:

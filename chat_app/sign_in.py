@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
-from chat_app.identity import KNOWN_MAINTAINER_SECONDS, RATER_SECONDS, Identity
+from chat_app.identity import HOST_ONLY, KNOWN_MAINTAINER_SECONDS, RATER_SECONDS, Identity, cookies_of, is_https
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class _DoorMiddleware:
             response = _to_the_page(request)
             response.headers.append("set-cookie", self._cookie(request, self.identity.maintainer_cookie, "", 0))        # browsers delete only what is named as it was set
             return await response(scope, receive, send)
-        if request.method == "GET" and path in PAGE_PATHS and (wanted := self.identity.cookies_at_visit(request.cookies)):
+        if request.method == "GET" and path in PAGE_PATHS and (wanted := self.identity.cookies_at_visit(cookies_of(request))):
             cookies = [self._cookie(request, name, value, RATER_SECONDS if value else 0) for name, value in wanted.items()]
 
             async def send_with_cookies(message) -> None:
@@ -135,7 +135,7 @@ class _DoorMiddleware:
                     return PlainTextResponse("That is no sign-in form.", status_code=413)
             password = parse_qs(body.decode("utf-8", "replace")).get("password", [""])[0]
             try:
-                allowed = await self.door.opens_for_password(password, request.cookies)
+                allowed = await self.door.opens_for_password(password, cookies_of(request))
             except TooManyAtOnce:
                 log.warning("A maintainer sign-in was refused unseen: %s others waited for their answer", MOST_WAITING)
                 return _to_the_page(request, refused="wait")
@@ -154,9 +154,8 @@ class _DoorMiddleware:
     def _cookie(self, request: Request, name: str, value: str, seconds: int) -> str:
         # Inside another site's frame (a Space) only a partitioned cookie arrives, and partitioning is also what keeps
         # that other site from using it; everywhere else Lax does both.
-        https = request.headers.get("x-forwarded-proto", request.url.scheme) == "https"
-        place = "SameSite=None; Secure; Partitioned" if https else "SameSite=Lax"
-        return f"{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; {place}"
+        prefix, place = (HOST_ONLY, "SameSite=None; Secure; Partitioned") if is_https(request) else ("", "SameSite=Lax")
+        return f"{prefix}{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; {place}"
 
 
 def _digest(password: str) -> bytes:

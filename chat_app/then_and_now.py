@@ -61,7 +61,7 @@ class Retelling:
         if not seen.newer:
             raise NothingNewer(said("nothing_newer"))
         if seen.job is None and not _is_there(seen.now):
-            with self._places.reserve(_place(seen.then)) as fill:
+            with self._places.reserve(_place(seen.then), rater_id) as fill:
                 if not _is_there(self.look(rater_id, reply_id).now):         # two tabs: the other one's has just ended
                     fill(self._start(seen.then))
         return self.look(rater_id, reply_id)

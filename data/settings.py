@@ -57,7 +57,7 @@ class Settings:
     max_streams: int = setting(32, at_least=1, at_most=10_000)
     """Replies written at once; later ones wait in line and are shown their place."""
     max_waiting: int = setting(96, at_least=0, at_most=100_000)
-    """Replies that wait in line at most; the next person is told to try again."""
+    """Replies that wait in line at most; the next person is told to try again. One person has an eighth of all places, those in line included."""
     second_opinion_share: float = setting(0.05, at_least=0, at_most=1)
     """Share of replies that another person is asked to rate too, both having agreed, with personal data masked; 0 turns it off."""
     compare_share: float = setting(0.05, at_least=0, at_most=1)
@@ -185,8 +185,8 @@ def _convert(name: str, value: object) -> object:
         except ValueError:
             raise bad("a whole number" if kind is int else "a number") from None
         low, high = limits["at_least"], limits["at_most"]
-        if number != number or (low is not None and number < low) or (high is not None and number > high):
-            raise bad(f"at least {low}" if high is None else f"from {low} to {high}")
+        if not low <= number <= high:
+            raise bad(f"from {low} to {high}")
         return number
     if limits["one_of"] and value not in limits["one_of"]:
         raise bad(f"one of {', '.join(limits['one_of'])}")

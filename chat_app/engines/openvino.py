@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import subprocess
 import sys
@@ -21,12 +22,22 @@ from data.errors import ChatError
 from data.records import BaseModel, Sampling
 from data.sentences import said
 
+log = logging.getLogger(__name__)
+
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
 """Properties for single-precision arithmetic throughout; several times slower, for comparing numbers."""
 MANY = {"tokens_a_step": 4096}
 """Options for a hundred replies that begin at once: nobody waits for a word while their prompts are read in one step."""
 MANY_IN_BF16 = {**MANY, "encoding": "F16", "properties": {"INFERENCE_PRECISION_HINT": "bf16"}}
 """The same where the processor multiplies bf16: 1.4 times the tokens a second. One reply takes twice as long in F16, and on one core OpenVINO divides by zero."""
+
+LOOK_SECONDS = 10.0
+"""How often it is asked whether a process that owes an answer has said anything ..."""
+SILENT_LOOKS = 30
+"""... and how many times in a row it may have said nothing, before it is taken for hung and killed: it speaks after each step, and the longest,
+one that reads thousands of tokens, takes tens of seconds where many are answered. Counted and not timed, since whoever suspends the server suspends both."""
+START_SECONDS = 1800.0
+"""How long it may take to start: a large model's file is merged first, on a slow disk for minutes."""
 
 CHILD = "import sys; sys.path.insert(0, sys.argv[1]); from chat_app.engines.openvino_process import main; main(0)"
 ROOT = Path(__file__).parents[2]
@@ -46,6 +57,7 @@ class OpenVinoEngine(VersionedEngine):
         encoding: Encoding = "Q8_0",
         kv_cache_gib: int = 1,
         tokens_a_step: int | None = None,
+        patient: bool = False,
         properties: Mapping[str, object] | None = None,
     ):
         """
@@ -54,6 +66,7 @@ class OpenVinoEngine(VersionedEngine):
             eos_ids: sampling any of these ends a reply; where there is none, only its length does.
             kv_cache_gib: upper bound of each version's attention cache, which also keeps shared beginnings of prompts.
             tokens_a_step: how many a step reads at most; None: OpenVINO's choice, with which replies go on while a long prompt is read.
+            patient: wait for a silent process however long: one that is idle work stands still while others keep the cores busy.
             properties: OpenVINO properties beside ours, e.g. `EXACT`.
         """
         super().__init__()
@@ -61,6 +74,7 @@ class OpenVinoEngine(VersionedEngine):
         self._cache_dir = cache_dir
         self._eos_ids = eos_ids
         self._encoding = encoding
+        self._patient = patient
         self._fresh: set[Path] = set()
         self._scheduler = {"cache_size": kv_cache_gib, "enable_prefix_caching": True}
         if tokens_a_step:
@@ -82,12 +96,12 @@ class OpenVinoEngine(VersionedEngine):
         kept = file.exists() and file not in self._fresh
         told = Version(self._base, adapter, self._cache_dir, self._encoding, self._eos_ids, self._properties, self._scheduler)
         try:
-            worker = _Worker(file, told)
+            worker = _Worker(file, told, self._patient)
         except EngineFailed:  # a file kept from an earlier run may have been damaged since: once more from its sources
             if not kept:
                 raise
             file.unlink(missing_ok=True)
-            worker = _Worker(file, told)
+            worker = _Worker(file, told, self._patient)
         sweep_cache(self._cache_dir)
         return worker
 
@@ -95,13 +109,16 @@ class OpenVinoEngine(VersionedEngine):
 class _Worker:
     """One version's process, and the thread that hears what it says."""
 
-    def __init__(self, file: Path, version: Version):
+    def __init__(self, file: Path, version: Version, patient: bool):
         """Raises: EngineFailed: OpenVINO cannot load `file`, or what it loaded does not give finite numbers. ChatError: there is no such file to make."""
         self.file = file
         self._context_length = version.base.context_length
         self._lock = threading.Lock()
         self._streams: dict[int, FedStream] = {}
         self._retired = False
+        self._patient = patient
+        self._owes = False
+        """Whether it was asked for something and has not been heard to end everything since."""
         self._next_id = 1
         ours, theirs = socket.socketpair()
         self._process = subprocess.Popen([sys.executable, "-c", CHILD, str(ROOT)], stdin=theirs)
@@ -109,6 +126,8 @@ class _Worker:
         self._connection = Connection(ours.detach())
         try:
             self._connection.send(version)
+            if not self._connection.poll(None if patient else START_SECONDS):
+                self._process.kill()
             answer = self._connection.recv()
         except (EOFError, OSError):
             answer = EngineDied(said("openvino_cannot", file=file.name, error=f"its process ended with code {self._process.wait()}"))
@@ -130,12 +149,13 @@ class _Worker:
             number, self._next_id = self._next_id, self._next_id + 1
             stream = FedStream(prompt_ids, sampling, self._thread.is_alive, lambda: self._cancel(number))
             self._streams[number] = stream
+            self._owes = True
             self._tell(Start(number, tuple(prompt_ids), sampling, room))
         return stream
 
     def retire(self, *, cancel: bool = False) -> None:
         with self._lock:
-            self._retired = True
+            self._retired = self._owes = True
             streams = list(self._streams.values()) if cancel else []
             self._tell(Retire())
         for stream in streams:
@@ -163,10 +183,12 @@ class _Worker:
     def _listen(self) -> None:
         error, died = "its process ended", True
         try:
-            while not isinstance(said := self._connection.recv(), str):
-                for news in said:
+            while not isinstance(heard := self._hear(), str):
+                for news in heard:
                     self._pass_on(news)
-            error, died = said, False
+                with self._lock:
+                    self._owes = self._retired or bool(self._streams)
+            error, died = heard, False
         except (EOFError, OSError):
             pass
         with self._lock:
@@ -175,6 +197,19 @@ class _Worker:
                 stream.fail(error, died=died)
             self._streams.clear()
         self._end_process()
+
+    def _hear(self) -> list[News] | str:
+        """What it says next. Raises: EOFError or OSError: it has ended, or was killed here since it hung.
+
+        Takes no lock: whoever tells a hung process something may hold it until that process is gone.
+        """
+        silent = 0
+        while not self._connection.poll(LOOK_SECONDS):
+            silent = silent + 1 if self._owes and not self._patient else 0
+            if silent >= SILENT_LOOKS:
+                log.error("The process that serves %s has said nothing for %g seconds and is ended", self.file.name, silent * LOOK_SECONDS)
+                self._process.kill()
+        return self._connection.recv()
 
     def _pass_on(self, news: News) -> None:
         with self._lock:

@@ -65,7 +65,7 @@ class Retire:
 
 @dataclass(frozen=True)
 class News:
-    """What one step brought one reply. A list of them is sent after each step; a plain str instead says why there are no more steps."""
+    """What one step brought one reply. A list of them is sent after each step, an empty one too, which tells that it goes on; a plain str instead says why there are no more steps."""
 
     number: int
     ids: tuple[int, ...] = ()
@@ -124,13 +124,14 @@ class Pipeline:
                             self._running[number].cancel()                               # needs a step to be cleared away
                     case Retire():
                         retired = True
+            steps = bool(self._running)
             try:
-                news += self._step() if self._running else []
+                news += self._step() if steps else []
             except Exception as error:                       # whatever it was, every reader hears of it
                 log.exception("a step failed")
                 connection.send(first_line(error))
                 return
-            if news:
+            if news or steps:
                 connection.send(news)
 
     def _start(self, asked: Start) -> None:

@@ -12,11 +12,15 @@ from chat_app.page.chat_page import build_chat_page
 from chat_app.page.maintainer_page import build_maintainer_page
 from chat_app.page.scripted_html import read
 from chat_app.page.strings import catalogue
+from data.settings import Settings
 
 STYLES = ("base.css", "chat.css", "panels.css", "compare.css", "drawer.css", "menu.css", "maintainer.css")
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "PingFang SC", "Hiragino Sans GB",
          "Noto Sans CJK SC", "Noto Sans SC", "Microsoft YaHei", "sans-serif"]
 MONO_FONTS = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "Noto Sans Mono CJK SC", "monospace"]
+
+LEAST_CALLS, SPARE_CALLS = 200, 64
+"""Calls that Gradio works on at once: so many in any case, and so many beside the replies, for ratings and looks."""
 
 
 def build_pages(service, identity, maintenance, settings) -> gr.Blocks:
@@ -36,7 +40,12 @@ def open_queue(pages: gr.Blocks, max_size: int) -> None:
     pages._queue.sleep_when_free, pages._queue.progress_update_sleep_when_free = 0.01, 0.1
 
 
-def launch_arguments(middleware: list) -> dict:
+def calls_at_once(settings: Settings) -> int:
+    """Every reply may have two that last as long as it does: the script's that asked for it, and the stream of a page that shows it."""
+    return max(LEAST_CALLS, 2 * (settings.max_streams + settings.max_waiting) + SPARE_CALLS)
+
+
+def launch_arguments(middleware: list, settings: Settings) -> dict:
     """What `Blocks.launch` needs for these pages, beside host and port; `middleware` keeps out what is too large, sets the cookies and signs people in."""
     return {
         "app_kwargs": {"middleware": middleware},
@@ -45,7 +54,7 @@ def launch_arguments(middleware: list) -> dict:
         "favicon_path": str(Path(__file__).with_name("icon.svg")),
         "footer_links": [],
         "max_file_size": "1kb",     # nobody has a file to send, and chat_app/bounds.py lets none in
-        "max_threads": 200,         # a script's stream waits in a thread of its own; ratings must find one too
+        "max_threads": calls_at_once(settings),
         "run_history": False,       # on by default; it would keep prompts and replies in the browser's storage
         "ssr_mode": False,
         "show_error": True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 import gradio as gr
@@ -19,6 +20,7 @@ from chat_app.page.trust_calls import person_view, trust_calls
 from chat_app.page.views import conversation_view, marks_view, reply_view, running_view, shown_replies, turn_view
 from chat_app.replies import ReplyJob
 from data.errors import ChatError
+from data.store.reasons import TAGS
 
 SCRIPTS = ("dom.js", "words.js", "theme.js", "saves.js", "rating.js", "reasons.js", "then_and_now.js", "receipt.js", "correction.js", "comparison.js", "version_label.js", "reply.js", "conversation.js", "composer.js", "history.js", "menu.js", "trust.js",
            "status.js", "opinion.js", "lookout.js", "welcome.js", "chat.js")
@@ -31,6 +33,8 @@ RENDERS_APART = 10
 """... but long texts less often: after one was rendered, that many times as long as it took."""
 HEARTBEAT_SECONDS = 2.0
 """A stream without new text still says that it is there, so that the page can tell waiting from a lost connection."""
+FOLLOWED = 4
+"""Streams that one person has at once. One more ends with its first part, and its page asks for another every few seconds (lookout.js)."""
 
 MAX_DRAFT = 64
 """Characters of the key of a message; the page's own has 24."""
@@ -44,7 +48,8 @@ def build_chat_page(service, identity) -> None:
     """
     calls = [*chat_calls(service, identity), *rating_calls(service, identity), *history_calls(service, identity),
              *trust_calls(service, identity), *opinion_calls(service, identity)]
-    page = scripted_html(read(*SCRIPTS), server_functions=calls, strings=catalogue(), elem_id="chat", elem_classes=["page"])
+    page = scripted_html(read(*SCRIPTS), server_functions=calls, strings=catalogue(), reason_tags={str(thumb): tags for thumb, tags in TAGS.items()},
+                         elem_id="chat", elem_classes=["page"])
     lane = scripted_html(LANE_SCRIPT, elem_id="lane", visible="hidden")
     page.follow(_follower(service, identity), None, lane, api_name="ui_follow", api_visibility="private", show_progress="hidden",
                 trigger_mode="multiple", concurrency_limit=None, concurrency_id="streams")
@@ -105,6 +110,8 @@ def chat_calls(service, identity) -> list[Callable]:
 
 
 def _follower(service, identity) -> Callable:
+    following: Counter[str] = Counter()           # by rater; of one event loop, so without a lock
+
     async def ui_follow(event: gr.EventData, request: gr.Request) -> AsyncIterator[dict]:
         """Parts of the reply that is being written in the conversation the event names, then its stored end.
 
@@ -116,8 +123,17 @@ def _follower(service, identity) -> Callable:
             await asyncio.to_thread(service.store.check_owner, conversation_id, rater)
             job = await asyncio.to_thread(service.running, conversation_id)
             if job is not None:
-                async for part in _parts(job):
-                    yield {"conversation": conversation_id, "reply": part}
+                is_one_too_many = following[rater] >= FOLLOWED
+                following[rater] += 1
+                try:
+                    async for part in _parts(job):
+                        yield {"conversation": conversation_id, "reply": part}
+                        if is_one_too_many:
+                            return
+                finally:
+                    following[rater] -= 1
+                    if not following[rater]:
+                        del following[rater]
                 if job.error:
                     yield {"conversation": conversation_id, "reply": {**running_view(job), "state": "failed", "said": job.error.said}}
                     return

@@ -19,7 +19,7 @@ function createComposer({send, stop}) {
 
   // Enter sends, Shift+Enter starts a line; an Enter that chooses a candidate in an input method does neither.
   function onKey(event) {
-    if (event.key !== 'Enter' || event.shiftKey || event.isComposing || event.keyCode === 229) return;
+    if (event.key !== 'Enter' || event.shiftKey || composing(event)) return;
     event.preventDefault();
     onSubmit(event);
   }

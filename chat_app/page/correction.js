@@ -17,6 +17,7 @@ function createCorrection(replyId) {
   function onInput() { tabStore.set(draftKey, field.value); }
 
   function onKey(event) {
+    if (composing(event)) return;
     if (event.key === 'Escape') cancel();
     else if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) { event.preventDefault(); save(); }
   }

@@ -90,6 +90,11 @@ function replaceRows(list, rows, key) {
   return !button;
 }
 
+// Whether a key is an input method's own: its Enter chooses a candidate, its Escape dismisses them. Some browsers say so by the key's number alone.
+function composing(event) {
+  return event.isComposing || event.keyCode === 229;
+}
+
 // Asks the server. Gradio resolves `undefined` when the network or the server failed, and never rejects.
 async function ask(name, payload = {}) {
   const answer = await server[name](payload);

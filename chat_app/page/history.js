@@ -9,7 +9,7 @@ function createHistory({resume, deleted, isShown}) {
   const none = make('p', {class: 'muted', hidden: true, role: 'status'});
   const close = iconButton('close', words.close, () => toggle(false));
   const more = make('button', {type: 'button', class: 'quiet-button history-more', hidden: true, on: {click: showMore}}, words.history_more);
-  const drawer = make('aside', {id: 'history', class: 'drawer', 'aria-label': words.history, hidden: true, on: {keydown: event => event.key === 'Escape' && !editing && toggle(false)}},
+  const drawer = make('aside', {id: 'history', class: 'drawer', 'aria-label': words.history, hidden: true, on: {keydown: event => event.key === 'Escape' && !composing(event) && !editing && toggle(false)}},
     make('div', {class: 'drawer-head'}, make('h2', {}, words.history), close), search, list, more, none);
   const scrim = make('div', {class: 'scrim', hidden: true, on: {click: () => toggle(false)}});
   const button = iconButton('list', words.history, () => toggle(drawer.hidden), {class: 'icon-button', 'aria-expanded': 'false', 'aria-controls': 'history'});
@@ -93,7 +93,7 @@ function createHistory({resume, deleted, isShown}) {
     const field = make('input', {class: 'history-search focus-me', value: entry.title, maxlength: 80, 'aria-label': words.rename, on: {keydown: onKey}});
     let cancelled = false;
     function onKey(event) {
-      if (event.key !== 'Escape') return;
+      if (event.key !== 'Escape' || composing(event)) return;
       event.stopPropagation();
       cancelled = true;
       stopEditing();

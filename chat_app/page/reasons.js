@@ -1,8 +1,6 @@
 // Why: after a thumb, tags and (for a thumb down) a comment, all optional. A tag is saved when it is pressed, a comment
 // when it is done. What is half-written belongs to the person: no answer of the server repaints it.
 
-const REASON_TAGS = {'1': ['helpful', 'clear', 'right_length', 'good_tone'], '-1': ['wrong', 'not_helpful', 'too_long', 'too_short', 'tone', 'unsafe', 'other']};
-
 // `better()`: a person wants to see a better reply.
 function createReasons(replyId, {better}) {
   const draftKey = `why-${replyId}`;
@@ -24,6 +22,7 @@ function createReasons(replyId, {better}) {
   }
 
   function onKey(event) {
+    if (composing(event)) return;
     if (event.key === 'Escape' || (event.key === 'Enter' && (event.ctrlKey || event.metaKey))) { event.preventDefault(); onDone(); }
   }
 
@@ -73,7 +72,7 @@ function createReasons(replyId, {better}) {
   }
 
   function paint() {
-    const known = REASON_TAGS[thumb] || [], named = tags.filter(tag => known.includes(tag)).map(tag => words.reasons[tag]);
+    const known = props.reason_tags[thumb] || [], named = tags.filter(tag => known.includes(tag)).map(tag => words.reasons[tag]);
     line.hidden = !thumb || !panel.hidden;
     setText(line, named.length ? say('why_said', {tags: listed(named)}) : confirmed.comment ? words.why_commented : words.why);
     setText(title, thumb > 0 ? words.why_up : words.why_down);

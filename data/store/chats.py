@@ -20,10 +20,6 @@ REPLY_COLUMNS = """replies.*, turns.conversation_id AS conversation_id, conversa
 class Chats(Database):
     """Rows that the chat server writes while people talk."""
 
-    def add_rater(self, kind: str = "anonymous", name: str = "") -> str:
-        """A new person; returns their id."""
-        return self.ensure_rater(secrets.token_hex(8), kind, name)
-
     def ensure_rater(self, rater_id: str, kind: str = "anonymous", name: str = "") -> str:
         """The person with this id, added when they are new."""
         with self.write() as db:

@@ -11,6 +11,8 @@ from data.store.database import now
 PREFERRED = ("first", "second", "same", "none")
 """What may be said of two replies in the order they were shown; `none` takes an earlier comparison back."""
 ASKED_BY = ("person", "app")
+MOST_EVENTS = 100
+"""Of one person about one reply, or one pair, in each table of what people say. Events are only ever appended: who changed their mind for ever would fill the disk."""
 
 # Two replies are one pair whichever was shown first; what a person said of a pair last is current.
 PAIR = "min(first_id, second_id), max(first_id, second_id)"
@@ -38,7 +40,7 @@ class Comparisons(Chats):
             preferred: `first`, `second`, `same` (about the same), or `none`: no comparison after all.
             asked_by: `person` when they asked for a better reply, `app` when the app asked them to compare.
         Raises:
-            BadRating: an unknown value, or not two finished attempts at one message; nothing is written.
+            BadRating: an unknown value, not two finished attempts at one message, or see `check_room`; nothing is written.
             UnknownReply, NotYourReply: nothing is written.
         """
         if preferred not in PREFERRED or asked_by not in ASKED_BY:
@@ -50,10 +52,17 @@ class Comparisons(Chats):
                 raise BadRating(said("not_comparable"))
             before = self._newest(first.id, second.id, rater_id)
             if _better(first.id, second.id, preferred) != (_better(before["first_id"], before["second_id"], before["preferred"]) if before else "none"):
+                if preferred != "none":
+                    self.check_room(f"comparisons WHERE rater_id = ?1 AND ({PAIR}) = (min(?2, ?3), max(?2, ?3))", rater_id, first.id, second.id)
                 db["comparisons"].insert({"rater_id": rater_id, "first_id": first.id, "second_id": second.id, "preferred": preferred,
                                           "asked_by": asked_by, "created_at": now()})
             current = self._newest(first.id, second.id, rater_id)
         return None if current is None or current["preferred"] == "none" else Comparison(**current)
+
+    def check_room(self, events: str, *values: object) -> None:
+        """Asked in the transaction that appends to these, unless it takes back what was said. Raises: BadRating: there are `MOST_EVENTS`."""
+        if self.row(f"SELECT count(*) AS n FROM {events}", *values)["n"] >= MOST_EVENTS:
+            raise BadRating(said("said_too_often", limit=MOST_EVENTS))
 
     def _newest(self, first_id: str, second_id: str, rater_id: str) -> dict | None:
         row = self.row(f"""SELECT comparisons.*, replies.turn_id AS turn_id FROM comparisons JOIN replies ON replies.id = first_id

@@ -25,7 +25,7 @@ class Corrections(Comparisons):
         A text equal to the reply corrects nothing, so it takes an earlier correction back. The same again appends nothing.
 
         Raises:
-            BadRating: longer than 20,000 characters; nothing is written.
+            BadRating: longer than 20,000 characters, or see `check_room`; nothing is written.
             UnknownReply, NotYourReply: nothing is written.
         """
         text = text.strip()
@@ -36,6 +36,8 @@ class Corrections(Comparisons):
                 text = ""
             before = self.row("SELECT text FROM corrections WHERE reply_id = ? AND rater_id = ? ORDER BY id DESC LIMIT 1", reply_id, rater_id)
             if (before["text"] if before else "") != text:
+                if text:
+                    self.check_room("corrections WHERE reply_id = ? AND rater_id = ?", reply_id, rater_id)
                 db["corrections"].insert({"reply_id": reply_id, "rater_id": rater_id, "text": text, "created_at": now()})
         return text
 

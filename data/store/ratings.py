@@ -50,7 +50,7 @@ class Ratings(SecondOpinions):
 
         Returns: this person's current ratings of this reply, e.g. `{"thumb": 1, "stars": 4}`.
         Raises:
-            BadRating: unknown kind, or a value outside -1, 0, 1 (thumb) or 0..5 (stars); nothing is written.
+            BadRating: unknown kind, a value outside -1, 0, 1 (thumb) or 0..5 (stars), or see `check_room`; nothing is written.
             UnknownReply: no such reply; nothing is written.
             NotYourReply: the reply was shown to somebody else and is not offered to this person; nothing is written.
         """
@@ -60,6 +60,8 @@ class Ratings(SecondOpinions):
             reply = self.reply(reply_id) if takes_back else self.reply_to_rate(reply_id, rater_id)
             current = self._current(reply.id, rater_id)
             if current.get(kind, 0) != value:
+                if value:
+                    self.check_room("ratings WHERE reply_id = ? AND rater_id = ?", reply_id, rater_id)
                 db["ratings"].insert({"reply_id": reply_id, "rater_id": rater_id, "kind": kind, "value": int(value), "created_at": now()})
             return self._current(reply.id, rater_id)
 

@@ -34,7 +34,7 @@ class ReasonEvents(Corrections):
         """Say why; the newest saying is current, and no tags with no comment take it back. The same again appends nothing.
 
         Raises:
-            BadRating: an unknown tag, or a comment over 2,000 characters; nothing is written.
+            BadRating: an unknown tag, a comment over 2,000 characters, or see `check_room`; nothing is written.
             UnknownReply, NotYourReply: nothing is written.
         """
         unknown = [tag for tag in tags if not isinstance(tag, str) or tag not in KNOWN]
@@ -48,6 +48,8 @@ class ReasonEvents(Corrections):
             before = self.row("SELECT tags, comment FROM reasons WHERE reply_id = ? AND rater_id = ? ORDER BY id DESC LIMIT 1", reply_id, rater_id)
             row = {"tags": json.dumps(list(current.tags)), "comment": current.comment}
             if (dict(before) if before else {"tags": "[]", "comment": ""}) != row:
+                if current.tags or current.comment:
+                    self.check_room("reasons WHERE reply_id = ? AND rater_id = ?", reply_id, rater_id)
                 db["reasons"].insert({"reply_id": reply_id, "rater_id": rater_id, **row, "created_at": current.created_at})
         return current
 

@@ -54,7 +54,6 @@ class Pace:
         before, self._until = self._now, until
         if before.stage != name:
             self._work.pop(before.stage, None)
-        if before.stage != name:
             self._stage_started = time.monotonic()
         self._write(Progress(name, step, steps, before.loss, before.reward, before.kl, self._left(self._share(0.0))))
 

@@ -46,7 +46,7 @@ def test_only_two_finished_attempts_at_one_message_of_ones_own_can_be_compared(s
         with pytest.raises(BadRating):
             store.add_comparison(one.id, two.id, "me", preferred, asked_by)
     with pytest.raises(NotYourReply):
-        store.add_comparison(one.id, two.id, store.add_rater(), "first")
+        store.add_comparison(one.id, two.id, store.ensure_rater("somebody else"), "first")
     assert store.row("SELECT count(*) AS n FROM comparisons")["n"] == 0
 
 

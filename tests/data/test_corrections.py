@@ -36,7 +36,7 @@ def test_an_empty_correction_or_the_reply_itself_takes_it_back(store, nothing):
 def test_nobody_corrects_what_is_somebody_elses_nor_at_endless_length(store):
     reply = add_reply(store, "me")
     with pytest.raises(NotYourReply):
-        store.add_correction(reply.id, store.add_rater(), "mine now")
+        store.add_correction(reply.id, store.ensure_rater("somebody else"), "mine now")
     with pytest.raises(BadRating):
         store.add_correction(reply.id, "me", "x" * 20_001)
     assert store.row("SELECT count(*) AS n FROM corrections")["n"] == 0

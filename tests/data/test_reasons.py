@@ -58,5 +58,5 @@ def test_a_reason_that_does_not_exist_is_refused_and_nothing_is_written(store, t
     with pytest.raises(BadRating):
         store.add_reasons(reply.id, "me", tags, comment)
     with pytest.raises(NotYourReply):
-        store.add_reasons(reply.id, store.add_rater(), ["wrong"], "")
+        store.add_reasons(reply.id, store.ensure_rater("somebody else"), ["wrong"], "")
     assert store.row("SELECT count(*) AS n FROM reasons")["n"] == 0

@@ -192,7 +192,7 @@ def test_the_setting_turns_it_off_and_maintainers_see_agreement_from_five_replie
     assert server.maintenance.overview()["agreement"] == {"thumb": None, "stars": None}
     both_rate(theirs[0], -1)
     assert server.maintenance.overview()["agreement"]["thumb"] is None            # asked again within the minute
-    agreement = Maintenance(store, server.registry, server.serving, server.base, server.settings).overview()["agreement"]["thumb"]
+    agreement = Maintenance(store, server.registry, server.serving, server.base, server.settings, server.service.fresh_ratings).overview()["agreement"]["thumb"]
     assert (agreement["replies"], agreement["same"]) == (5, 0.8)
     assert agreement["alpha"] == pytest.approx(1 - (2 / 10) / (2 * 9 / 90))       # one of ten thumbs is down: no more than chance
 

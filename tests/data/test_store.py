@@ -19,7 +19,7 @@ def store(tmp_path) -> Store:
 
 
 def test_a_reply_keeps_everything_that_was_known_when_it_was_sampled(store):
-    rater = store.add_rater()
+    rater = store.ensure_rater("me")
     turn = store.add_turn(store.new_conversation(rater).id, "What is a tide?")
     sampling = Sampling(temperature=0.7, top_p=0.9, top_k=40, max_new_tokens=5, seed=11)
     started = store.start_reply(turn.id, 3, "ab" * 32, "base", "openvino", sampling, (7, 8), dropped_turns=2)
@@ -33,7 +33,7 @@ def test_a_reply_keeps_everything_that_was_known_when_it_was_sampled(store):
 
 
 def test_regenerating_keeps_the_earlier_attempt_and_its_ratings(store):
-    rater = store.add_rater()
+    rater = store.ensure_rater("me")
     first = add_reply(store, rater)
     store.add_rating(first.id, rater, "thumb", -1)
     second = store.start_reply(first.turn_id, 0, None, "base", "openvino", Sampling(), (1,))
@@ -72,7 +72,7 @@ def test_a_rating_that_does_not_exist_is_refused_and_nothing_is_written(store, k
 def test_only_the_person_who_was_shown_a_reply_may_rate_it(store):
     reply = add_reply(store, "me")
     with pytest.raises(NotYourReply):
-        store.add_rating(reply.id, store.add_rater(), "thumb", -1)
+        store.add_rating(reply.id, store.ensure_rater("somebody else"), "thumb", -1)
     with pytest.raises(UnknownReply):
         store.add_rating("no such reply", "me", "thumb", -1)
     with pytest.raises(UnknownConversation):
@@ -119,7 +119,7 @@ def test_fresh_ratings_are_those_that_differ_from_what_the_last_finished_run_saw
 
 
 def test_unfinished_and_empty_replies_are_never_training_data(store):
-    rater = store.add_rater()
+    rater = store.ensure_rater("me")
     turn = store.add_turn(store.new_conversation(rater).id, "hello")
     broken = store.start_reply(turn.id, 0, None, "base", "openvino", Sampling(), (1,))
     store.fail_reply(broken.id, "half", "the engine broke")
@@ -134,7 +134,7 @@ def test_replies_of_a_process_that_is_gone_are_closed_at_the_next_start(store):
     process = multiprocessing.get_context("spawn").Process(target=_start_a_reply, args=(store.path,))
     process.start()
     process.join()
-    mine = store.start_reply(store.add_turn(store.new_conversation(store.add_rater()).id, "x").id, 0, None, "base", "openvino", Sampling(), (1,))
+    mine = store.start_reply(store.add_turn(store.new_conversation(store.ensure_rater("me")).id, "x").id, 0, None, "base", "openvino", Sampling(), (1,))
     store.finish_reply(mine.id, "done", Generated((1,), (-1.0,), 1.0, "stop"), 0.1, 0.1)
     assert store.fail_interrupted_replies() == 1
     assert [row["state"] for row in store.rows("SELECT state FROM replies ORDER BY started_at")] == ["failed", "done"]
@@ -142,7 +142,7 @@ def test_replies_of_a_process_that_is_gone_are_closed_at_the_next_start(store):
 
 def _start_a_reply(path):
     store = Store(path)
-    turn = store.add_turn(store.new_conversation(store.add_rater()).id, "hello")
+    turn = store.add_turn(store.new_conversation(store.ensure_rater("me")).id, "hello")
     store.save_partial(store.start_reply(turn.id, 0, None, "base", "openvino", Sampling(), (1,)).id, "half a re")
 
 

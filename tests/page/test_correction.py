@@ -34,3 +34,17 @@ def test_a_reply_is_corrected_and_what_the_model_said_stays(person, chat_server)
     field.fill("")
     page.get_by_role("button", name="Save").click()
     expect(page.get_by_text("Your correction")).to_be_hidden()
+
+
+def test_an_escape_that_dismisses_an_input_methods_candidates_leaves_the_editor_and_its_text(person, chat_server):
+    page = answered(person(), chat_server)
+    page.get_by_role("button", name="Correct this reply").click()
+    field = page.get_by_label("What it should have been")
+    field.fill("早上好")
+    press = lambda event: field.evaluate("(field, event) => field.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true, ...event}))", event)
+    for of_an_input_method in ({"isComposing": True}, {"keyCode": 229}):
+        press(of_an_input_method)
+        expect(field).to_have_value("早上好")
+        expect(field).to_be_visible()
+    press({})
+    expect(field).to_be_hidden()

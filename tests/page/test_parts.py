@@ -13,7 +13,7 @@ from chat_app.page.markdown import to_safe_html
 from chat_app.page.views import reply_view, running_view
 from data.records import Generated, Sampling
 from tests.support.factories import add_reply
-from tests.support.service_fixtures import server  # noqa: F401
+from tests.support.service_fixtures import Server, server  # noqa: F401
 from tests.support.waiting import in_a_loop
 
 RENDER_SECONDS = 0.3
@@ -107,3 +107,33 @@ def test_a_reply_that_another_server_writes_is_followed_to_its_end_and_read_in_o
     parts = in_a_loop(follow())
     assert parts[0]["html"] == "<p>so far</p>\n" and parts[-1]["text"] == "whole" and parts[-1]["state"] == "done"
     assert readers and pages[0] not in readers
+
+
+def test_of_many_streams_of_one_person_those_beyond_four_end_with_their_first_part_while_the_others_go_on(endless_base, tmp_path):
+    ours, identity = Server(endless_base, tmp_path, max_new_tokens=8000), Identity("a key for tests")
+    follow = chat_page._follower(ours.service, identity)
+
+    def stream(rater: str):
+        conversation = ours.service.send(rater, None, "a long story").conversation_id
+        request = SimpleNamespace(cookies={identity.rater_cookie: identity.signed_rater(rater)})
+        return lambda: follow(SimpleNamespace(_data={"conversation": conversation}), request)
+
+    async def people() -> None:
+        mine, yours = stream("me"), stream("you")
+        streams = [mine() for _ in range(chat_page.FOLLOWED)]
+        for one in streams:
+            await anext(one)
+        assert len([part async for part in mine()]) == 1 and len([part async for part in mine()]) == 1
+        for one in (*streams, others := yours(), others):
+            await anext(one)                                              # goes on
+        await streams[0].aclose()                                         # a tab was closed
+        another = mine()
+        for _ in range(2):
+            await anext(another)
+        for one in (*streams, others, another):
+            await one.aclose()
+
+    try:
+        in_a_loop(people())
+    finally:
+        ours.close()

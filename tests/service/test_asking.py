@@ -145,7 +145,7 @@ def test_it_gives_way_to_whoever_wants_an_answer():
     places, aside, refused = Places(2), Job(), []
     places.fill_aside(lambda: aside)
     assert not aside.cancelled and aside in places.all() and places.running("mine") is None
-    with places.reserve("mine"):                                   # its own conversation too goes on at once
+    with places.reserve("mine", "me"):                                   # its own conversation too goes on at once
         assert aside.cancelled
         places.fill_aside(lambda: refused.append(1))               # not while somebody is answered
     assert refused == []

@@ -98,6 +98,24 @@ def test_behind_https_the_cookie_is_partitioned_so_that_it_works_in_a_frame_and_
     assert "SameSite=None; Secure; Partitioned" in cookie
 
 
+def test_on_https_a_cookie_that_a_sibling_host_may_have_set_makes_nobody_somebody_else(identity):
+    browser, _ = site(identity, "secret")
+    browser.base_url = "https://testserver"
+    for name, value in ((identity.rater_cookie, identity.signed_rater("eve")), ("rater", identity.signed_rater("eve")),
+                        (identity.maintainer_cookie, identity.signed_maintainer())):
+        browser.cookies.set(name, value, domain="testserver.local", path="/")
+    given = browser.get("/").headers["set-cookie"]
+    assert given.startswith(f"__Host-{identity.rater_cookie}=") and "; Path=/; " in given and "Secure" in given and "Domain" not in given
+    on_https = SimpleNamespace(cookies=dict(browser.cookies), session_hash=None, headers={"x-forwarded-proto": "https"})
+    rater = identity.rater(on_https)
+    assert rater != "eve" and "set-cookie" not in browser.get("/").headers and identity.rater(on_https) == rater
+    assert browser.get("/other").text == "False"
+    browser.post("/sign-in", data={"password": "secret"})
+    assert browser.get("/other").text == "True"
+    browser.post("/sign-out")
+    assert browser.get("/other").text == "False"
+
+
 def test_a_forged_cookie_is_nobody_and_a_script_without_cookies_is_its_session(identity):
     forged = {identity.rater_cookie: Identity("another key").signed_rater("ann")}
     assert identity.rater(request("abc", **forged)) == identity.rater(request("abc"))

@@ -77,3 +77,19 @@ def test_64_people_at_once_are_all_answered_in_order_the_65th_hears_busy_and_not
         assert finished(server.service.send("one too many", None, "hello")).error is None
     finally:
         server.close()
+
+
+def test_who_takes_their_share_of_the_places_hears_so_and_leaves_the_rest_to_others(endless_base, tmp_path):
+    server = Server(endless_base, tmp_path, max_new_tokens=8000, max_streams=1, max_waiting=31)
+    try:
+        mine = [server.service.send("me", None, f"question {n}") for n in range(32 // 8)]
+        with pytest.raises(Busy, match="You already have 4 replies under way"):
+            server.service.send("me", None, "one more")
+        assert len(server.store.conversations("me")) == 4
+        yours = server.service.send("you", None, "hello")
+        assert yours.place == 4
+        server.service.stop("me", mine[3].conversation_id)
+        finished(mine[3])
+        assert server.service.send("me", None, "one more").place == 4 and yours.place == 3
+    finally:
+        server.close()

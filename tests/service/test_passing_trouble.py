@@ -1,5 +1,9 @@
 """What keeps a version from being loaded and is not its fault: a killed process, too many open files, a base model that does not start."""
 
+import os
+import signal
+from time import sleep
+
 import pytest
 
 import chat_app.engines.openvino as openvino
@@ -126,3 +130,28 @@ def test_a_base_model_that_does_not_start_is_tried_again_after_a_while_and_the_m
             until(lambda: starts.stat().st_size > begun, 2)
     until(lambda: server.serving.change is None)
     assert finished(server.service.send("me", None, "and now?")).error is None
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be stopped here")
+def test_a_process_that_hangs_while_it_owes_an_answer_is_ended_and_the_next_message_is_answered(server, monkeypatch):
+    hung = server.serving.engine._workers[0]._process
+    with monkeypatch.context() as short:
+        short.setattr(openvino, "LOOK_SECONDS", 0.05)                  # from the first message on
+        finished(server.service.send("me", None, "hello"))
+        os.kill(hung.pid, signal.SIGSTOP)
+        sleep(2.0)
+        assert hung.poll() is None                                     # it owes nothing, so it may be silent
+        job = finished(server.service.send("me", None, "are you there?"))
+        assert "broke off because the engine failed" in str(job.error) and hung.poll() == -signal.SIGKILL
+        until(lambda: server.serving.engine.loaded() == (0,) and server.serving.engine._workers[0]._process is not hung)
+    assert finished(server.service.send("me", None, "and now?")).error is None
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot be stopped here")
+def test_a_process_that_hangs_while_it_starts_is_ended_and_marks_nothing(server, monkeypatch):
+    with monkeypatch.context() as hanging:
+        hanging.setattr(openvino, "START_SECONDS", 1.0)
+        hanging.setattr(openvino, "CHILD", "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)")
+        number = server.publish(seed=1)
+        assert "its process ended with code -9" in str(trouble(server)) and server.serving.version == 0
+    until(lambda: server.serving.version == number)

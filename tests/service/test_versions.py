@@ -139,7 +139,7 @@ def test_a_model_file_that_is_gone_keeps_a_new_version_waiting_until_it_is_back_
 
 def test_a_host_that_follows_a_learner_on_another_one_takes_no_request_that_nobody_would_hear(server):
     def maintenance(**settings):
-        return Maintenance(server.store, server.registry, server.serving, server.base, replace(server.settings, **settings))
+        return Maintenance(server.store, server.registry, server.serving, server.base, replace(server.settings, **settings), server.service.fresh_ratings)
 
     with pytest.raises(NoLearnerHere, match="maintainer page of that host"):
         maintenance(sync_url="file:///somewhere", learner=False).train_now()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 from data.records import Generated, Reply, Sampling
@@ -12,7 +13,7 @@ def add_reply(store: Store, rater: str | None = None, *, message: str = "hello",
               version: int = 0, prompt_ids=(1, 2, 3), completion_ids=(4, 5), logprobs=(-1.0, -0.5), conversation: str | None = None,
               sampling: Sampling = Sampling(), finish_reason: str = "stop") -> Reply:
     """A finished reply in a conversation of `rater` (a new person when None)."""
-    rater = store.ensure_rater(rater) if rater else store.add_rater()
+    rater = store.ensure_rater(rater or secrets.token_hex(8))
     conversation = conversation or store.new_conversation(rater).id
     turn = store.add_turn(conversation, message)
     reply = store.start_reply(turn.id, version, None, base_model, "openvino", sampling, tuple(prompt_ids))

@@ -25,7 +25,7 @@ class Server:
         self.serving = Serving(make_engine("openvino", base, state_dir / "merged"), self.store, self.registry, base)
         self.serving.start()
         self.service = ChatService(self.store, self.serving, base, self.settings)
-        self.maintenance = Maintenance(self.store, self.registry, self.serving, base, self.settings)
+        self.maintenance = Maintenance(self.store, self.registry, self.serving, base, self.settings, self.service.fresh_ratings)
         self.base = base
 
     def publish(self, seed: int, scale: float = 0.1) -> int:
