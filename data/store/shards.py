@@ -20,6 +20,10 @@ class BadShard(ChatError):
     """A shard's bytes are not the ones its name promises, or not what this program writes."""
 
 
+LONGEST_NAME = 200
+"""Bytes; file systems take 255, and a file that is being written has a longer name than it will have."""
+
+
 def encode(records: Sequence[dict]) -> bytes:
     """The same records are always the same bytes."""
     lines = "".join(json.dumps(record, ensure_ascii=False, sort_keys=True, separators=(",", ":")) + "\n" for record in records)
@@ -54,6 +58,19 @@ def name_parts(name: str) -> tuple[int, str]:
     if match is None:
         raise BadShard(f"{name} is no shard's name.")
     return int(match[1]), match[2]
+
+
+def is_plain_name(name: object) -> bool:
+    """Whether this names one folder in the folder it is put in, and none elsewhere: what other hosts write is not to be trusted with a path."""
+    return isinstance(name, str) and name.isprintable() and 0 < len(name.encode("utf-8", "replace")) <= LONGEST_NAME and not name.startswith(".") and not set(name) & {"/", "\\"}
+
+
+def plain_name(name: object) -> str:
+    """Raises: BadShard: it is none."""
+    if not is_plain_name(name):
+        raise BadShard(f"A version in SYNC_URL has {str(name)[:80]!r} for its folder, which is not the name of one; nothing of it was taken in: "
+                       "find out who writes there, and remove what they wrote.")
+    return name
 
 
 def sha256_of_bytes(content: bytes) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from data.records import BASE_VERSION
 from data.store.inbox import EVENTS, Inbox
 from data.store.outbox import ABOUT, SENT_ELSEWHERE
+from data.store.shards import plain_name
 
 REPORTED = ("reason", "said", "note", "note_said", "data", "gate", "published", "adapter_sha256", "ratings_used", "kl", "seconds")
 """What of a run's report other hosts show."""
@@ -94,7 +95,7 @@ class VersionShards(Inbox):
                                                          source, json.dumps(ids))] for source, ids in events.items()}
 
     def _gather_version(self, record: dict) -> None:
-        if self.row("SELECT 1 FROM versions WHERE folder = ?", record["folder"]):
+        if self.row("SELECT 1 FROM versions WHERE folder = ?", plain_name(record["folder"])):
             return
         taken = self.row("SELECT 1 FROM versions WHERE number = ?", record["number"])
         kept, removed_at = ("folder", "base_model", "sha256", "run_id", "created_at", "note"), record.get("removed_at")        # older shards do not say
