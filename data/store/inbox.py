@@ -10,6 +10,8 @@ from data.records import BASE_VERSION
 from data.store.outbox import ABOUT, OF_ONE_REPLY, SENT_ELSEWHERE, Outbox
 from data.store.shards import BadShard
 
+ERASURES = "erased"
+"""Of a host that has gathered and does no more, how far it has read what is erased is noted as of a stream by this name."""
 EVENTS = (*OF_ONE_REPLY, "comparisons")
 SAID = {"ratings": ("reply_id", "kind", "value"), "reasons": ("reply_id", "tags", "comment"), "corrections": ("reply_id", "text"),
         "comparisons": ("first_id", "second_id", "preferred", "asked_by")}
@@ -20,10 +22,10 @@ class Inbox(Outbox):
 
     def next_shard(self, stream: str, host: str) -> int:
         """A host's shards are read in their order, so that what somebody said last is current here too."""
-        row = self.row("SELECT number FROM gathered_shards WHERE stream = ? AND host = ?", stream, host)
-        return row["number"] + 1 if row else 1
+        streams = (stream, "feedback" if stream == ERASURES else stream)
+        return self.row("SELECT coalesce(max(number), 0) + 1 AS next FROM gathered_shards WHERE host = ? AND stream IN (?, ?)", host, *streams)["next"]
 
-    def gather_feedback(self, host: str, number: int, records: Sequence[dict]) -> bool:
+    def gather_feedback(self, host: str, number: int, records: Sequence[dict], stream: str = "feedback") -> bool:
         """Take a shard in, once; False when it was not the next one.
 
         A gathered reply is a conversation of its own here, without the message it answers (its prompt tokens say all that
@@ -33,12 +35,16 @@ class Inbox(Outbox):
         """
         people: set[str | None] = set()
         with self.write():
-            taken = self._gather("feedback", host, number, records, {
+            taken = self._gather(stream, host, number, records, {
                 "reply": lambda record: self._gather_reply(host, record), "erased": lambda record: people.add(self._erase_gathered(record["reply_id"])),
                 **{source: lambda record, source=source: people.add(self._gather_event(source, record)) for source in EVENTS}})
             for rater_id in filter(self.is_remote_and_silent, people - {None}):
                 self.forget_what_was_thought_of(rater_id)
         return taken
+
+    def heed_erasures(self, host: str, number: int, records: Sequence[dict]) -> bool:
+        """Of a shard take in what is erased alone: this host gathered once, and what it holds is to go as well. Should it gather again, it reads the rest then."""
+        return self.gather_feedback(host, number, [record for record in records if record.get("type") == "erased"], stream=ERASURES)
 
     def _gather(self, stream: str, host: str, number: int, records: Sequence[dict], take: dict) -> bool:
         try:

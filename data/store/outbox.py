@@ -54,19 +54,20 @@ class Outbox(Trust):
         """This state folder's name among hosts, random, made at first use."""
         return self._made_once("host_id", 8)
 
-    def pack_feedback(self) -> bool:
+    def pack_feedback(self, *, only_withdrawn: bool = False) -> bool:
         """Give everything that has not left yet a place in a new shard; True when there is more of it.
 
         What was deleted or withdrawn since goes first: its rows leave the shards they are in, which are written again
         without them, and the new shard says so.
+        Args: only_withdrawn: nothing else, of a host that sends no more.
         """
-        if not self.row(f"{WITHDRAWN} LIMIT 1") and not self.row(f"SELECT 1 FROM ({UNSENT}) LIMIT 1"):
+        if not self.row(f"{WITHDRAWN} LIMIT 1") and (only_withdrawn or not self.row(f"SELECT 1 FROM ({UNSENT}) LIMIT 1")):
             return False
         with self.write() as db:
             withdrawn = [row["id"] for row in self.rows(WITHDRAWN)]
             for reply_id in withdrawn:
                 self._take_out(reply_id)
-            events = self.rows(f"SELECT * FROM ({UNSENT}) ORDER BY source, id LIMIT ?", MAX_ROWS)
+            events = [] if only_withdrawn else self.rows(f"SELECT * FROM ({UNSENT}) ORDER BY source, id LIMIT ?", MAX_ROWS)
             if not withdrawn and not events:
                 return False
             number = self._new_shard("feedback")

@@ -16,6 +16,7 @@ from data.processes import this_process
 from data.settings import Settings
 from data.store import Store
 from data.store.database import now
+from data.store.inbox import ERASURES
 from data.store.shards import BadShard, block, decode, encode, name_parts, plain_name, sha256_of_bytes
 from data.sync.place import NotOurShard, SharedPlace
 
@@ -28,7 +29,10 @@ LEARNER_FILE, SUCCESSION_SECONDS = "learner/host.json", 900
 
 
 class Sync:
-    """The state folder's dealings with the shared place. `learner`: whether this host gathers and publishes, or sends and follows. `keep_versions`: how many of others' it keeps."""
+    """The state folder's dealings with the shared place. `learner`: whether this host gathers and publishes, or sends and follows. `keep_versions`: how many of others' it keeps.
+
+    What was deleted is said and heard also by a host that was the other one before: it may have sent, or gathered, that.
+    """
 
     def __init__(self, store: Store, registry: AdapterRegistry, place: SharedPlace, *, learner: bool, keep_versions: int) -> None:
         self.store, self.registry, self.place, self.learner, self.keep_versions = store, registry, place, learner, keep_versions
@@ -53,9 +57,11 @@ class Sync:
             self.follow()
             if self.learner:
                 self.gather()
+                self.withdraw()
                 self.publish()
             else:
                 self.send()
+                self.heed_erasures()
             if self._bad:
                 raise self._bad
         finally:
@@ -66,6 +72,16 @@ class Sync:
         while self.store.pack_feedback():
             pass
         self._write("feedback")
+
+    def withdraw(self) -> None:
+        """The news of what was deleted of what this host sent before it became the learner."""
+        self.store.pack_feedback(only_withdrawn=True)
+        self._write("feedback")
+
+    def heed_erasures(self) -> None:
+        """What others' people deleted, of a host that has gathered once."""
+        if self.store.hosts_seen():
+            self._read("feedback", self.store.heed_erasures, noted_as=ERASURES)
 
     def gather(self) -> None:
         """Every other host's rating events."""
@@ -121,20 +137,19 @@ class Sync:
             done = unsent.number
             self.store.acquire_lease(LEASE, this_process(), LEASE_SECONDS)
 
-    def _read(self, stream: str, take: Callable[[str, int, list[dict]], bool]) -> None:
+    def _read(self, stream: str, take: Callable[[str, int, list[dict]], bool], *, noted_as: str | None = None) -> None:
         """Other hosts' shards in each host's order, up to the first that is not there yet. One host's bad shard keeps no other waiting."""
         learner = (self._current_learner() or {}).get("host")
         for host in sorted(self.place.hosts(stream), key=lambda host: host == learner):
             if host == self.store.host_id():
                 continue
             try:
-                while (found := self._next(stream, host)) and take(host, *found):
+                while (found := self._next(stream, host, self.store.next_shard(noted_as or stream, host))) and take(host, *found):
                     self.store.acquire_lease(LEASE, this_process(), LEASE_SECONDS)
             except BadShard as error:
                 self._bad = self._bad or error
 
-    def _next(self, stream: str, host: str) -> tuple[int, list[dict]] | None:
-        number = self.store.next_shard(stream, host)
+    def _next(self, stream: str, host: str, number: int) -> tuple[int, list[dict]] | None:
         damaged = None
         for path in self.place.shards(stream, host, number).get(number, ()):
             try:
@@ -192,7 +207,7 @@ class Sync:
 
     def _write_again_what_is_missing(self) -> None:
         """SYNC_URL may be another place than before, or somebody removed something there."""
-        for stream in ("feedback", "versions"):
+        for stream in ("versions",) if self.learner else ("feedback", "versions"):         # what a learner sent before it was one is of no use to it
             missing, listed = [], ""
             for number, hashes in self.store.sent_shards(stream).items():
                 if block(number) != listed:

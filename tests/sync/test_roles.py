@@ -1,0 +1,59 @@
+"""Hosts whose role changes, and state folders that are restored or copied: what people delete goes all the same."""
+
+import json
+import shutil
+
+import pytest
+
+from tests.support.factories import add_reply
+from tests.support.hosts import Host, hosts, place, rounds, said_everything, texts_in  # noqa: F401
+
+
+def learner_is_silent(place) -> None:
+    """As if the learner had last been heard of years ago."""
+    note = place / "learner" / "host.json"
+    note.write_text(json.dumps({**json.loads(note.read_text()), "at": "2020-01-01T00:00:00.000000+00:00"}))
+
+
+def test_what_is_deleted_after_two_hosts_have_swapped_their_roles_leaves_the_place_and_both_of_them(hosts, place):
+    a, b, learner = hosts
+    for host in (a, b):
+        said_everything(host)
+    rounds(a, b, learner)
+    learner_is_silent(place)
+    heir, former = Host(a.folder, a.url, learner=True), Host(learner.folder, learner.url)
+    rounds(heir, former)
+    assert heir.trained() == {**a.trained(), **b.trained()} and former.trained() == heir.trained()
+    held = set(b.trained())
+    for host in (heir, b):
+        host.store.delete_everything("me")
+    rounds(heir, b, former, heir)
+    assert "my answer" not in texts_in(place) and "better so" not in texts_in(place)
+    assert former.trained() == heir.trained() == {} and held
+    everything = str([tuple(row) for host in (heir, former) for table in ("replies", "corrections") for row in host.store.rows(f"SELECT * FROM {table}")])
+    assert "my answer" not in everything and "better so" not in everything
+
+
+def test_who_was_the_learner_gathers_no_more_than_what_is_erased_and_all_of_the_rest_once_it_is_the_learner_again(hosts, place):
+    a, b, learner = hosts
+    said_everything(b)
+    rounds(b, learner)
+    known = learner.trained()
+    former = Host(learner.folder, learner.url)
+    for rater in ("stays", "goes"):
+        said_everything(a, rater)
+    rounds(a, former)
+    a.store.delete_everything("goes")
+    rounds(a, former, former)
+    assert former.trained() == known and a.trained()
+    assert former.store.next_shard("feedback", a.store.host_id()) == 1
+    rounds(Host(learner.folder, learner.url, learner=True))
+    assert learner.trained() == {**known, **a.trained()} and len(learner.trained()) == 4
+
+
+def test_a_learner_that_never_sent_sends_nothing(hosts, place):
+    _, _, learner = hosts
+    said_everything(learner)
+    learner.store.delete_everything("me")
+    rounds(learner, learner)
+    assert not (place / "feedback").exists()
