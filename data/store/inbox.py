@@ -36,7 +36,8 @@ class Inbox(Outbox):
         people: set[str | None] = set()
         with self.write():
             taken = self._gather(stream, host, number, records, {
-                "reply": lambda record: self._gather_reply(host, record), "erased": lambda record: people.add(self._erase_gathered(record["reply_id"])),
+                "reply": lambda record: self._gather_reply(host, number, record),
+                "erased": lambda record: people.add(self._erase_gathered(host, number, record["reply_id"])),
                 **{source: lambda record, source=source: people.add(self._gather_event(source, record)) for source in EVENTS}})
             for rater_id in filter(self.is_remote_and_silent, people - {None}):
                 self.forget_what_was_thought_of(rater_id)
@@ -58,7 +59,9 @@ class Inbox(Outbox):
             raise BadShard(f"Shard {number} of host {host} in SYNC_URL cannot be taken in ({type(error).__name__}: {error}); run the same version of this program on all hosts.") from error
         return True
 
-    def _gather_reply(self, host: str, record: dict) -> None:
+    def _gather_reply(self, host: str, number: int, record: dict) -> None:
+        if not self._takes_again(host, number, record["id"]):
+            return
         before = self.row("SELECT owner FROM replies WHERE id = ?", record["id"])
         if before and not before["owner"].startswith(SENT_ELSEWHERE):
             return                                # this host's own: a copied state folder sends it
@@ -82,6 +85,8 @@ class Inbox(Outbox):
         if self.row("SELECT 1 FROM gathered WHERE uid = ?", record["uid"]):
             return None
         replies = [record[name] for name in ("first_id", "second_id", "reply_id") if name in record]
+        if any(self._erased_by(reply_id) for reply_id in replies):
+            return None                           # of before; who lets it train again sends the reply first
         owners = [self.row("SELECT owner FROM replies WHERE id = ?", reply_id) for reply_id in replies]
         if not all(row and row["owner"].startswith(SENT_ELSEWHERE) for row in owners):
             return None                           # about this host's own, or about one whose shard was written again without it meanwhile
@@ -90,8 +95,25 @@ class Inbox(Outbox):
         self.db["gathered"].insert({"uid": record["uid"], "source": source, "row_id": str(row_id)})
         return record["rater"]
 
-    def _erase_gathered(self, reply_id: str) -> str | None:
+    def _erased_by(self, reply_id: str) -> tuple[str, int] | None:
+        """The host that said last that this is erased, and in which of its shards; None: it may be taken in."""
+        row = self.row("SELECT row_id FROM gathered WHERE uid = ?", f"erased:{reply_id}")
+        return (row["row_id"].rpartition("/")[0], int(row["row_id"].rpartition("/")[2])) if row else None
+
+    def _takes_again(self, host: str, number: int, reply_id: str) -> bool:
+        """Whether a reply was never erased, or the host that said so sends it since: its person lets it train again.
+
+        An erasure may be read before the reply: of a state folder that was restored under another name, or by a host that was no learner meanwhile.
+        """
+        erased = self._erased_by(reply_id)
+        if erased and (erased[0] != host or number < erased[1]):
+            return False
+        self.db.execute("DELETE FROM gathered WHERE uid = ?", [f"erased:{reply_id}"])
+        return True
+
+    def _erase_gathered(self, host: str, number: int, reply_id: str) -> str | None:
         """Returns: whose it was, None where there was nothing to erase."""
+        self.db["gathered"].upsert({"uid": f"erased:{reply_id}", "source": "erased", "row_id": f"{host}/{number}"}, pk="uid")
         row = self.row("""SELECT rater_id FROM conversations WHERE id = ? AND deleted_at IS NULL
                           AND EXISTS (SELECT 1 FROM replies WHERE replies.id = conversations.id AND owner LIKE ?)""", reply_id, SENT_ELSEWHERE + "%")
         if row is None:

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from data.store.database import now
@@ -71,8 +72,7 @@ class Outbox(Trust):
             if not withdrawn and not events:
                 return False
             number = self._new_shard("feedback")
-            for reply_id in withdrawn:
-                db["shard_rows"].upsert({"source": "erased", "row_id": reply_id, "stream": "feedback", "number": number}, pk=("source", "row_id"))
+            self._say_erased(withdrawn, number)
             for event in events:
                 for reply_id in (event["first_id"], event["second_id"]):
                     self._put_in("replies", reply_id, "feedback", number)
@@ -115,11 +115,17 @@ class Outbox(Trust):
             db.execute("UPDATE shards SET revision = revision + 1 WHERE stream = ? AND number IN (SELECT value FROM json_each(?))", [stream, json.dumps(numbers)])
 
     def become_another_host(self) -> str:
-        """A new name and new shards for everything: another server writes under the old one. Sending all again counts nothing twice."""
+        """A new name and new shards for everything: another server writes under the old one. Sending all again counts nothing twice.
+
+        The first says what was deleted of what was sent under the old name: that has perhaps not been said yet.
+        """
         with self.write() as db:
+            deleted = self.rows(f"SELECT row_id AS id FROM shard_rows WHERE source = 'erased' UNION {WITHDRAWN}")
             db.execute("DELETE FROM shard_rows")
             db.execute("DELETE FROM shards")
             db.execute("DELETE FROM marks WHERE name = 'host_id'")
+            if deleted:
+                self._say_erased([row["id"] for row in deleted], self._new_shard("feedback"))
             return self.host_id()
 
     def pseudonym(self, rater_id: str) -> str:
@@ -145,6 +151,10 @@ class Outbox(Trust):
         number = self.row("SELECT coalesce(max(number), 0) + 1 AS next FROM shards WHERE stream = ?", stream)["next"]
         self.db["shards"].insert({"stream": stream, "number": number, "packed_at": now()})
         return number
+
+    def _say_erased(self, reply_ids: Iterable[str], number: int) -> None:
+        for reply_id in reply_ids:
+            self.db["shard_rows"].upsert({"source": "erased", "row_id": reply_id, "stream": "feedback", "number": number}, pk=("source", "row_id"))
 
     def _put_in(self, source: str, row_id: str | int, stream: str, number: int) -> None:
         self.db["shard_rows"].insert({"source": source, "row_id": str(row_id), "stream": stream, "number": number}, ignore=True)

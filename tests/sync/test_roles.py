@@ -57,3 +57,61 @@ def test_a_learner_that_never_sent_sends_nothing(hosts, place):
     learner.store.delete_everything("me")
     rounds(learner, learner)
     assert not (place / "feedback").exists()
+
+
+@pytest.mark.parametrize("old_name", ["00" * 8, "ff" * 8])
+@pytest.mark.parametrize("said", ["not yet", "packed, not written"])
+def test_a_restored_state_folder_announces_under_its_new_name_what_was_deleted_before(hosts, tmp_path, place, old_name, said):
+    a, _, learner = hosts
+    a.store.set_mark("host_id", old_name)
+    first, second = said_everything(a)
+    rounds(a, learner)
+    sent = [*place.rglob("*.jsonl.gz")]
+    was = {path: path.read_bytes() for path in sent}
+    a.store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    shutil.copytree(a.folder, tmp_path / "backup")
+    said_everything(a, "somebody since")
+    rounds(a)
+    restored = Host(tmp_path / "backup", a.url)
+    restored.store.delete_everything("me")
+    if said == "packed, not written":
+        restored.store.pack_feedback()
+    rounds(restored, restored)
+    assert restored.store.host_id() != old_name
+    for path, content in was.items():                                   # as the shared place of a service that was restored as well has it
+        path.write_bytes(content)
+    newcomer = Host(tmp_path / "newcomer", a.url)
+    newcomer.sync.gather()
+    rounds(learner)
+    for host in (learner, newcomer):
+        assert not {first.id, second.id} & set(host.trained()) and "better so" not in str([row["text"] for row in host.store.rows(
+            "SELECT corrections.text AS text FROM corrections WHERE reply_id = ?", first.id)])
+    with restored.store.write() as db:
+        reply = add_reply(restored.store, "me", text="afterwards")
+        db["replies"].update(reply.id, {"contributes": 1})
+    restored.store.add_rating(reply.id, "me", "thumb", 1)
+    for contributes, trains in ((1, True), (0, False), (1, True)):
+        with restored.store.write() as db:
+            db["replies"].update(reply.id, {"contributes": contributes})
+        rounds(restored, learner)
+        newcomer.sync.gather()
+        assert [reply.id in host.trained() for host in (learner, newcomer)] == [trains, trains]
+
+
+def test_what_its_person_lets_train_again_after_a_host_got_another_name_trains(hosts, place):
+    a, _, learner = hosts
+    reply = add_reply(a.store, "me", text="my answer")
+    a.store.add_rating(reply.id, "me", "thumb", 1)
+
+    def lets_train(contributes: int) -> None:
+        with a.store.write() as db:
+            db["replies"].update(reply.id, {"contributes": contributes})
+
+    rounds(a, learner)
+    lets_train(0)
+    rounds(a, learner)
+    assert learner.trained() == {}
+    a.store.become_another_host()
+    lets_train(1)
+    rounds(a, learner)
+    assert learner.trained() == {reply.id: [("thumb", 1)]}
