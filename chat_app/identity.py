@@ -46,10 +46,12 @@ def cookie_key(folder: Path) -> str:
 class Identity:
     """Reads and signs identities. `request` is a `gr.Request` or the raw Starlette request of a server function."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, maintainer_password: str | None = None) -> None:
+        """Args: maintainer_password: what a maintainer's cookie was signed in with; under another password it is worth nothing."""
         self._key = key.encode()
         self._raters = URLSafeTimedSerializer(key, salt="rater")
-        self._maintainers = URLSafeTimedSerializer(key, salt="maintainer")
+        password = f" {hashlib.sha256(maintainer_password.encode()).hexdigest()}" if maintainer_password else ""
+        self._maintainers = URLSafeTimedSerializer(key, salt=f"maintainer{password}")
         # cookies know no ports: by their names two servers on one host leave each other's alone
         name = hmac.new(self._key, b"name of the cookies", hashlib.sha256).hexdigest()[:8]
         self.rater_cookie, self.maintainer_cookie = f"rater_{name}", f"maintainer_{name}"

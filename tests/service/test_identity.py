@@ -156,6 +156,22 @@ def test_an_empty_password_or_token_never_opens(identity):
         assert browser.get("/other").text == "False"
 
 
+def test_a_changed_password_signs_everybody_out_and_no_browser_is_known_by_the_old_one(identity):
+    def served_with(password: str | None) -> TestClient:
+        return site(Identity("a key for tests", password), password)[0]
+
+    browser = served_with("secret")
+    browser.get("/")
+    browser.post("/sign-in", data={"password": "secret"})
+    rater = identity.rater_of(dict(browser.cookies))
+    for password, signed_in in (("secret", True), ("another", False), (None, False)):
+        later = served_with(password)
+        later.cookies = browser.cookies.jar
+        now = Identity("a key for tests", password)
+        assert later.get("/other").text == str(signed_in) and now.was_maintainer(dict(browser.cookies)) is signed_in
+        assert now.rater_of(dict(browser.cookies)) == rater
+
+
 def test_guessing_is_slowed_down_and_the_right_password_opens_all_the_same_as_late_as_a_wrong_one(identity):
     slept: list[float] = []
     browser, _ = site(identity, "secret", slept)
