@@ -66,6 +66,21 @@ def test_who_comes_back_within_the_400_days_of_a_cookie_is_the_same_person_for_e
         identity.rater(request(**cookie))                               # of 1,198 days ago
 
 
+def test_whom_a_clock_that_was_years_ahead_gave_a_cookie_is_the_same_person_when_it_is_right_again(identity, monkeypatch):
+    browser, _ = site(identity, "secret")
+    today = time.time()
+    monkeypatch.setattr(time, "time", lambda: today + 3 * 365 * 24 * 3600)
+    browser.get("/")
+    browser.post("/sign-in", data={"password": "secret"})
+    rater, early = identity.rater(request(**browser.cookies)), browser.cookies[identity.rater_cookie]
+    monkeypatch.setattr(time, "time", lambda: today)
+    assert identity.rater(request(**browser.cookies)) == rater
+    assert browser.get("/other").text == "False", "twelve hours are not three years"
+    browser.get("/")
+    assert identity.rater(request(**browser.cookies)) == rater and browser.cookies[identity.rater_cookie] != early
+    assert "set-cookie" not in browser.get("/").headers
+
+
 def test_two_servers_on_one_host_leave_each_others_cookies_alone(identity):
     one, _ = site(identity, "secret")
     other, _ = site(Identity("another server's key"), "secret")
