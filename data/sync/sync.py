@@ -189,7 +189,7 @@ class Sync:
         everybody reads the present learner's promotions last.
         """
         me, current = self.store.host_id(), self._current_learner()
-        age = math.inf if current is None else (datetime.fromisoformat(now()) - datetime.fromisoformat(current["at"])).total_seconds()
+        age = math.inf if current is None else abs(_seconds_since(current["at"]))          # a note from the future tells no more than an old one: a clock was wrong
         if current and current["host"] != me and age < SUCCESSION_SECONDS:
             raise BadSetting(f"This host publishes nothing because host {current['host']} is the learner of {self.place.url}; set LEARNER=false here, "
                              f"or end that one: this host takes over {SUCCESSION_SECONDS // 60} minutes after it was last heard of.")
@@ -201,7 +201,8 @@ class Sync:
     def _current_learner(self) -> dict | None:
         try:
             current = json.loads(self.place.read(LEARNER_FILE))
-            return {"host": str(current["host"]), "at": str(current["at"])}
+            _seconds_since(current["at"])
+            return {"host": str(current["host"]), "at": current["at"]}
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
@@ -217,6 +218,11 @@ class Sync:
             if missing:
                 log.warning("%s shards of %s are missing in SYNC_URL and are written again", len(missing), stream)
                 self.store.write_again(stream, missing)
+
+
+def _seconds_since(at: str) -> float:
+    """Raises: ValueError, TypeError: that is no time with its zone."""
+    return (datetime.fromisoformat(now()) - datetime.fromisoformat(at)).total_seconds()
 
 
 class SyncThread:

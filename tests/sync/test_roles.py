@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from data.errors import BadSetting
 from tests.support.factories import add_reply
 from tests.support.hosts import Host, hosts, place, rounds, said_everything, texts_in  # noqa: F401
 
@@ -115,3 +116,16 @@ def test_what_its_person_lets_train_again_after_a_host_got_another_name_trains(h
     lets_train(1)
     rounds(a, learner)
     assert learner.trained() == {reply.id: [("thumb", 1)]}
+
+
+@pytest.mark.parametrize("at", ["2099-01-01T00:00:00.000000+00:00", "2020-01-01T00:00:00.000000+00:00", "2099-01-01", "tomorrow", 7])
+def test_a_learner_whose_note_has_no_time_of_today_is_succeeded(hosts, tmp_path, place, at):
+    _, _, learner = hosts
+    rounds(learner)
+    note = place / "learner" / "host.json"
+    note.write_text(json.dumps({"host": learner.store.host_id(), "at": at}))
+    heir = Host(tmp_path / "heir", learner.url, learner=True)
+    rounds(heir)
+    assert json.loads(note.read_text())["host"] == heir.store.host_id()
+    with pytest.raises(BadSetting, match="LEARNER=false"):
+        rounds(learner)
