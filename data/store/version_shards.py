@@ -43,7 +43,7 @@ class VersionShards(Inbox):
             return super().shard_records(stream, number)
         rows = self.rows("SELECT source, row_id FROM shard_rows WHERE stream = 'versions' AND number = ?", number)
         ids = {source: [row["row_id"] for row in rows if row["source"] == source] for source in ("runs", "versions", "promotions")}
-        return [*(self._run_record(row) for row in self.rows("SELECT * FROM runs WHERE id IN (SELECT value FROM json_each(?)) ORDER BY started_at", json.dumps(ids["runs"]))),
+        return [*(self._run_record(row) for row in self.rows("SELECT * FROM runs WHERE id IN (SELECT value FROM json_each(?)) ORDER BY rowid", json.dumps(ids["runs"]))),
                 *(self._version_record(int(row_id)) for row_id in sorted(ids["versions"], key=int)),
                 *(self._promotion_record(int(row_id)) for row_id in sorted(ids["promotions"], key=int))]
 
