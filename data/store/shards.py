@@ -13,6 +13,8 @@ from data.errors import ChatError
 
 BLOCK = 1000
 """Shards in one folder, so that looking for the next one lists a bounded number of names."""
+HOST = re.compile(r"[0-9a-f]{16}")
+"""What hosts are named, see `Outbox.host_id`."""
 NAME = re.compile(r"(\d{9})-([0-9a-f]{64})\.jsonl\.gz")
 
 
