@@ -37,8 +37,9 @@ def decode(content: bytes, name: str) -> list[dict]:
     if sha256_of_bytes(content) != name_parts(name)[1]:
         raise BadShard(f"The shard {name} was damaged on its way (its sha256 is another); remove it there, and its host writes it again at its next start.")
     try:
-        records = [json.loads(line) for line in gzip.decompress(content).decode().splitlines()]
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+        lines = gzip.decompress(content).decode().split("\n")               # `splitlines` also ends a line within a text, at U+2028 say
+        records = [json.loads(line) for line in lines if line]
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise BadShard(f"The shard {name} cannot be read ({error}); run the same version of this program on all hosts.") from error
     if not all(isinstance(record, dict) for record in records):
         raise BadShard(f"The shard {name} holds something else than records; run the same version of this program on all hosts.")
