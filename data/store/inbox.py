@@ -4,17 +4,38 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from data.records import BASE_VERSION
+from data.store.arrivals import check_record
 from data.store.outbox import ABOUT, OF_ONE_REPLY, SENT_ELSEWHERE, Outbox
-from data.store.shards import BadShard
+from data.store.shards import BadRecord, BadShard
 
 ERASURES = "erased"
 """Of a host that has gathered and does no more, how far it has read what is erased is noted as of a stream by this name."""
 EVENTS = (*OF_ONE_REPLY, "comparisons")
+NOT_TAKEN = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError, sqlite3.DataError)
+"""What SQLite says of values; that it is busy or full is said otherwise, and no shard's fault."""
 SAID = {"ratings": ("reply_id", "kind", "value"), "reasons": ("reply_id", "tags", "comment"), "corrections": ("reply_id", "text"),
         "comparisons": ("first_id", "second_id", "preferred", "asked_by")}
+
+
+@contextmanager
+def _said_of(host: str, number: int) -> Iterator[None]:
+    """Raises: BadShard: a record has not the form it should have, or the database does not take it."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, *NOT_TAKEN) as error:
+        reason = str(error) if isinstance(error, BadRecord) else f"{type(error).__name__}: {error}"
+        raise BadShard(f"Shard {number} of host {host} in SYNC_URL cannot be taken in ({reason}); run the same version of this program on all hosts.") from error
+
+
+def check_shard(host: str, number: int, records: Sequence[dict]) -> None:
+    """Raises: BadShard: there is something in it that must not be taken in, nor used before."""
+    with _said_of(host, number):
+        for record in records:
+            check_record(record)
 
 
 class Inbox(Outbox):
@@ -48,15 +69,13 @@ class Inbox(Outbox):
         return self.gather_feedback(host, number, [record for record in records if record.get("type") == "erased"], stream=ERASURES)
 
     def _gather(self, stream: str, host: str, number: int, records: Sequence[dict], take: dict) -> bool:
-        try:
-            with self.write() as db:
-                if self.next_shard(stream, host) != number:
-                    return False
-                for record in records:
-                    take[record["type"]](record)
-                db["gathered_shards"].upsert({"stream": stream, "host": host, "number": number}, pk=("stream", "host"))
-        except (KeyError, TypeError, ValueError, AttributeError, sqlite3.IntegrityError) as error:
-            raise BadShard(f"Shard {number} of host {host} in SYNC_URL cannot be taken in ({type(error).__name__}: {error}); run the same version of this program on all hosts.") from error
+        check_shard(host, number, records)
+        with _said_of(host, number), self.write() as db:
+            if self.next_shard(stream, host) != number:
+                return False
+            for record in records:
+                take[record["type"]](record)
+            db["gathered_shards"].upsert({"stream": stream, "host": host, "number": number}, pk=("stream", "host"))
         return True
 
     def _gather_reply(self, host: str, number: int, record: dict) -> None:
@@ -67,6 +86,8 @@ class Inbox(Outbox):
             return                                # this host's own: a copied state folder sends it
         reply_id, when = record["id"], record["started_at"]
         version = self.row("SELECT number FROM versions WHERE folder = ?", record["adapter"] or "")
+        if before is None and self.row("SELECT 1 FROM conversations WHERE id = ?1 UNION ALL SELECT 1 FROM turns WHERE id = ?1", reply_id):
+            raise BadRecord(f"id is that of something else here, {reply_id!r}")
         db = self.db
         self.ensure_rater(record["rater"], "remote")
         db["conversations"].upsert({"id": reply_id, "rater_id": record["rater"], "created_at": when, "task": record["task"], "deleted_at": None}, pk="id")

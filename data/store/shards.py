@@ -22,6 +22,10 @@ class BadShard(ChatError):
     """A shard's bytes are not the ones its name promises, or not what this program writes."""
 
 
+class BadRecord(ValueError):
+    """One record of a shard cannot be taken in; its words are a part of the sentence that says so of the shard."""
+
+
 LONGEST_NAME = 200
 """Bytes; file systems take 255, and a file that is being written has a longer name than it will have."""
 

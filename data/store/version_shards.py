@@ -6,14 +6,13 @@ import json
 from collections.abc import Sequence
 
 from data.records import BASE_VERSION
+from data.store.arrivals import NUMBERS, known_progress
 from data.store.inbox import EVENTS, Inbox
 from data.store.outbox import ABOUT, SENT_ELSEWHERE
-from data.store.shards import plain_name
 
 REPORTED = ("reason", "said", "note", "note_said", "data", "gate", "published", "adapter_sha256", "ratings_used", "kl", "seconds")
 """What of a run's report other hosts show."""
 LOST = "Its files are not on the host that trained it any more; make another version live."
-NUMBERS = ("reward", "weight", "advantage", "logprob_before", "logprob_after")
 # What this host alone knows: a version once its run has ended, so that the two travel together.
 UNTOLD = """SELECT * FROM (
     SELECT 'runs' AS source, id AS row_id FROM runs WHERE state IN ('published', 'refused', 'nothing_to_do')
@@ -74,8 +73,8 @@ class VersionShards(Inbox):
         packed = self.row("SELECT packed_at FROM shards WHERE stream = 'feedback' AND number <= ? ORDER BY number DESC LIMIT 1", max(saw, 1))
         seen = {source: self.row("""SELECT coalesce(max(CAST(row_id AS INTEGER)), 0) AS id FROM shard_rows
                                     WHERE stream = 'feedback' AND source = ? AND number <= ?""", source, saw)["id"] for source in EVENTS}
-        kept = ("id", "base_model", "state", "trigger", "ended_at", "progress")
-        self.db["runs"].insert({**{name: record[name] for name in kept}, "started_at": packed["packed_at"] if packed else record["started_at"],
+        kept = ("id", "base_model", "state", "trigger", "ended_at")
+        self.db["runs"].insert({**{name: record[name] for name in kept}, "progress": known_progress(record["progress"]), "started_at": packed["packed_at"] if packed else record["started_at"],
                                 "report": json.dumps(record["report"], ensure_ascii=False), "ratings_seen": seen.pop("ratings"), "feedback_seen": json.dumps(seen)})
         self.db["gathered"].insert({"uid": "run:" + record["id"], "source": "runs", "row_id": record["id"]})
 
@@ -95,7 +94,7 @@ class VersionShards(Inbox):
                                                          source, json.dumps(ids))] for source, ids in events.items()}
 
     def _gather_version(self, record: dict) -> None:
-        if self.row("SELECT 1 FROM versions WHERE folder = ?", plain_name(record["folder"])):
+        if self.row("SELECT 1 FROM versions WHERE folder = ?", record["folder"]):
             return
         taken = self.row("SELECT 1 FROM versions WHERE number = ?", record["number"])
         kept, removed_at = ("folder", "base_model", "sha256", "run_id", "created_at", "note"), record.get("removed_at")        # older shards do not say

@@ -16,8 +16,8 @@ from data.processes import this_process
 from data.settings import Settings
 from data.store import Store
 from data.store.database import now
-from data.store.inbox import ERASURES
-from data.store.shards import BadShard, block, decode, encode, name_parts, plain_name, sha256_of_bytes
+from data.store.inbox import ERASURES, check_shard
+from data.store.shards import BadShard, block, decode, encode, name_parts, sha256_of_bytes
 from data.sync.place import NotOurShard, SharedPlace
 
 log = logging.getLogger("sync")
@@ -106,11 +106,9 @@ class Sync:
         with self.store.leased(LEARNER_LEASE, LEASE_SECONDS) as held:
             if not held:
                 return False                      # a run of this host's may be sweeping folders without rows
-            versions = [record for record in records if record.get("type") == "version"]
-            for record in versions:
-                plain_name(record.get("folder"))  # of all before the files of one are put in place
-            for record in versions:
-                if record["config"] is not None and not self.store.is_removed(record["folder"]):
+            check_shard(host, number, records)    # before the files of one are put in place
+            for record in records:
+                if record["type"] == "version" and record["config"] is not None and not self.store.is_removed(record["folder"]):
                     weights = self.place.read_file(f"adapters/{record['folder']}/{WEIGHTS}", record["sha256"])
                     if weights is None:
                         record["removed_at"] = now()
