@@ -67,7 +67,7 @@ def serve(settings: Settings) -> int:
         print(f"The model's server cannot be used yet; {settings.logs_dir / 'server.log'} says why. It is asked again every few seconds.", flush=True)
     service = ChatService(store, serving, base, settings)
     maintenance = Maintenance(store, registry, serving, base, settings, service.fresh_ratings)
-    identity = Identity(settings.cookie_secret or cookie_key(settings.state_dir))
+    identity = Identity(settings.cookie_secret or cookie_key(settings.state_dir), settings.maintainer_password)
     url = ""
 
     def announce(path: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import os
 import secrets
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +29,9 @@ RATER_SECONDS = 400 * 24 * 3600
 RENEW_SECONDS = 30 * 24 * 3600
 """... and at a visit it is signed anew once it is this old, so that who comes back is never forgotten."""
 MAINTAINER_SECONDS = 12 * 3600
+AHEAD_SECONDS = 60
+"""How far ahead the clock of another server with this key may be for its maintainers to be signed in here. A person is known also by a cookie from far in
+the future: the clock was wrong once, and who is not known again has lost all of theirs."""
 KNOWN_MAINTAINER_SECONDS = RATER_SECONDS
 """For so long it is known of a browser that a maintainer signed in there, unless they signed out."""
 
@@ -49,17 +54,19 @@ def cookie_key(folder: Path) -> str:
 class Identity:
     """Reads and signs identities. `request` is a `gr.Request` or the raw Starlette request of a server function."""
 
-    def __init__(self, key: str) -> None:
+    def __init__(self, key: str, maintainer_password: str | None = None) -> None:
+        """Args: maintainer_password: what a maintainer's cookie was signed in with; under another password it is worth nothing."""
         self._key = key.encode()
         self._raters = URLSafeTimedSerializer(key, salt="rater")
-        self._maintainers = URLSafeTimedSerializer(key, salt="maintainer")
+        password = f" {hashlib.sha256(maintainer_password.encode()).hexdigest()}" if maintainer_password else ""
+        self._maintainers = URLSafeTimedSerializer(key, salt=f"maintainer{password}")
         # cookies know no ports: by their names two servers on one host leave each other's alone
         name = hmac.new(self._key, b"name of the cookies", hashlib.sha256).hexdigest()[:8]
         self.rater_cookie, self.maintainer_cookie = f"rater_{name}", f"maintainer_{name}"
 
     def cookies_at_visit(self, cookies: Mapping[str, str]) -> dict[str, str]:
         """What to set where a page is opened with these cookies, by name; an empty value takes one away. Nothing while theirs will do."""
-        if _load(self._raters, cookies.get(self.rater_cookie), RENEW_SECONDS):
+        if _load(self._raters, cookies.get(self.rater_cookie), RENEW_SECONDS, ahead=0):
             return {}
         renamed = {UNKEYED_RATER_COOKIE: ""} if _load(self._raters, cookies.get(UNKEYED_RATER_COOKIE), RATER_SECONDS) else {}       # another server's is left alone
         return {self.rater_cookie: self.signed_rater(self.rater_of(cookies) or secrets.token_hex(8)), **renamed}
@@ -90,7 +97,7 @@ class Identity:
         return next(filter(None, signed), None)
 
     def is_maintainer(self, request: gr.Request | Request) -> bool:
-        return _load(self._maintainers, cookies_of(request).get(self.maintainer_cookie), MAINTAINER_SECONDS) == "maintainer"
+        return _load(self._maintainers, cookies_of(request).get(self.maintainer_cookie), MAINTAINER_SECONDS, ahead=AHEAD_SECONDS) == "maintainer"
 
     def was_maintainer(self, cookies: Mapping[str, str]) -> bool:
         """Whether a maintainer signed in with this browser once, however long ago, and did not sign out."""
@@ -113,8 +120,10 @@ def cookies_of(request: gr.Request | Request) -> dict[str, str]:
     return {name.removeprefix(HOST_ONLY): value for name, value in cookies.items() if name.startswith(HOST_ONLY)} if is_https(request) else cookies
 
 
-def _load(serializer: URLSafeTimedSerializer, value: str | None, max_age: int) -> str | None:
+def _load(serializer: URLSafeTimedSerializer, value: str | None, max_age: int, ahead: float = math.inf) -> str | None:
+    """What was signed at most `max_age` seconds ago, and at most `ahead` seconds from now."""
     try:
-        return serializer.loads(value or "", max_age=max_age)
+        loaded, signed_at = serializer.loads(value or "", return_timestamp=True)
     except BadSignature:
         return None
+    return loaded if -ahead <= int(time.time()) - signed_at.timestamp() <= max_age else None

@@ -174,8 +174,8 @@ class Serving:
         if version not in self.engine.loaded():
             self.engine.load(version, adapter)
         old, self.live = self.version, (version, sha256)
-        if old != version and old in self.engine.loaded():
-            self.engine.unload(old)
+        if old != version:
+            self.engine.unload(old)               # also one that has died: it takes no replies, and what it holds is held all the same
         log.info("Version %s answers from now on", version)
 
     def _may_pass(self, error: Exception) -> bool:

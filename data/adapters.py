@@ -14,6 +14,7 @@ from data.files import full_disk_says, of_the_moment, sha256_of
 from data.records import CorrectionReceipt, ReceiptRow, Version
 from data.sentences import Said, said
 from data.store import Store
+from data.store.shards import is_plain_name, plain_name
 
 WEIGHTS = "adapter_model.safetensors"
 UNPUBLISHED = ".writing-"
@@ -56,8 +57,9 @@ class AdapterRegistry:
         """Put the files of a version that another host published where its row, which comes next, will look for them.
 
         Call it while holding the learner's lease: a sweep takes folders without a row.
-        Raises: StorageFull: nothing is left behind.
+        Raises: StorageFull: nothing is left behind. BadShard: that is no plain name; nothing was done.
         """
+        plain_name(name)
         for left in self.folder.glob(f"{UNPUBLISHED}*"):      # a process was killed here; we hold the lease, so nobody uses it
             shutil.rmtree(left, ignore_errors=True)
         if (self.folder / name).exists():
@@ -116,7 +118,8 @@ class AdapterRegistry:
         """
         old = self.store.give_up_old_versions(base_model, keep)
         for version in old:
-            shutil.rmtree(self.folder / version.folder, ignore_errors=True)
+            if is_plain_name(version.folder):     # else a row that was taken in before names were looked at
+                shutil.rmtree(self.folder / version.folder, ignore_errors=True)
         self.store.thin_receipts()
         return [version.number for version in old]
 

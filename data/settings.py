@@ -39,7 +39,7 @@ class Settings:
     port: int = setting(7860, at_least=0, at_most=65535)
     """Port to listen on; 0 takes a free one."""
     maintainer_password: str | None = setting(None)
-    """Password of the maintainer's sign-in. Unset: a one-time link is printed on the terminal at start."""
+    """Password of the maintainer's sign-in; a changed one signs everybody out. Unset: a one-time link is printed on the terminal at start."""
     cookie_secret: str | None = setting(None)
     """Signs the cookies by which people are known again. Unset: made once and kept in the state folder."""
     system_prompt: str = setting("")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -89,8 +90,9 @@ def sweep_cache(cache_dir: Path) -> None:
         except (BlockingIOError, FileNotFoundError):
             continue
     for path in cache_dir.glob("*/.merge-*"):
-        if time.time() - path.stat().st_mtime > 3600:  # a younger one may be at work in another process
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):         # renamed just now by who wrote it
+            if time.time() - path.stat().st_mtime > 3600:    # a younger one may be at work in another process
+                path.unlink()
 
 
 def _age(path: Path) -> float:

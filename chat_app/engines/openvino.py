@@ -102,7 +102,11 @@ class OpenVinoEngine(VersionedEngine):
                 raise
             file.unlink(missing_ok=True)
             worker = _Worker(file, told, self._patient)
-        sweep_cache(self._cache_dir)
+        try:
+            sweep_cache(self._cache_dir)
+        except BaseException:
+            worker.retire(cancel=True)                       # nobody would know of it
+            raise
         return worker
 
 

@@ -71,7 +71,7 @@ class Engine(Protocol):
         ...
 
     def unload(self, version: int) -> None:
-        """Refuse new replies by `version` from now on, and free it when its last running reply has ended."""
+        """Refuse new replies by `version` from now on, and free it when its last running reply has ended. Nothing to do when it is not there."""
         ...
 
     def loaded(self) -> tuple[int, ...]:

@@ -6,7 +6,7 @@
     chats, comparisons, corrections, reasons, second_opinions, ratings      what is said, and what is said of it
     runs (with leases), versions, receipts                what a learner did with that
     asking, history, trust                                what to ask a comparison of; a person's own conversations, consent and end
-    outbox, inbox, version_shards (shards: their form)    what goes to and comes from other hosts
+    outbox, inbox, version_shards                         what goes to and comes from other hosts (shards: its form; arrivals: what is taken in)
     retention                                             what is kept of old versions
 """
 

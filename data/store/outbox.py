@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from data.store.database import now
@@ -54,24 +55,24 @@ class Outbox(Trust):
         """This state folder's name among hosts, random, made at first use."""
         return self._made_once("host_id", 8)
 
-    def pack_feedback(self) -> bool:
+    def pack_feedback(self, *, only_withdrawn: bool = False) -> bool:
         """Give everything that has not left yet a place in a new shard; True when there is more of it.
 
         What was deleted or withdrawn since goes first: its rows leave the shards they are in, which are written again
         without them, and the new shard says so.
+        Args: only_withdrawn: nothing else, of a host that sends no more.
         """
-        if not self.row(f"{WITHDRAWN} LIMIT 1") and not self.row(f"SELECT 1 FROM ({UNSENT}) LIMIT 1"):
+        if not self.row(f"{WITHDRAWN} LIMIT 1") and (only_withdrawn or not self.row(f"SELECT 1 FROM ({UNSENT}) LIMIT 1")):
             return False
         with self.write() as db:
             withdrawn = [row["id"] for row in self.rows(WITHDRAWN)]
             for reply_id in withdrawn:
                 self._take_out(reply_id)
-            events = self.rows(f"SELECT * FROM ({UNSENT}) ORDER BY source, id LIMIT ?", MAX_ROWS)
+            events = [] if only_withdrawn else self.rows(f"SELECT * FROM ({UNSENT}) ORDER BY source, id LIMIT ?", MAX_ROWS)
             if not withdrawn and not events:
                 return False
             number = self._new_shard("feedback")
-            for reply_id in withdrawn:
-                db["shard_rows"].upsert({"source": "erased", "row_id": reply_id, "stream": "feedback", "number": number}, pk=("source", "row_id"))
+            self._say_erased(withdrawn, number)
             for event in events:
                 for reply_id in (event["first_id"], event["second_id"]):
                     self._put_in("replies", reply_id, "feedback", number)
@@ -114,11 +115,17 @@ class Outbox(Trust):
             db.execute("UPDATE shards SET revision = revision + 1 WHERE stream = ? AND number IN (SELECT value FROM json_each(?))", [stream, json.dumps(numbers)])
 
     def become_another_host(self) -> str:
-        """A new name and new shards for everything: another server writes under the old one. Sending all again counts nothing twice."""
+        """A new name and new shards for everything: another server writes under the old one. Sending all again counts nothing twice.
+
+        The first says what was deleted of what was sent under the old name: that has perhaps not been said yet.
+        """
         with self.write() as db:
+            deleted = self.rows(f"SELECT row_id AS id FROM shard_rows WHERE source = 'erased' UNION {WITHDRAWN}")
             db.execute("DELETE FROM shard_rows")
             db.execute("DELETE FROM shards")
             db.execute("DELETE FROM marks WHERE name = 'host_id'")
+            if deleted:
+                self._say_erased([row["id"] for row in deleted], self._new_shard("feedback"))
             return self.host_id()
 
     def pseudonym(self, rater_id: str) -> str:
@@ -144,6 +151,10 @@ class Outbox(Trust):
         number = self.row("SELECT coalesce(max(number), 0) + 1 AS next FROM shards WHERE stream = ?", stream)["next"]
         self.db["shards"].insert({"stream": stream, "number": number, "packed_at": now()})
         return number
+
+    def _say_erased(self, reply_ids: Iterable[str], number: int) -> None:
+        for reply_id in reply_ids:
+            self.db["shard_rows"].upsert({"source": "erased", "row_id": reply_id, "stream": "feedback", "number": number}, pk=("source", "row_id"))
 
     def _put_in(self, source: str, row_id: str | int, stream: str, number: int) -> None:
         self.db["shard_rows"].insert({"source": source, "row_id": str(row_id), "stream": stream, "number": number}, ignore=True)

@@ -109,7 +109,7 @@ class Ratings(SecondOpinions):
         explain it, so they are no news of their own. An erased text counts as taken back.
         """
         last = self.row("""SELECT ratings_seen, feedback_seen FROM runs WHERE base_model = ? AND state IN ('published', 'refused', 'nothing_to_do')
-                           ORDER BY started_at DESC LIMIT 1""", base_model)
+                           ORDER BY rowid DESC LIMIT 1""", base_model)
         seen = {**dict.fromkeys(FEEDBACK, 0), **({"ratings": last["ratings_seen"], **json.loads(last["feedback_seen"])} if last else {})}
         return self.row(f"""
             WITH newest AS (SELECT source, reply_id, rater_id, topic, max(id), said FROM feedback WHERE id > json_extract(?2, '$.' || source)

@@ -16,8 +16,16 @@ from data.store.database import now
 from data.store.ratings import Ratings
 
 
+LONGEST_LEASE = 600.0
+"""Seconds. One that has longer to go was taken while the clock was ahead; they are taken for two minutes at most, and renewed."""
+
+
 class Runs(Ratings):
-    """What the maintainer's page asks for and what the learner reports."""
+    """What the maintainer's page asks for and what the learner reports.
+
+    Runs are in the order in which they were written down here, by `rowid`; a clock may have been wrong. Those of a learner elsewhere come in its order,
+    and those of the present learner last.
+    """
 
     def request_training(self, trigger: str) -> int:
         """Ask the learner for a run; a request that nobody took yet is joined, not repeated."""
@@ -89,7 +97,7 @@ class Runs(Ratings):
 
     def open_runs(self) -> list[Run]:
         """Those that are `running`; to whoever holds the learner's lease, of learners that are gone."""
-        return [run_from(row) for row in self.rows("SELECT * FROM runs WHERE state = 'running' ORDER BY started_at")]
+        return [run_from(row) for row in self.rows("SELECT * FROM runs WHERE state = 'running' ORDER BY rowid")]
 
     def run(self, run_id: str) -> Run:
         return run_from(self.row("SELECT * FROM runs WHERE id = ?", run_id))
@@ -97,23 +105,23 @@ class Runs(Ratings):
     def last_run(self, base_model: str | None = None) -> Run | None:
         """The newest, without its error and its report, which is long: every open page asks every few seconds."""
         row = self.row(f"""SELECT id, base_model, state, "trigger", started_at, ended_at, progress, version, '{{}}' AS report FROM runs
-                           {_of(base_model)} ORDER BY started_at DESC LIMIT 1""", base_model)
+                           {_of(base_model)} ORDER BY rowid DESC LIMIT 1""", base_model)
         return row and run_from(row)
 
     def runs(self, limit: int = 20, base_model: str | None = None) -> list[Run]:
         """Newest first."""
-        return [run_from(row) for row in self.rows(f"SELECT * FROM runs {_of(base_model)} ORDER BY started_at DESC LIMIT ?2", base_model, limit)]
+        return [run_from(row) for row in self.rows(f"SELECT * FROM runs {_of(base_model)} ORDER BY rowid DESC LIMIT ?2", base_model, limit)]
 
     def last_verdict(self, base_model: str) -> sqlite3.Row | None:
         """Of the newest run that was published or refused what tells which feedback it saw."""
         return self.row("""SELECT id, state, ratings_seen, feedback_seen FROM runs WHERE base_model = ? AND state IN ('published', 'refused')
-                           ORDER BY started_at DESC LIMIT 1""", base_model)
+                           ORDER BY rowid DESC LIMIT 1""", base_model)
 
     def acquire_lease(self, name: str, owner: str, seconds: float) -> bool:
         """Take or renew a lease; False when somebody else holds it and it has not run out."""
         with self.write() as db:
             row = self.row("SELECT owner, expires_at FROM leases WHERE name = ?", name)
-            if row and row["owner"] != owner and row["expires_at"] > time.time():
+            if row and row["owner"] != owner and 0 < row["expires_at"] - time.time() <= LONGEST_LEASE:
                 return False
             db["leases"].upsert({"name": name, "owner": owner, "expires_at": time.time() + seconds}, pk="name")
             return True

@@ -6,13 +6,13 @@ import json
 from collections.abc import Sequence
 
 from data.records import BASE_VERSION
+from data.store.arrivals import NUMBERS, known_progress
 from data.store.inbox import EVENTS, Inbox
 from data.store.outbox import ABOUT, SENT_ELSEWHERE
 
 REPORTED = ("reason", "said", "note", "note_said", "data", "gate", "published", "adapter_sha256", "ratings_used", "kl", "seconds")
 """What of a run's report other hosts show."""
 LOST = "Its files are not on the host that trained it any more; make another version live."
-NUMBERS = ("reward", "weight", "advantage", "logprob_before", "logprob_after")
 # What this host alone knows: a version once its run has ended, so that the two travel together.
 UNTOLD = """SELECT * FROM (
     SELECT 'runs' AS source, id AS row_id FROM runs WHERE state IN ('published', 'refused', 'nothing_to_do')
@@ -42,7 +42,7 @@ class VersionShards(Inbox):
             return super().shard_records(stream, number)
         rows = self.rows("SELECT source, row_id FROM shard_rows WHERE stream = 'versions' AND number = ?", number)
         ids = {source: [row["row_id"] for row in rows if row["source"] == source] for source in ("runs", "versions", "promotions")}
-        return [*(self._run_record(row) for row in self.rows("SELECT * FROM runs WHERE id IN (SELECT value FROM json_each(?)) ORDER BY started_at", json.dumps(ids["runs"]))),
+        return [*(self._run_record(row) for row in self.rows("SELECT * FROM runs WHERE id IN (SELECT value FROM json_each(?)) ORDER BY rowid", json.dumps(ids["runs"]))),
                 *(self._version_record(int(row_id)) for row_id in sorted(ids["versions"], key=int)),
                 *(self._promotion_record(int(row_id)) for row_id in sorted(ids["promotions"], key=int))]
 
@@ -73,8 +73,8 @@ class VersionShards(Inbox):
         packed = self.row("SELECT packed_at FROM shards WHERE stream = 'feedback' AND number <= ? ORDER BY number DESC LIMIT 1", max(saw, 1))
         seen = {source: self.row("""SELECT coalesce(max(CAST(row_id AS INTEGER)), 0) AS id FROM shard_rows
                                     WHERE stream = 'feedback' AND source = ? AND number <= ?""", source, saw)["id"] for source in EVENTS}
-        kept = ("id", "base_model", "state", "trigger", "ended_at", "progress")
-        self.db["runs"].insert({**{name: record[name] for name in kept}, "started_at": packed["packed_at"] if packed else record["started_at"],
+        kept = ("id", "base_model", "state", "trigger", "ended_at")
+        self.db["runs"].insert({**{name: record[name] for name in kept}, "progress": known_progress(record["progress"]), "started_at": packed["packed_at"] if packed else record["started_at"],
                                 "report": json.dumps(record["report"], ensure_ascii=False), "ratings_seen": seen.pop("ratings"), "feedback_seen": json.dumps(seen)})
         self.db["gathered"].insert({"uid": "run:" + record["id"], "source": "runs", "row_id": record["id"]})
 

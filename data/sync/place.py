@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,11 @@ import fsspec
 from fsspec.core import split_protocol
 
 from data.errors import BadSetting, ChatError
-from data.store.shards import NAME, BadShard, block, name_parts, sha256_of_bytes, shard_path
+from data.store.shards import HOST, NAME, BadShard, block, name_parts, sha256_of_bytes, shard_path
+
+
+HALF_WRITTEN = re.compile(rf"\.{NAME.pattern}-")
+"""What a kill leaves of `_write_whole`."""
 
 
 class PlaceUnreachable(ChatError):
@@ -46,8 +51,8 @@ class SharedPlace:
         self._local = protocol in ("file", "local")
 
     def hosts(self, stream: str) -> list[str]:
-        """Who ever wrote shards of a stream."""
-        return sorted(path.rsplit("/", 1)[-1] for path in self._list(stream))
+        """Who ever wrote shards of a stream. What else lies there is none of ours, such as what a file manager leaves in every folder."""
+        return sorted(name for path in self._list(stream) if HOST.fullmatch(name := path.rsplit("/", 1)[-1]))
 
     def shards(self, stream: str, host: str, number: int) -> dict[int, list[str]]:
         """The shards in the folder where `number` is or will be, by number; one that is being written again has two."""
@@ -68,7 +73,7 @@ class SharedPlace:
         if any(name_parts(path)[1] not in ours for path in others):
             raise NotOurShard(f"Shard {number} of host {host} in SYNC_URL was written by another server with the same state folder, a copy or an older backup of this one.")
         self.write(target, content)
-        half_written = [path for path in self._list(target.rpartition("/")[0]) if path.rpartition("/")[2].startswith(".")]
+        half_written = [path for path in self._list(target.rpartition("/")[0]) if HALF_WRITTEN.match(path.rpartition("/")[2])]
         for path in [*others, *half_written]:
             self._remove(path)
 
@@ -114,7 +119,7 @@ class SharedPlace:
             self._fs.invalidate_cache()           # other hosts write here too
             try:
                 return [f"{folder}/{str(path).rstrip('/').rpartition('/')[2]}" for path in self._fs.ls(f"{self._root}/{folder}", detail=False)]
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):                  # the latter: a stray file is in its place
                 return []
 
     def write(self, path: str, content: bytes) -> None:

@@ -16,6 +16,7 @@ from data.processes import this_process
 from data.settings import Settings
 from data.store import Store
 from data.store.database import now
+from data.store.inbox import ERASURES, check_shard
 from data.store.shards import BadShard, block, decode, encode, name_parts, sha256_of_bytes
 from data.sync.place import NotOurShard, SharedPlace
 
@@ -28,7 +29,10 @@ LEARNER_FILE, SUCCESSION_SECONDS = "learner/host.json", 900
 
 
 class Sync:
-    """The state folder's dealings with the shared place. `learner`: whether this host gathers and publishes, or sends and follows. `keep_versions`: how many of others' it keeps."""
+    """The state folder's dealings with the shared place. `learner`: whether this host gathers and publishes, or sends and follows. `keep_versions`: how many of others' it keeps.
+
+    What was deleted is said and heard also by a host that was the other one before: it may have sent, or gathered, that.
+    """
 
     def __init__(self, store: Store, registry: AdapterRegistry, place: SharedPlace, *, learner: bool, keep_versions: int) -> None:
         self.store, self.registry, self.place, self.learner, self.keep_versions = store, registry, place, learner, keep_versions
@@ -53,9 +57,11 @@ class Sync:
             self.follow()
             if self.learner:
                 self.gather()
+                self.withdraw()
                 self.publish()
             else:
                 self.send()
+                self.heed_erasures()
             if self._bad:
                 raise self._bad
         finally:
@@ -66,6 +72,16 @@ class Sync:
         while self.store.pack_feedback():
             pass
         self._write("feedback")
+
+    def withdraw(self) -> None:
+        """The news of what was deleted of what this host sent before it became the learner."""
+        self.store.pack_feedback(only_withdrawn=True)
+        self._write("feedback")
+
+    def heed_erasures(self) -> None:
+        """What others' people deleted, of a host that has gathered once."""
+        if self.store.hosts_seen():
+            self._read("feedback", self.store.heed_erasures, noted_as=ERASURES)
 
     def gather(self) -> None:
         """Every other host's rating events."""
@@ -90,8 +106,9 @@ class Sync:
         with self.store.leased(LEARNER_LEASE, LEASE_SECONDS) as held:
             if not held:
                 return False                      # a run of this host's may be sweeping folders without rows
+            check_shard(host, number, records)    # before the files of one are put in place
             for record in records:
-                if record.get("type") == "version" and record["config"] is not None and not self.store.is_removed(record["folder"]):
+                if record["type"] == "version" and record["config"] is not None and not self.store.is_removed(record["folder"]):
                     weights = self.place.read_file(f"adapters/{record['folder']}/{WEIGHTS}", record["sha256"])
                     if weights is None:
                         record["removed_at"] = now()
@@ -118,20 +135,19 @@ class Sync:
             done = unsent.number
             self.store.acquire_lease(LEASE, this_process(), LEASE_SECONDS)
 
-    def _read(self, stream: str, take: Callable[[str, int, list[dict]], bool]) -> None:
+    def _read(self, stream: str, take: Callable[[str, int, list[dict]], bool], *, noted_as: str | None = None) -> None:
         """Other hosts' shards in each host's order, up to the first that is not there yet. One host's bad shard keeps no other waiting."""
         learner = (self._current_learner() or {}).get("host")
         for host in sorted(self.place.hosts(stream), key=lambda host: host == learner):
             if host == self.store.host_id():
                 continue
             try:
-                while (found := self._next(stream, host)) and take(host, *found):
+                while (found := self._next(stream, host, self.store.next_shard(noted_as or stream, host))) and take(host, *found):
                     self.store.acquire_lease(LEASE, this_process(), LEASE_SECONDS)
             except BadShard as error:
                 self._bad = self._bad or error
 
-    def _next(self, stream: str, host: str) -> tuple[int, list[dict]] | None:
-        number = self.store.next_shard(stream, host)
+    def _next(self, stream: str, host: str, number: int) -> tuple[int, list[dict]] | None:
         damaged = None
         for path in self.place.shards(stream, host, number).get(number, ()):
             try:
@@ -171,7 +187,7 @@ class Sync:
         everybody reads the present learner's promotions last.
         """
         me, current = self.store.host_id(), self._current_learner()
-        age = math.inf if current is None else (datetime.fromisoformat(now()) - datetime.fromisoformat(current["at"])).total_seconds()
+        age = math.inf if current is None else abs(_seconds_since(current["at"]))          # a note from the future tells no more than an old one: a clock was wrong
         if current and current["host"] != me and age < SUCCESSION_SECONDS:
             raise BadSetting(f"This host publishes nothing because host {current['host']} is the learner of {self.place.url}; set LEARNER=false here, "
                              f"or end that one: this host takes over {SUCCESSION_SECONDS // 60} minutes after it was last heard of.")
@@ -183,13 +199,14 @@ class Sync:
     def _current_learner(self) -> dict | None:
         try:
             current = json.loads(self.place.read(LEARNER_FILE))
-            return {"host": str(current["host"]), "at": str(current["at"])}
+            _seconds_since(current["at"])
+            return {"host": str(current["host"]), "at": current["at"]}
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
     def _write_again_what_is_missing(self) -> None:
         """SYNC_URL may be another place than before, or somebody removed something there."""
-        for stream in ("feedback", "versions"):
+        for stream in ("versions",) if self.learner else ("feedback", "versions"):         # what a learner sent before it was one is of no use to it
             missing, listed = [], ""
             for number, hashes in self.store.sent_shards(stream).items():
                 if block(number) != listed:
@@ -199,6 +216,11 @@ class Sync:
             if missing:
                 log.warning("%s shards of %s are missing in SYNC_URL and are written again", len(missing), stream)
                 self.store.write_again(stream, missing)
+
+
+def _seconds_since(at: str) -> float:
+    """Raises: ValueError, TypeError: that is no time with its zone."""
+    return (datetime.fromisoformat(now()) - datetime.fromisoformat(at)).total_seconds()
 
 
 class SyncThread:

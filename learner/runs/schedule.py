@@ -17,7 +17,7 @@ def run_due(fresh_ratings: int, now: datetime, due_at: datetime | None, last_run
     Whichever comes first of `every_ratings` fresh ratings (0 turns it off) and the stored due time with at least one
     fresh rating (`every_hours` 0 turns it off). A due time that passed while nobody was running is still due.
     """
-    if (earliest := earliest_after(last_run)) and now < earliest:
+    if (earliest := earliest_after(last_run, now)) and now < earliest:
         return None
     if every_ratings > 0 and fresh_ratings >= every_ratings:
         return "ratings"
@@ -33,15 +33,16 @@ def due_time(stored: datetime | None, now: datetime, every_hours: float, last_ru
     """
     latest = next_due(now, every_hours)
     due = latest if stored is None else min(stored, latest)
-    earliest = earliest_after(last_run)
+    earliest = earliest_after(last_run, now)
     return max(due, earliest) if earliest else due
 
 
-def earliest_after(last_run: Run | None) -> datetime | None:
-    """Before when nothing starts by itself, after a run that trained nothing; None after any other."""
+def earliest_after(last_run: Run | None, now: datetime) -> datetime | None:
+    """Before when nothing starts by itself, after a run that trained nothing; None after any other, and after one that a wrong clock says is yet to end."""
     if last_run is None or last_run.state not in PATIENCE or not last_run.ended_at:
         return None
-    return datetime.fromisoformat(last_run.ended_at) + PATIENCE[last_run.state]
+    ended = datetime.fromisoformat(last_run.ended_at)
+    return None if ended > now else ended + PATIENCE[last_run.state]
 
 
 def next_due(now: datetime, every_hours: float) -> datetime:

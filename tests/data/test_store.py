@@ -2,6 +2,7 @@ import json
 import multiprocessing
 import sqlite3
 import threading
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from data.errors import BadRating, NotYourReply, StorageFull, UnknownConversation, UnknownReply
 from data.records import Generated, Progress, Sampling
-from data.store import Store
+from data.store import Store, runs
 from tests.support.factories import add_reply
 
 
@@ -179,6 +180,28 @@ def test_one_learner_at_a_time_and_a_dead_ones_lease_runs_out(store):
     assert not store.acquire_lease("learner", "a", 60)
     store.release_lease("learner", "b")
     assert store.acquire_lease("learner", "a", 60)
+
+
+def test_a_lease_that_was_taken_while_the_clock_was_ahead_is_nobodys(store, monkeypatch):
+    today = time.time()
+    monkeypatch.setattr(time, "time", lambda: today + 365 * 24 * 3600)
+    assert store.acquire_lease("learner", "killed then", 120)
+    monkeypatch.setattr(time, "time", lambda: today)
+    assert store.acquire_lease("learner", "b", 120)
+    assert not store.acquire_lease("learner", "c", 120)
+
+
+def test_the_last_run_is_the_one_that_was_written_down_last_also_after_one_from_the_future(store, monkeypatch):
+    reply = add_reply(store, "me")
+    store.add_rating(reply.id, "me", "thumb", 1)
+    monkeypatch.setattr(runs, "now", lambda: "2099-01-01T00:00:00.000000+00:00")
+    store.finish_run(store.start_run("base", "shell").id, "refused")
+    monkeypatch.undo()
+    store.add_rating(reply.id, "me", "thumb", -1)
+    assert store.fresh_ratings("base") == 1
+    run = store.finish_run(store.start_run("base", "ratings").id, "published")
+    assert store.fresh_ratings("base") == 0, "else there would be one run after the other until 2099"
+    assert (store.last_run("base").id, store.runs()[0].id, store.last_verdict("base")["id"]) == (run.id,) * 3
 
 
 def test_pressing_the_training_button_twice_asks_once(store):

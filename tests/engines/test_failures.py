@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
+
 import pytest
 
-from chat_app.engines import VersionNotLoaded
+from chat_app.engines import VersionNotLoaded, openvino
 from chat_app.engines.gguf import servable_gguf
 from chat_app.engines.protocol import EngineFailed
 from chat_app.engines.streams import FedStream
+from chat_app.serving import Serving
+from data.adapters import AdapterRegistry
 from data.records import Sampling
-from tests.support.engine_fixtures import ENGINES, GREEDY, exact_engine, finish, prompts, tokenizer, until_it_speaks  # noqa: F401
+from data.store import Store
+from tests.support.engine_fixtures import ENGINES, GREEDY, adapter, exact_engine, finish, prompts, tokenizer, until_it_speaks  # noqa: F401
 from tests.support.waiting import until
 
 
@@ -97,3 +103,36 @@ def test_a_reader_is_not_left_waiting_by_a_worker_that_died_without_a_word():
     with pytest.raises(EngineFailed, match="its worker died"):
         list(stream)
     assert stream.result().finish_reason == "error"
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_version_that_died_is_freed_when_the_next_one_answers(name, endless_base, tmp_path, prompts, adapter):
+    store = Store(tmp_path / "chat.db")
+    registry = AdapterRegistry(store, tmp_path / "adapters")
+    serving = Serving(exact_engine(name, endless_base, tmp_path / "merged"), store, registry, endless_base)
+    serving._load(0)                                                     # and nobody who would load it again
+    dead, rest = serving.engine._workers[0], until_it_speaks(serving.stream(prompts[0], Sampling(max_new_tokens=4000)).stream)
+    sabotage(serving.engine)
+    with pytest.raises(EngineFailed):
+        list(rest)
+    until(lambda: serving.engine.loaded() == ())
+    number = registry.publish(lambda folder: shutil.copytree(adapter, folder, dirs_exist_ok=True), base_model=endless_base.id, run_id=None, parent=0).number
+    assert serving._load(number) and serving.engine.loaded() == (number,)
+    assert set(serving.engine._workers) == {number}
+    until(lambda: dead._retired and (name == "openvino" or not hasattr(dead, "_manager")))
+    assert finish(serving.stream(prompts[0], GREEDY).stream).finish_reason == "length"
+    serving.close()
+
+
+def test_what_goes_wrong_after_a_version_has_started_leaves_no_process_behind(endless_base, tmp_path, monkeypatch):
+    def fails(folder):
+        raise PermissionError(13, "sabotage")
+
+    listening = lambda: {thread for thread in threading.enumerate() if thread.name.startswith("openvino-")}
+    before, engine = listening(), exact_engine("openvino", endless_base, tmp_path)
+    monkeypatch.setattr(openvino, "sweep_cache", fails)
+    with pytest.raises(PermissionError):
+        engine.load(0, None)
+    assert engine.loaded() == ()
+    until(lambda: listening() <= before)                                 # each listens until its process has ended
+    engine.close()

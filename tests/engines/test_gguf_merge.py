@@ -181,6 +181,17 @@ def test_the_sweep_keeps_what_any_process_has_loaded_and_the_two_files_taken_las
     assert [file.exists() for file in files] == [True, False, False, False, True, False]
 
 
+def test_a_merge_that_another_server_renames_while_the_sweep_looks_is_passed_over(tmp_path):
+    folder = tmp_path / "base"
+    folder.mkdir()
+    (folder / ".merge-renamed").symlink_to(folder / "gone")              # found by its name, and not there any more when it is looked at
+    old = folder / ".merge-zold"
+    old.touch()
+    os.utime(old, (0, 0))
+    sweep_cache(tmp_path)
+    assert not old.exists()
+
+
 def test_rank_stabilised_lora_divides_by_the_root_of_the_rank(tiny_base, tmp_path):
     plain = write_random_lora(tiny_base, tmp_path / "plain", seed=3)
     rooted = write_random_lora(tiny_base, tmp_path / "rooted", seed=3, use_rslora=True)

@@ -66,6 +66,21 @@ def test_who_comes_back_within_the_400_days_of_a_cookie_is_the_same_person_for_e
         identity.rater(request(**cookie))                               # of 1,198 days ago
 
 
+def test_whom_a_clock_that_was_years_ahead_gave_a_cookie_is_the_same_person_when_it_is_right_again(identity, monkeypatch):
+    browser, _ = site(identity, "secret")
+    today = time.time()
+    monkeypatch.setattr(time, "time", lambda: today + 3 * 365 * 24 * 3600)
+    browser.get("/")
+    browser.post("/sign-in", data={"password": "secret"})
+    rater, early = identity.rater(request(**browser.cookies)), browser.cookies[identity.rater_cookie]
+    monkeypatch.setattr(time, "time", lambda: today)
+    assert identity.rater(request(**browser.cookies)) == rater
+    assert browser.get("/other").text == "False", "twelve hours are not three years"
+    browser.get("/")
+    assert identity.rater(request(**browser.cookies)) == rater and browser.cookies[identity.rater_cookie] != early
+    assert "set-cookie" not in browser.get("/").headers
+
+
 def test_two_servers_on_one_host_leave_each_others_cookies_alone(identity):
     one, _ = site(identity, "secret")
     other, _ = site(Identity("another server's key"), "secret")
@@ -172,6 +187,22 @@ def test_an_empty_password_or_token_never_opens(identity):
         browser.get("/sign-in?token=")
         browser.post("/sign-in")
         assert browser.get("/other").text == "False"
+
+
+def test_a_changed_password_signs_everybody_out_and_no_browser_is_known_by_the_old_one(identity):
+    def served_with(password: str | None) -> TestClient:
+        return site(Identity("a key for tests", password), password)[0]
+
+    browser = served_with("secret")
+    browser.get("/")
+    browser.post("/sign-in", data={"password": "secret"})
+    rater = identity.rater_of(dict(browser.cookies))
+    for password, signed_in in (("secret", True), ("another", False), (None, False)):
+        later = served_with(password)
+        later.cookies = browser.cookies.jar
+        now = Identity("a key for tests", password)
+        assert later.get("/other").text == str(signed_in) and now.was_maintainer(dict(browser.cookies)) is signed_in
+        assert now.rater_of(dict(browser.cookies)) == rater
 
 
 def test_guessing_is_slowed_down_and_the_right_password_opens_all_the_same_as_late_as_a_wrong_one(identity):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from data.adapters import AdapterRegistry
 from data.records import Generated, ReceiptRow, Reply
 from data.store import Store
+from data.store.shards import encode, sha256_of_bytes, shard_path
 from data.sync.place import SharedPlace
 from data.sync.sync import Sync
 from tests.support.factories import add_reply, write_adapter
@@ -56,6 +58,15 @@ def said_everything(host: Host, rater: str = "me") -> tuple[Reply, Reply]:
     host.store.add_correction(first.id, rater, "better so")
     host.store.add_comparison(first.id, second.id, rater, "second")
     return first, second
+
+
+def write_shard(place: Path, stream: str, host: str, number: int, records: Sequence[dict]) -> Path:
+    """A shard as it stands, whoever would write that."""
+    content = encode(records)
+    path = place / stream / host / shard_path(number, sha256_of_bytes(content))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
 
 
 def texts_in(place: Path) -> str:

@@ -23,6 +23,15 @@ def test_what_people_say_on_two_hosts_is_what_the_learner_trains_on_once(hosts, 
         assert getattr(there, name) == getattr(here, name), name
 
 
+def test_a_text_with_any_kind_of_line_end_in_it_arrives_as_it_was(hosts):
+    a, _, learner = hosts
+    text = "".join(map(chr, [*range(1, 32), 0x85, 0x2028, 0x2029, 0x1F600])) + "\r\n"
+    reply = add_reply(a.store, "me", text=text)
+    a.store.add_correction(reply.id, "me", f"a{text}b")
+    rounds(a, learner)
+    assert learner.trained() == a.trained() != {} and learner.store.reply(reply.id).text == text
+
+
 def test_a_learner_started_by_hand_waits_for_the_round_of_another_process_on_its_folder(hosts):
     a, _, learner = hosts
     said_everything(a)

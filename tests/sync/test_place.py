@@ -38,3 +38,22 @@ def test_a_damaged_shard_keeps_its_own_host_waiting_and_no_other_and_is_said(hos
     victim.write_bytes(whole)
     rounds(learner)
     assert learner.trained() == {**a.trained(), **b.trained()}
+
+
+def test_what_a_file_manager_leaves_in_the_shared_folder_is_no_host_and_in_nobodys_way(hosts, place):
+    a, _, learner = hosts
+    said_everything(a)
+    rounds(a, learner)
+    block = place / "feedback" / a.store.host_id() / "000000"
+    (half,) = [shard.with_name(f".{shard.name}-0a1b2c3d") for shard in block.iterdir()]
+    strays = [folder / name for folder in (place, place / "feedback", block.parent, block) for name in (".DS_Store", "Thumbs.db")]
+    for stray in (*strays, half, place / "feedback" / ("0" * 16), place / "versions" / ("f" * 16)):
+        stray.parent.mkdir(exist_ok=True)
+        stray.write_text("stray")
+    (block / ".AppleDouble").mkdir()
+    a.store.delete_everything("me")
+    said_everything(a, "you")
+    learner.publish()
+    rounds(a, learner, a)
+    assert learner.trained() == a.trained() != {} and a.store.live_version("base") == 1
+    assert not half.exists() and all(stray.exists() for stray in strays)

@@ -39,6 +39,11 @@ def test_a_run_that_failed_is_not_repeated_every_second():
     assert run_due(500, NOON, NOON, replace(FAILED, state="published"), **RULES) == "ratings"
 
 
+def test_a_run_that_failed_while_the_clock_was_ahead_keeps_nobody_waiting():
+    early = replace(FAILED, ended_at=(NOON + timedelta(days=900)).isoformat())
+    assert run_due(500, NOON, NOON, early, **RULES) == "ratings" and due_time(NOON, NOON, 24, early) == NOON
+
+
 def test_a_run_that_trained_nothing_leaves_the_due_time_where_it_was_but_for_a_pause():
     ended = NOON - timedelta(minutes=5)                              # FAILED's; it was due an hour ago, or is due tomorrow
     for state, pause in (("interrupted", timedelta(minutes=10)), ("stopped", timedelta(hours=1))):
