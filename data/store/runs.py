@@ -15,7 +15,6 @@ from data.records import Progress, Run
 from data.store.database import now
 from data.store.ratings import Ratings
 
-
 LONGEST_LEASE = 600.0
 """Seconds. One that has longer to go was taken while the clock was ahead; they are taken for two minutes at most, and renewed."""
 

@@ -15,7 +15,6 @@ from fsspec.core import split_protocol
 from data.errors import BadSetting, ChatError
 from data.store.shards import HOST, NAME, BadShard, block, name_parts, sha256_of_bytes, shard_path
 
-
 HALF_WRITTEN = re.compile(rf"\.{NAME.pattern}-")
 """What a kill leaves of `_write_whole`."""
 
