@@ -64,7 +64,7 @@ class Outbox(Trust):
         """
         if not self.row(f"{WITHDRAWN} LIMIT 1") and (only_withdrawn or not self.row(f"SELECT 1 FROM ({UNSENT}) LIMIT 1")):
             return False
-        with self.write() as db:
+        with self.write():
             withdrawn = [row["id"] for row in self.rows(WITHDRAWN)]
             for reply_id in withdrawn:
                 self._take_out(reply_id)
