@@ -150,6 +150,6 @@ def test_hosts_keep_the_receipts_of_their_own_replies_by_the_same_rule_and_the_p
         assert {row["version"] for row in host.store.rows("SELECT version FROM correction_receipts")} == {7, 6, 5, 1}
         assert host.store.outcomes(rater, host.store.reply(first.id).conversation_id)[first.id].version == 7
     told = [(record["number"], len(record["receipts"]), len(record["corrected"]), record["config"] is None)
-            for number in range(1, 8) for record in learner.sync._with_configs(learner.store.version_records(number)) if record["type"] == "version"]
+            for number in range(1, 8) for record in learner.sync._with_configs(learner.store.shard_records("versions", number)) if record["type"] == "version"]
     assert told == [(1, 1, 1, True), *((number, 0, 0, True) for number in (2, 3, 4)), *((number, 1, 1, False) for number in (5, 6, 7))]
     assert learner.store.unsent_shard("versions", 0) is None

@@ -8,8 +8,8 @@ from tests.support.browser_fixtures import ChatServer, finished, open_chat, writ
 pytestmark = pytest.mark.browser
 
 
-def test_who_waits_sees_their_place_may_leave_and_past_the_line_keeps_the_message(person, endless_base, tmp_path):
-    with ChatServer(tmp_path / "state", endless_base, max_new_tokens=8000, max_streams=1, max_waiting=2) as server:
+def test_who_waits_sees_their_place_may_leave_and_past_the_line_keeps_the_message(person, unhurried_base, tmp_path):
+    with ChatServer(tmp_path / "state", unhurried_base, max_new_tokens=8000, max_streams=1, max_waiting=2) as server:
         first, second, third, fourth = (open_chat(person(), server) for _ in range(4))
         write(first, "a long story")
         write(second, "another")

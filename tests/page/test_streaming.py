@@ -12,9 +12,9 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
-def server(endless_base, tmp_path_factory):
+def server(unhurried_base, tmp_path_factory):
     """Replies last some seconds and end by themselves."""
-    with ChatServer(tmp_path_factory.mktemp("streaming") / "state", endless_base, max_new_tokens=3000) as server:
+    with ChatServer(tmp_path_factory.mktemp("streaming") / "state", unhurried_base, max_new_tokens=3000) as server:
         yield server
 
 

@@ -49,9 +49,9 @@ def chat_server(tiny_base, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def endless_server(endless_base, tmp_path_factory):
+def endless_server(unhurried_base, tmp_path_factory):
     """Replies go on for thousands of tokens, unless somebody presses Stop."""
-    with ChatServer(tmp_path_factory.mktemp("endless") / "state", endless_base, max_new_tokens=8000) as server:
+    with ChatServer(tmp_path_factory.mktemp("endless") / "state", unhurried_base, max_new_tokens=8000) as server:
         yield server
 
 

@@ -54,7 +54,7 @@ def test_the_shell_tells_how_a_reply_came_to_its_reward_step_by_step(tmp_path, t
     store.add_rating(bens.id, "ben", "thumb", -1)
     run = store.start_run(tiny_base.id, "shell")
     store.finish_run(run.id, "refused", report={"data": {"rater_weights": [{"rater": "ben", "ratings": 1, "honest": 0.5, "weight": 0.5}]}})
-    told = why(store, tiny_base)
+    told = why(store, tiny_base, 320)
     assert told["reply"] == bens.id and told["trust_of_run"] == run.id and told["receipts"] == []
     assert [(one["rater"], one["value"], one["trust"]) for one in told["raters"]] == [("ben", -1.0, 0.5)]
     half, whole = (rewards(store.rated_replies(tiny_base.id), trust)[-1].weight for trust in ({"ben": 0.5}, {}))
@@ -64,7 +64,7 @@ def test_the_shell_tells_how_a_reply_came_to_its_reward_step_by_step(tmp_path, t
     said = json.loads(output)
     assert child.returncode == 0 and (said["reply"], said["message"]) == (anns.id, "question 9") and said["raters"][0]["value"] == 1
     with pytest.raises(UnknownReply, match="'nobody'"):
-        why(store, tiny_base, "nobody")
+        why(store, tiny_base, 320, "nobody")
 
 
 def test_a_fresh_lineage_lets_the_base_model_answer_and_deletes_nothing(tmp_path, tiny_base):
