@@ -137,15 +137,16 @@ def compare(policy: Policy, tokenizer: ChatTokenizer, judge: RewardModel, bounds
         return score(policy, tokenizer, judge, as_examples(prompts, replies, temperature), replace(bounds, nonsense=nonsense), penalty=0.0, unlikely=0.0,
                      max_batch_tokens=max_batch_tokens, check=check)
 
+    asked = len(set(prompts))
     theirs = scored(incumbent, None)                         # drawn as the candidate's are, which the rated replies need not be
     ours = scored(candidate, theirs.nonsense)
     differences = cluster_means((ours.lower - theirs.lower).tolist(), clusters)
     mean, low = sum(differences) / len(differences), bootstrap_lower_bound(differences, seed)
     if low >= -MARGIN:
-        how = said("compared_well", whom=whom, prompts=len(set(prompts)), difference=mean, low=low, confidence=CONFIDENCE)
-        return StatisticalReport("passed", how, len(set(prompts)), mean, low, judge.fit)
-    how = said("compared_badly", whom=whom, prompts=len(set(prompts)), loss=-low, margin=MARGIN, confidence=CONFIDENCE)
-    return StatisticalReport("refused", how, len(set(prompts)), mean, low, judge.fit)
+        how = said("compared_well", whom=whom, prompts=asked, difference=mean, low=low, confidence=CONFIDENCE)
+        return StatisticalReport("passed", how, asked, mean, low, judge.fit)
+    how = said("compared_badly", whom=whom, prompts=asked, loss=-low, margin=MARGIN, confidence=CONFIDENCE)
+    return StatisticalReport("refused", how, asked, mean, low, judge.fit)
 
 
 def verdict(broken: GateReport, compared: StatisticalReport) -> Said:

@@ -87,7 +87,11 @@ class Judging:
         trained = {example.prompt_ids for example in training}
         of_thread = {example.prompt_ids: thread for example, thread in zip(held_out, threads_of(held_out, self.replies), strict=True) if example.prompt_ids not in trained}
         turns: Counter[Hashable] = Counter()
-        prompts = dict(sorted(of_thread.items(), key=lambda item: (turns.update([item[1]]), turns[item[1]])[1]))
+        turn = {}
+        for prompt, thread in of_thread.items():
+            turns[thread] += 1
+            turn[prompt] = turns[thread]
+        prompts = {prompt: of_thread[prompt] for prompt in sorted(of_thread, key=turn.__getitem__)}
         model, bounds = self._fit(held_out)
         return Judge(prompts, undecidable(model.fit, len(turns)), model, bounds, self._longest(held_out))
 
